@@ -1,1 +1,3 @@
-//! collector
+//! The doors that take data in.
+
+pub mod commit;
