@@ -104,9 +104,7 @@ impl Disk for SystemDisk {
     fn create_directory(&self, path: &Path) -> io::Result<bool> {
         match fs::create_dir(path) {
             Ok(()) => Ok(true),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => {
-                Ok(false)
-            }
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(false),
             Err(error) => Err(error),
         }
     }
@@ -165,14 +163,12 @@ impl Disk for SystemDisk {
         let uuid = Uuid::now_v7();
         // The wall clock is only for people who look into a file; taking it from the identifier
         // leaves one reading of the clock. Nothing is decided by it.
-        let (seconds, nanoseconds) =
-            uuid.get_timestamp().map_or((0, 0), |timestamp| timestamp.to_unix());
+        let (seconds, nanoseconds) = uuid.get_timestamp().map_or((0, 0), |timestamp| timestamp.to_unix());
         let boot_id = fs::read_to_string("/proc/sys/kernel/random/boot_id")
             .ok()
             .and_then(|text| Uuid::parse_str(text.trim()).ok())
             .unwrap_or(Uuid::nil());
-        let created_unix_ns =
-            seconds.saturating_mul(1_000_000_000).saturating_add(u64::from(nanoseconds));
+        let created_unix_ns = seconds.saturating_mul(1_000_000_000).saturating_add(u64::from(nanoseconds));
         Stamp { uuid, created_unix_ns, boot_id }
     }
 }

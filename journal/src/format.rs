@@ -5,9 +5,7 @@ use std::fmt;
 use uuid::Uuid;
 
 use crate::disk::Stamp;
-use crate::limits::{
-    CURSOR_NAME_BYTES_MAX, CURSOR_SLOT_BYTES, RECORD_HEADER_BYTES, SEGMENT_HEADER_BYTES,
-};
+use crate::limits::{CURSOR_NAME_BYTES_MAX, CURSOR_SLOT_BYTES, RECORD_HEADER_BYTES, SEGMENT_HEADER_BYTES};
 
 /// The format written, and the newest one read.
 pub const FORMAT_VERSION: u16 = 1;
@@ -79,8 +77,7 @@ fn close_block(mut block: Vec<u8>, bytes: usize, seed: u64) -> Vec<u8> {
 fn block_is_whole(block: &[u8], bytes: usize, seed: u64) -> bool {
     block.len() == bytes
         && block.split_last_chunk::<CRC_BYTES>().is_some_and(|(content, stored)| {
-            crc32c::crc32c_append(crc32c::crc32c(&seed.to_le_bytes()), content)
-                == u32::from_le_bytes(*stored)
+            crc32c::crc32c_append(crc32c::crc32c(&seed.to_le_bytes()), content) == u32::from_le_bytes(*stored)
         })
 }
 
@@ -93,11 +90,8 @@ pub(crate) struct SegmentName {
 
 impl SegmentName {
     pub(crate) fn parse(name: &str) -> Option<Self> {
-        let (epoch, first_lsn) =
-            name.strip_prefix("journal-")?.strip_suffix(".seg")?.split_once('-')?;
-        let number = |text: &str| {
-            (text.len() == 16).then(|| u64::from_str_radix(text, 16).ok()).flatten()
-        };
+        let (epoch, first_lsn) = name.strip_prefix("journal-")?.strip_suffix(".seg")?.split_once('-')?;
+        let number = |text: &str| (text.len() == 16).then(|| u64::from_str_radix(text, 16).ok()).flatten();
         let parsed = Self { epoch: number(epoch)?, first_lsn: number(first_lsn)? };
         // Only the spelling we write, so that one segment has one name.
         (parsed.to_string() == name).then_some(parsed)
@@ -124,7 +118,10 @@ pub(crate) struct SegmentHeader {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum HeaderFound {
     /// `damaged_half` is the offset of the copy that is not whole, if one is not.
-    Valid { header: SegmentHeader, damaged_half: Option<u64> },
+    Valid {
+        header: SegmentHeader,
+        damaged_half: Option<u64>,
+    },
     Newer(u16),
     Damaged,
 }
@@ -163,17 +160,11 @@ impl SegmentHeader {
         let first = Self::decode_half(halves.0, 0);
         let second = Self::decode_half(halves.1, HALF_BYTES as u64);
         match (first, second) {
-            (Half::Valid(header), Half::Valid(_)) => {
-                HeaderFound::Valid { header, damaged_half: None }
-            }
-            (Half::Valid(header), _) => {
-                HeaderFound::Valid { header, damaged_half: Some(HALF_BYTES as u64) }
-            }
+            (Half::Valid(header), Half::Valid(_)) => HeaderFound::Valid { header, damaged_half: None },
+            (Half::Valid(header), _) => HeaderFound::Valid { header, damaged_half: Some(HALF_BYTES as u64) },
             (_, Half::Valid(header)) => HeaderFound::Valid { header, damaged_half: Some(0) },
             // A newer format may checksum differently, so two copies that agree are believed.
-            (Half::Newer(version), Half::Newer(other)) if version == other => {
-                HeaderFound::Newer(version)
-            }
+            (Half::Newer(version), Half::Newer(other)) if version == other => HeaderFound::Newer(version),
             _ => HeaderFound::Damaged,
         }
     }
@@ -266,12 +257,7 @@ impl RecordHeader {
         if fields.u8()? != 0 {
             return None;
         }
-        Some(Self {
-            kind,
-            group_index: fields.u16()?,
-            payload_bytes: fields.u32()?,
-            lsn: fields.u64()?,
-        })
+        Some(Self { kind, group_index: fields.u16()?, payload_bytes: fields.u32()?, lsn: fields.u64()? })
     }
 
     /// Bytes of the whole record.
@@ -340,10 +326,8 @@ impl CursorSlot {
     }
 
     pub(crate) fn decode_file(bytes: &[u8]) -> CursorFound {
-        let (first, second) =
-            bytes.split_at_checked(CURSOR_SLOT_BYTES as usize).unwrap_or((bytes, &[]));
-        let slots =
-            [Self::decode(first, 0), Self::decode(second, CURSOR_SLOT_BYTES)];
+        let (first, second) = bytes.split_at_checked(CURSOR_SLOT_BYTES as usize).unwrap_or((bytes, &[]));
+        let slots = [Self::decode(first, 0), Self::decode(second, CURSOR_SLOT_BYTES)];
         if let [Err(Some(version)), Err(Some(other))] = slots
             && version == other
         {
@@ -365,13 +349,11 @@ impl CursorSlot {
         if version > FORMAT_VERSION {
             return Err(Some(version));
         }
-        if version != FORMAT_VERSION || !block_is_whole(block, CURSOR_SLOT_BYTES as usize, offset)
-        {
+        if version != FORMAT_VERSION || !block_is_whole(block, CURSOR_SLOT_BYTES as usize, offset) {
             return Err(None);
         }
         fields.take::<6>().ok_or(None)?;
-        let slot =
-            Self { generation: fields.u64().ok_or(None)?, lsn: fields.u64().ok_or(None)? };
+        let slot = Self { generation: fields.u64().ok_or(None)?, lsn: fields.u64().ok_or(None)? };
         if slot.offset() == offset { Ok(slot) } else { Err(None) }
     }
 }
@@ -379,9 +361,7 @@ impl CursorSlot {
 /// Whether a name may become part of a cursor's file name.
 pub(crate) fn is_cursor_name(name: &str) -> bool {
     (1..=CURSOR_NAME_BYTES_MAX).contains(&name.len())
-        && name
-            .bytes()
-            .all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_'))
+        && name.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_'))
 }
 
 /// The name of a cursor's file.
@@ -391,8 +371,5 @@ pub(crate) fn cursor_file_name(name: &str) -> String {
 
 /// The cursor a file belongs to.
 pub(crate) fn cursor_of_file(file_name: &str) -> Option<&str> {
-    file_name
-        .strip_prefix("cursor-")?
-        .strip_suffix(".slots")
-        .filter(|name| is_cursor_name(name))
+    file_name.strip_prefix("cursor-")?.strip_suffix(".slots").filter(|name| is_cursor_name(name))
 }

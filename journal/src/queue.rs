@@ -98,6 +98,7 @@ impl Queue {
     }
 
     /// What waits now.
+    #[cfg(test)]
     pub(crate) fn take(&self) -> VecDeque<Submission> {
         std::mem::take(&mut lock(&self.state).waiting)
     }

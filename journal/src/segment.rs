@@ -7,7 +7,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use crate::disk::{Disk, DiskFile, write_all_at};
-use crate::error::{FullCause, JournalError, is_no_space};
+use crate::error::{JournalError, is_no_space};
 use crate::format::{SegmentHeader, SegmentName};
 use crate::limits::SEGMENT_HEADER_BYTES;
 
@@ -39,7 +39,7 @@ pub(crate) struct ActiveSegment {
 /// Why no segment could be made.
 pub(crate) enum CreateFailure {
     /// There is no space; nothing is wrong with the disk.
-    Space(FullCause),
+    Space,
     /// The new file could not be written; another one may be tried.
     File(JournalError),
     /// The directory could not be synced; nothing that depends on names can be promised any more.
@@ -70,7 +70,7 @@ pub(crate) fn create_segment(
             tracing::debug!(segment = %name, "an unfinished segment stays until the next start");
         }
         if is_no_space(&error) {
-            CreateFailure::Space(FullCause::Device { wanted_bytes: bytes })
+            CreateFailure::Space
         } else {
             CreateFailure::File(JournalError::io("create segment", &path)(error))
         }

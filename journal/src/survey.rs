@@ -136,10 +136,8 @@ impl Survey {
     /// segments that were just removed.
     pub(crate) fn forgive_losses_up_to(&mut self, taken: Lsn) {
         for range in self.segments.iter_mut().flat_map(|segment| &mut segment.damage) {
-            range.lost = range
-                .lost
-                .map(|(from, to)| (from.max(taken.next()), to))
-                .filter(|(from, to)| from <= to);
+            range.lost =
+                range.lost.map(|(from, to)| (from.max(taken.next()), to)).filter(|(from, to)| from <= to);
         }
         for segment in &mut self.segments {
             segment.damage.retain(|range| range.bytes > 0 || range.lost.is_some());
@@ -402,11 +400,9 @@ fn survey_headless(segment: Segment, bound: Option<u64>) -> SegmentSurvey {
     let first_lsn = segment.name.first_lsn;
     // Without a successor nobody knows how many records it held, so LSNs go on above the most it
     // can have held: one must never be given twice.
-    let next_lsn =
-        bound.unwrap_or_else(|| first_lsn.saturating_add(segment.bytes / RECORD_BYTES_MIN));
+    let next_lsn = bound.unwrap_or_else(|| first_lsn.saturating_add(segment.bytes / RECORD_BYTES_MIN));
     let lost = (next_lsn > first_lsn).then(|| (Lsn(first_lsn), Lsn(next_lsn - 1)));
-    let range =
-        DamagedRange { segment: segment.name.to_string(), offset: 0, bytes: segment.bytes, lost };
+    let range = DamagedRange { segment: segment.name.to_string(), offset: 0, bytes: segment.bytes, lost };
     SegmentSurvey {
         records: 0,
         payload_bytes: 0,
