@@ -1,0 +1,52 @@
+# The two commands of the README are `make up` and `make test`. Everything is built into one directory outside the
+# checkout, so that a second run, also from another checkout, reuses it.
+export CARGO_TARGET_DIR ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/beeacon/target
+CARGO ?= cargo
+LOCKED ?= --locked
+ARGS ?=
+
+.PHONY: up demo build agent test test-machine test-programs format format-check clippy deny bench fuzz
+
+# The main job: build, then Beeacon over the local Docker, or over demo logs where there is none.
+up: build
+	@$(CARGO_TARGET_DIR)/release/beeacon up --or-demo $(ARGS)
+
+demo: build
+	@$(CARGO_TARGET_DIR)/release/beeacon demo $(ARGS)
+
+build:
+	$(CARGO) build $(LOCKED) --release -p beeacon
+
+# The small program for hosts that only ship. By package name: a build of the whole workspace would unify features.
+agent:
+	$(CARGO) build $(LOCKED) --release -p beeacon-agent
+
+# Installs what the tests need, builds, runs every test. Servers are private to the run and end with it.
+test: test-machine test-programs
+	BEEACON_TEST_REQUIRE_ALL=$${BEEACON_TEST_REQUIRE_ALL:-1} $(CARGO) test $(LOCKED) --workspace -- --test-threads=2
+
+test-machine:
+	deploy/test-machine
+
+test-programs:
+	$(CARGO) build $(LOCKED) -p beeacon-agent
+
+format:
+	$(CARGO) fmt --all
+
+format-check:
+	$(CARGO) fmt --all --check
+
+clippy:
+	$(CARGO) clippy $(LOCKED) --workspace --all-targets -- -D warnings
+
+# Bans, licences and sources; advisories need a database from outside and are checked at release.
+deny: $(CARGO_TARGET_DIR)/tools/bin/cargo-deny
+	$(CARGO_TARGET_DIR)/tools/bin/cargo-deny --offline --all-features check bans licenses sources
+
+$(CARGO_TARGET_DIR)/tools/bin/cargo-deny:
+	CARGO_TARGET_DIR=$(CARGO_TARGET_DIR)/tools/build $(CARGO) install --quiet --locked --version 0.20.2 --root $(CARGO_TARGET_DIR)/tools cargo-deny
+
+# One run, ratios to the floors beside them; the figures also land in target/bench/*.json.
+bench:
+	$(CARGO) bench $(LOCKED) -p beeacon --bench whole_way -- $(ARGS)

@@ -1,0 +1,222 @@
+//! The verbs and their flags. What a flag means in detail stands in its help; what it does, in the module of its verb.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Scrubbed, durable, queryable logs from every container.
+#[derive(Debug, Parser)]
+#[command(name = "beeacon", version, about, disable_help_subcommand = true)]
+pub(crate) struct CommandLine {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Everything in one process over the local Docker: agent, collector, store and queries
+    Up(UpArguments),
+    /// Collector, store and queries for the agents of several hosts
+    Server(ServerArguments),
+    /// The agent alone, as the small program beeacon-agent runs it
+    Agent(AgentArguments),
+    /// Run the pollen filter over files or standard input
+    Scrub(ScrubArguments),
+    /// Ask a running Beeacon in SQL
+    Sql(SqlArguments),
+    /// Check a configuration and report every fault of it
+    Validate(ValidateArguments),
+    /// Check what Beeacon needs on this host, and say how to mend what is missing
+    Doctor(DoctorArguments),
+    /// Like up, over made-up logs with planted personal data instead of Docker
+    Demo(DemoArguments),
+    /// Look into a journal that no process has open
+    Journal(JournalArguments),
+}
+
+/// Flags that configure, in the order in which they win: flag, file, default.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct CommonArguments {
+    /// The configuration file; every key of it has a default
+    #[arg(long, value_name = "FILE", env = "BEEACON_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
+    /// Where everything is kept
+    #[arg(long, value_name = "DIRECTORY")]
+    pub(crate) data: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct ListenArguments {
+    /// Where HTTP is served; anything but loopback needs http.token
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub(crate) listen: Option<SocketAddr>,
+    /// Forward to the Loki at this address too
+    #[arg(long, value_name = "URL")]
+    pub(crate) loki: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct DockerArguments {
+    /// Docker's API
+    #[arg(long, value_name = "URL", env = "DOCKER_HOST")]
+    pub(crate) docker_host: Option<String>,
+    /// Where Docker keeps its containers' files
+    #[arg(long, value_name = "DIRECTORY")]
+    pub(crate) containers_directory: Option<PathBuf>,
+    /// How containers' logs are read
+    #[arg(long, value_enum)]
+    pub(crate) reader: Option<Reader>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Reader {
+    /// The file where it can be read, the API otherwise
+    Auto,
+    /// Only files
+    File,
+    /// Only the API
+    Api,
+}
+
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct UpArguments {
+    #[command(flatten)]
+    pub(crate) common: CommonArguments,
+    #[command(flatten)]
+    pub(crate) listen: ListenArguments,
+    #[command(flatten)]
+    pub(crate) docker: DockerArguments,
+    /// Run the demo where there is no Docker, instead of saying so and stopping
+    #[arg(long)]
+    pub(crate) or_demo: bool,
+}
+
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct ServerArguments {
+    #[command(flatten)]
+    pub(crate) common: CommonArguments,
+    #[command(flatten)]
+    pub(crate) listen: ListenArguments,
+}
+
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct AgentArguments {
+    #[command(flatten)]
+    pub(crate) common: CommonArguments,
+    #[command(flatten)]
+    pub(crate) docker: DockerArguments,
+    /// The collector to ship to
+    #[arg(long, value_name = "URL")]
+    pub(crate) collector: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct ScrubArguments {
+    #[command(flatten)]
+    pub(crate) common: CommonArguments,
+    /// The files to scrub; standard input when none is named
+    #[arg(value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+    /// The profile, instead of the configured one
+    #[arg(long, value_name = "NAME")]
+    pub(crate) profile: Option<String>,
+    /// A file with further rules
+    #[arg(long, value_name = "FILE")]
+    pub(crate) rules: Vec<PathBuf>,
+    /// What was found, on standard error when done
+    #[arg(long, value_enum, default_value_t = Report::None)]
+    pub(crate) report: Report,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Report {
+    /// Nothing
+    #[default]
+    None,
+    /// One JSON object: lines, bytes, and hits by rule
+    Json,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct SqlArguments {
+    /// The query
+    #[arg(value_name = "QUERY")]
+    pub(crate) query: String,
+    /// The Beeacon to ask
+    #[arg(long, value_name = "URL", env = "BEEACON_URL", default_value = "http://127.0.0.1:4880")]
+    pub(crate) url: String,
+    /// How rows are printed
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    pub(crate) format: Format,
+    /// A file with the token
+    #[arg(long, value_name = "FILE", env = "BEEACON_TOKEN_FILE")]
+    pub(crate) token_file: Option<PathBuf>,
+    /// A file with the certificates to trust, for https
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ca: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// Columns for people; control characters are escaped
+    #[default]
+    Table,
+    /// A JSON array of objects
+    Json,
+    /// Comma-separated values with a header
+    Csv,
+}
+
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct ValidateArguments {
+    /// The configuration file
+    #[arg(value_name = "FILE", env = "BEEACON_CONFIG")]
+    pub(crate) config: PathBuf,
+}
+
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct DoctorArguments {
+    #[command(flatten)]
+    pub(crate) common: CommonArguments,
+    #[command(flatten)]
+    pub(crate) docker: DockerArguments,
+    /// The collector to reach
+    #[arg(long, value_name = "URL")]
+    pub(crate) collector: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct DemoArguments {
+    #[command(flatten)]
+    pub(crate) common: CommonArguments,
+    #[command(flatten)]
+    pub(crate) listen: ListenArguments,
+    /// Lines a second, over all made-up containers
+    #[arg(long, value_name = "COUNT", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) rate: u32,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct JournalArguments {
+    #[command(subcommand)]
+    pub(crate) action: JournalAction,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum JournalAction {
+    /// Read every record and check every checksum; changes nothing
+    Verify {
+        /// The journal's directory, such as beeacon-data/journal
+        directory: PathBuf,
+    },
+    /// Print every record: where it stands, and what its entry says about itself
+    Dump {
+        /// The journal's directory, such as beeacon-data/journal
+        directory: PathBuf,
+        /// Print the scrubbed lines too
+        #[arg(long)]
+        messages: bool,
+    },
+}

@@ -1,0 +1,255 @@
+//! The HTTP listener and what every door has in common: the token, health, metrics, limits on connections.
+//!
+//! What always holds: nothing but `/healthz` and `/readyz` answers without the token once one is configured; a peer that
+//! sends its headers slowly is cut off; there are never more than [`CONNECTIONS_MAX`] connections.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use beeacon_record::wire::{Refusal, RefusalBody, RefusalCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use prometheus_client::registry::Registry;
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, watch};
+use tokio_rustls::TlsAcceptor;
+
+/// The most connections at one time. Agents hold one each; the rest is people and dashboards.
+const CONNECTIONS_MAX: usize = 1024;
+
+/// How long a peer may take to send its request's headers.
+const HEADERS_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a TLS handshake may take.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long requests in flight may take to end after the program was asked to stop.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The one token that opens the doors, kept as its SHA-256.
+#[derive(Clone)]
+pub(crate) struct Token([u8; 32]);
+
+impl Token {
+    pub(crate) fn new(text: &str) -> Self {
+        Token(Sha256::digest(text.as_bytes()).into())
+    }
+
+    fn opens_with(&self, header: Option<&HeaderValue>) -> bool {
+        let given = header.and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
+        let digest = Sha256::digest(given.unwrap_or_default());
+        digest.as_slice().ct_eq(&self.0).into()
+    }
+}
+
+/// Whether each part is ready, by name. Called for every `/readyz`, so it must be cheap.
+pub(crate) type Readiness = Arc<dyn Fn() -> Vec<(&'static str, bool)> + Send + Sync>;
+
+/// The doors that are not a room's own.
+#[derive(Clone)]
+struct Common {
+    readiness: Readiness,
+    registry: Arc<Mutex<Registry>>,
+}
+
+/// Puts the rooms' doors behind the token, next to health and metrics.
+pub(crate) fn router(
+    rooms: Router,
+    readiness: Readiness,
+    registry: Arc<Mutex<Registry>>,
+    token: Option<Token>,
+) -> Router {
+    let common = Common { readiness, registry };
+    let guarded = rooms.route("/metrics", get(metrics)).fallback(nothing_here);
+    let guarded = match token {
+        Some(token) => guarded.layer(from_fn_with_state(token, check_token)),
+        None => guarded,
+    };
+    guarded
+        .route("/healthz", get(|| async { "alive\n" }))
+        .route("/readyz", get(ready))
+        .with_state(common)
+}
+
+async fn check_token(State(token): State<Token>, request: Request, next: Next) -> Response {
+    if token.opens_with(request.headers().get(header::AUTHORIZATION)) {
+        return next.run(request).await;
+    }
+    refusal(StatusCode::UNAUTHORIZED, RefusalCode::Unauthorized, "a valid token is needed")
+}
+
+async fn nothing_here() -> Response {
+    refusal(StatusCode::NOT_FOUND, RefusalCode::NotFound, "no such path")
+}
+
+fn refusal(status: StatusCode, code: RefusalCode, message: &str) -> Response {
+    let refusal =
+        Refusal { error: RefusalBody { code, message: message.to_owned() }, expected: Vec::new() };
+    (status, axum::Json(refusal)).into_response()
+}
+
+async fn ready(State(common): State<Common>) -> Response {
+    let parts = (common.readiness)();
+    let all = parts.iter().all(|(_, ready)| *ready);
+    let lines: String = parts
+        .iter()
+        .map(|(name, ready)| format!("{name} {}\n", if *ready { "ready" } else { "not ready" }))
+        .collect();
+    let status = if all { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, lines).into_response()
+}
+
+async fn metrics(State(common): State<Common>) -> Response {
+    let mut text = String::new();
+    let encoded = {
+        let registry = common.registry.lock().unwrap_or_else(PoisonError::into_inner);
+        prometheus_client::encoding::text::encode(&mut text, &registry)
+    };
+    if encoded.is_err() {
+        return refusal(StatusCode::INTERNAL_SERVER_ERROR, RefusalCode::Internal, "metrics cannot be written");
+    }
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], prometheus_text(&text)).into_response()
+}
+
+/// OpenMetrics as the older Prometheus text format, which every scraper and promtool read: there a counter's metadata
+/// carries the sample's full name, and there are no units and no end mark.
+fn prometheus_text(open_metrics: &str) -> String {
+    let counters: Vec<&str> = open_metrics
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE ")?.strip_suffix(" counter"))
+        .collect();
+    let mut text = String::with_capacity(open_metrics.len());
+    for line in open_metrics.lines() {
+        if line == "# EOF" || line.starts_with("# UNIT ") {
+            continue;
+        }
+        let metadata = line.strip_prefix("# HELP ").map(|rest| ("# HELP ", rest));
+        let metadata = metadata.or_else(|| line.strip_prefix("# TYPE ").map(|rest| ("# TYPE ", rest)));
+        match metadata.and_then(|(kind, rest)| rest.split_once(' ').map(|(name, rest)| (kind, name, rest))) {
+            Some((kind, name, rest)) if counters.contains(&name) => {
+                text.push_str(&format!("{kind}{name}_total {rest}"));
+            }
+            _ => text.push_str(line),
+        }
+        text.push('\n');
+    }
+    text
+}
+
+/// Accepts connections until asked to stop, then lets requests in flight end.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    tls: Option<TlsAcceptor>,
+    router: Router,
+    mut stop: watch::Receiver<bool>,
+) -> io::Result<()> {
+    let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = stop.wait_for(|stop| *stop) => break,
+        };
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(error = %error.kind(), "a connection could not be accepted");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            }
+        };
+        let Ok(permit) = permits.clone().try_acquire_owned() else {
+            tracing::warn!(limit = CONNECTIONS_MAX, "too many connections: one was closed");
+            continue;
+        };
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(error = %error.kind(), "a connection was gone before it was served");
+            continue;
+        }
+        let (router, tls, stop) = (router.clone(), tls.clone(), stop.clone());
+        tokio::spawn(async move {
+            match tls {
+                None => connection(stream, router, stop).await,
+                Some(tls) => match tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)).await {
+                    Ok(Ok(stream)) => connection(stream, router, stop).await,
+                    Ok(Err(_)) | Err(_) => tracing::debug!(%peer, "a TLS handshake failed"),
+                },
+            }
+            drop(permit);
+        });
+    }
+    drop(listener);
+    let all = u32::try_from(CONNECTIONS_MAX).unwrap_or(u32::MAX);
+    if tokio::time::timeout(DRAIN_TIMEOUT, permits.acquire_many(all)).await.is_err() {
+        tracing::warn!("some requests did not end in time and were cut off");
+    }
+    Ok(())
+}
+
+async fn connection<S>(stream: S, router: Router, mut stop: watch::Receiver<bool>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let mut builder = hyper::server::conn::http1::Builder::new();
+    builder.timer(TokioTimer::new()).header_read_timeout(HEADERS_TIMEOUT);
+    let serving = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    let mut serving = std::pin::pin!(serving);
+    let ended = tokio::select! {
+        ended = serving.as_mut() => ended,
+        _ = stop.wait_for(|stop| *stop) => {
+            serving.as_mut().graceful_shutdown();
+            serving.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "a connection ended early");
+    }
+}
+
+/// Whether an address can be reached from this host only.
+pub(crate) fn is_loopback(address: SocketAddr) -> bool {
+    address.ip().to_canonical().is_loopback()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_right_token_opens() {
+        let token = Token::new("swordfish");
+        let header = |text: &'static str| HeaderValue::from_static(text);
+        assert!(token.opens_with(Some(&header("Bearer swordfish"))));
+        assert!(!token.opens_with(Some(&header("Bearer swordfis"))));
+        assert!(!token.opens_with(Some(&header("swordfish"))));
+        assert!(!token.opens_with(None));
+    }
+
+    #[test]
+    fn counters_carry_their_full_name_in_the_prometheus_text() {
+        let open = "# HELP a_lines Lines.\n# TYPE a_lines counter\na_lines_total 3\n# HELP b_bytes B.\n\
+                    # TYPE b_bytes gauge\n# UNIT b_bytes bytes\nb_bytes 1\n# EOF\n";
+        assert_eq!(
+            prometheus_text(open),
+            "# HELP a_lines_total Lines.\n# TYPE a_lines_total counter\na_lines_total 3\n# HELP b_bytes B.\n\
+             # TYPE b_bytes gauge\nb_bytes 1\n"
+        );
+    }
+
+    #[test]
+    fn an_ipv4_mapped_address_is_judged_by_what_it_maps() {
+        assert!(is_loopback("[::ffff:127.0.0.1]:1".parse().unwrap()));
+        assert!(!is_loopback("[::ffff:10.0.0.1]:1".parse().unwrap()));
+        assert!(is_loopback("[::1]:1".parse().unwrap()));
+    }
+}
