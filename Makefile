@@ -42,7 +42,7 @@ clippy:
 
 # Bans, licences and sources; advisories need a database from outside and are checked at release.
 deny: $(CARGO_TARGET_DIR)/tools/bin/cargo-deny
-	$(CARGO_TARGET_DIR)/tools/bin/cargo-deny --offline --all-features check bans licenses sources
+	$(CARGO_TARGET_DIR)/tools/bin/cargo-deny --locked check bans licenses sources
 
 $(CARGO_TARGET_DIR)/tools/bin/cargo-deny:
 	CARGO_TARGET_DIR=$(CARGO_TARGET_DIR)/tools/build $(CARGO) install --quiet --locked --version 0.20.2 --root $(CARGO_TARGET_DIR)/tools cargo-deny

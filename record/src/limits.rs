@@ -23,8 +23,9 @@ pub const BATCH_SOURCES_MAX: usize = 1024;
 /// The most key-value pairs in one row's attributes.
 pub const ATTRIBUTES_MAX: usize = 64;
 
-/// The largest frame, in bytes as sent. It is also the largest request body and journal record.
-pub const FRAME_BYTES_MAX: usize = 8 << 20;
+/// The largest frame, in bytes as sent; also the largest request body. 1 MiB below the journal's largest record, so that
+/// what the collector puts in front of a frame fits.
+pub const FRAME_BYTES_MAX: usize = 7 << 20;
 
 /// The largest frame header, in bytes: every source with the longest name and cursor would not fit, and does not occur.
 pub const FRAME_HEADER_BYTES_MAX: usize = 1 << 20;
