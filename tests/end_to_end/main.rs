@@ -1,0 +1,21 @@
+//! The whole way, end to end: real Docker, real programs, real kills.
+//!
+//! One binary, one module per story. Run with `cargo test --test end_to_end -- --test-threads=2` after
+//! `cargo build -p beeacon-agent`; `make test` does both. Stories about Docker need root and Debian's docker.io, containerd and
+//! busybox-static, and start a private dockerd. What cannot run here prints `SKIPPED`; with `BEEACON_TEST_REQUIRE_ALL=1`
+//! that fails. `BEEACON_TEST_SEED=n` repeats a run, `BEEACON_TEST_KEEP=1` keeps its files.
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "a test fails by panicking, and prints its figures"
+)]
+
+#[path = "generator/payload.rs"]
+mod payload;
+#[path = "generator/planted.rs"]
+mod planted;
+
+mod harness;
+
+mod harness_proof;
