@@ -18,4 +18,9 @@ mod planted;
 
 mod harness;
 
+mod bad_input;
 mod harness_proof;
+mod kills;
+mod layering;
+mod program;
+mod whole_way;

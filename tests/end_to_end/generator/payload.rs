@@ -105,8 +105,9 @@ pub(crate) fn odd_lines() -> Vec<Vec<u8>> {
     lines
 }
 
-/// One line of `bytes` bytes without a newline, with a secret across each MiB. Gives the text in pieces; returns the secrets.
-pub(crate) fn endless(bytes: usize, seed: u64, mut give: impl FnMut(&[u8])) -> Vec<String> {
+/// One line of `bytes` bytes without a newline, with secrets across each MiB and between. Gives the text in pieces; returns the
+/// secrets.
+pub(crate) fn endless(bytes: usize, seed: u64, mut give: impl FnMut(&[u8])) -> Vec<Planted> {
     const MIB: usize = 1 << 20;
     let mut numbers = Numbers::of(seed, "endless", 0);
     let mut secrets = Vec::new();
@@ -121,7 +122,14 @@ pub(crate) fn endless(bytes: usize, seed: u64, mut give: impl FnMut(&[u8])) -> V
             let text = format!("{filler} {} ", secret.phrase());
             give(text.as_bytes());
             done += text.len();
-            secrets.push(secret.value);
+            secrets.push(secret);
+        } else if numbers.below(150) == 0 && until_cut > 3000 && done + 2000 < bytes {
+            let kind = numbers.below(KINDS);
+            let secret = plant(kind, &mut numbers);
+            let text = format!("{} ", secret.phrase());
+            give(text.as_bytes());
+            done += text.len();
+            secrets.push(secret);
         } else {
             let mut text = words(&mut numbers, 40);
             text.push(' ');

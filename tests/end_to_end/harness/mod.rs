@@ -3,6 +3,7 @@
 //! Everything here is real but Loki. Whatever a story starts, it ends: by pid, on success, failure and panic.
 
 pub(crate) mod docker;
+pub(crate) mod frames;
 pub(crate) mod http;
 pub(crate) mod leak;
 pub(crate) mod loki;

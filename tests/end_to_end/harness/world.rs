@@ -208,3 +208,43 @@ impl World {
         self.folder.path().join(name)
     }
 }
+
+/// A server without anything around it.
+pub(crate) struct Alone {
+    pub(crate) server: Program,
+    pub(crate) sql: Sql,
+    pub(crate) data: PathBuf,
+    folder: Folder,
+}
+
+impl Alone {
+    /// Starts `beeacon server` on `data`, or on a folder of its own.
+    pub(crate) fn start(story: &str, data: Option<&Path>, config: Option<&str>) -> Self {
+        let folder = Folder::new(story);
+        let address = free_address();
+        let data = data.map_or_else(|| folder.path().join("server-data"), Path::to_owned);
+        let mut server = Program::new("server", beeacon(), &folder.path().join("output"), Some(address))
+            .argument("server")
+            .option("--data", &data)
+            .option("--listen", address.to_string());
+        if let Some(text) = config {
+            std::fs::write(folder.path().join("server.toml"), text).unwrap();
+            server = server.option("--config", folder.path().join("server.toml"));
+        }
+        server.start();
+        Alone { server, sql: Sql { address }, data, folder }
+    }
+
+    /// Everything that the server said so far.
+    pub(crate) fn output(&self) -> String {
+        let mut text = String::new();
+        for entry in std::fs::read_dir(self.path("output")).into_iter().flatten().flatten() {
+            text.push_str(&String::from_utf8_lossy(&std::fs::read(entry.path()).unwrap_or_default()));
+        }
+        text
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+}
