@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use crate::disk::{Access, Disk, DiskFile, write_all_at};
+use crate::disk::{Access, Disk, DiskFile, write_whole_at};
 use crate::error::JournalError;
 use crate::format::{CursorSlot, Lsn, cursor_file_name};
 use crate::journal::Journal;
@@ -45,19 +45,23 @@ impl CursorFile {
         let write = || {
             let file = disk.create(&unfinished)?;
             for slot in [first, second] {
-                write_all_at(&*file, &slot.encode(), slot.offset())?;
+                write_whole_at(&*file, &slot.encode(), slot.offset())?;
             }
             file.sync_all()?;
             disk.rename(&unfinished, &path)?;
             disk.sync_directory(directory)?;
             Ok(file)
         };
-        let file = write().map_err(JournalError::io("create cursor", &path))?;
+        let file = write().map_err(|error| {
+            // Left behind, it would be in the way of the next try.
+            drop(disk.remove(&unfinished));
+            JournalError::io("create cursor", &path)(error)
+        })?;
         Ok(Self::from_parts(name, path, file, second))
     }
 
-    /// Opens a cursor's file and writes its position once more: after a crash of the process alone
-    /// it may have been read from memory that never reached the disk.
+    /// Opens a cursor's file and writes its newest slot once more, in its own place: after a crash of
+    /// the process alone it may have been read from a cache that never reached the disk.
     pub(crate) fn open(
         disk: &dyn Disk,
         path: &Path,
@@ -66,8 +70,13 @@ impl CursorFile {
         lsn: u64,
     ) -> Result<Self, JournalError> {
         let file = disk.open(path, Access::Write).map_err(JournalError::io("open cursor", path))?;
+        write_whole_at(&*file, &newest.encode(), newest.offset())
+            .and_then(|()| file.sync_data())
+            .map_err(JournalError::io("write cursor", path))?;
         let cursor = Self::from_parts(name, path.to_owned(), file, newest);
-        cursor.write(&mut lock(&cursor.state), lsn)?;
+        if lsn > newest.lsn {
+            cursor.write(&mut lock(&cursor.state), lsn)?;
+        }
         Ok(cursor)
     }
 
@@ -115,7 +124,7 @@ impl CursorFile {
 
     fn write(&self, state: &mut State, lsn: u64) -> Result<(), JournalError> {
         let slot = CursorSlot { generation: state.slot.generation.saturating_add(1), lsn };
-        let write = write_all_at(&*self.file, &slot.encode(), slot.offset())
+        let write = write_whole_at(&*self.file, &slot.encode(), slot.offset())
             .and_then(|()| self.file.sync_data())
             .map_err(JournalError::io("write cursor", &self.path));
         if let Err(error) = write {

@@ -68,16 +68,11 @@ pub(crate) trait DiskFile: Send + Sync {
     fn sync_all(&self) -> io::Result<()>;
 }
 
-/// Writes one buffer whole, in as many writes as it takes.
-pub(crate) fn write_all_at(file: &dyn DiskFile, bytes: &[u8], offset: u64) -> io::Result<()> {
-    let (mut rest, mut at) = (bytes, offset);
-    while !rest.is_empty() {
-        let written = file.write_at(&[IoSlice::new(rest)], at)?;
-        if written == 0 {
-            return Err(io::ErrorKind::WriteZero.into());
-        }
-        rest = rest.get(written..).unwrap_or_default();
-        at += written as u64;
+/// Writes one buffer in one write. A short write is an error: it means that the device is failing or
+/// full, and such a file is not written again.
+pub(crate) fn write_whole_at(file: &dyn DiskFile, bytes: &[u8], offset: u64) -> io::Result<()> {
+    if file.write_at(&[IoSlice::new(bytes)], offset)? != bytes.len() {
+        return Err(io::ErrorKind::WriteZero.into());
     }
     Ok(())
 }

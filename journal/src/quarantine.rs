@@ -5,7 +5,7 @@
 use std::io;
 use std::path::Path;
 
-use crate::disk::{Access, Disk, read_full_at, write_all_at};
+use crate::disk::{Access, Disk, read_full_at, write_whole_at};
 use crate::limits::{QUARANTINE_BYTES_MAX, QUARANTINE_TORN_BYTES_MAX, SCAN_BUFFER_BYTES};
 use crate::segment::UNFINISHED_SUFFIX;
 
@@ -83,7 +83,7 @@ fn try_copy(
         if read == 0 {
             break;
         }
-        write_all_at(&*to, chunk.get(..read).unwrap_or_default(), done)?;
+        write_whole_at(&*to, chunk.get(..read).unwrap_or_default(), done)?;
         done += read as u64;
     }
     to.sync_all()?;

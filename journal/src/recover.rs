@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::cursor::CursorFile;
-use crate::disk::{Access, Disk, DiskFile, Held, read_full_at, write_all_at};
+use crate::disk::{Access, Disk, DiskFile, Held, read_full_at, write_whole_at};
 use crate::error::JournalError;
 use crate::format::Lsn;
 use crate::journal::JournalOptions;
@@ -162,7 +162,7 @@ fn rewrite(file: &dyn DiskFile, start: u64, end: u64) -> io::Result<()> {
         if read == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        write_all_at(file, chunk.get(..read).unwrap_or_default(), at)?;
+        write_whole_at(file, chunk.get(..read).unwrap_or_default(), at)?;
         at += read as u64;
     }
     Ok(())

@@ -39,12 +39,14 @@ impl Window {
     }
 
     fn load(&mut self, offset: u64, bytes: usize) -> io::Result<()> {
+        let rest = self.file.bytes()?.saturating_sub(offset);
+        let bytes = usize::try_from(rest).map_or(bytes, |rest| rest.min(bytes));
         self.start = offset;
         self.data.clear();
         self.data.resize(bytes, 0);
         let read = match read_full_at(&*self.file, &mut self.data, offset) {
             Ok(read) => read,
-            Err(_) => self.load_by_block(offset)?,
+            Err(_) => self.load_by_block(offset),
         };
         self.data.truncate(read);
         Ok(())
@@ -52,10 +54,7 @@ impl Window {
 
     /// Reads what the device still gives. A block it cannot read becomes zeros, and with that
     /// damage like any other: one bad sector must not keep a journal from opening.
-    fn load_by_block(&mut self, offset: u64) -> io::Result<usize> {
-        let file_bytes = self.file.bytes()?;
-        let wanted = usize::try_from(file_bytes.saturating_sub(offset)).unwrap_or(usize::MAX);
-        let bytes = self.data.len().min(wanted);
+    fn load_by_block(&mut self, offset: u64) -> usize {
         let mut at = offset;
         for block in self.data.chunks_mut(UNREADABLE_BLOCK_BYTES as usize) {
             if read_full_at(&*self.file, block, at).is_err() {
@@ -63,7 +62,7 @@ impl Window {
             }
             at += block.len() as u64;
         }
-        Ok(bytes)
+        self.data.len()
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use crate::disk::{Disk, DiskFile, write_all_at};
+use crate::disk::{Disk, DiskFile, write_whole_at};
 use crate::error::{JournalError, is_no_space};
 use crate::format::{SegmentHeader, SegmentName};
 use crate::limits::SEGMENT_HEADER_BYTES;
@@ -59,7 +59,7 @@ pub(crate) fn create_segment(
     let write = || -> io::Result<Arc<dyn DiskFile>> {
         let file = disk.create(&unfinished)?;
         file.allocate(bytes)?;
-        write_all_at(&*file, &SegmentHeader::new(&stamp, name).encode(), 0)?;
+        write_whole_at(&*file, &SegmentHeader::new(&stamp, name).encode(), 0)?;
         file.sync_all()?;
         disk.rename(&unfinished, &path)?;
         Ok(file)
