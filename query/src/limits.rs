@@ -1,0 +1,72 @@
+//! The query room's own limits. Those that an operator may set are the defaults of [`crate::QueryOptions`].
+
+use std::time::Duration;
+
+/// The longest query text, in bytes. A dashboard's largest query is a few KiB.
+pub const QUERY_TEXT_BYTES_MAX: usize = 64 << 10;
+
+/// The largest request body, in bytes: the longest text with every second character escaped, and the JSON around it.
+pub const REQUEST_BYTES_MAX: usize = 2 * QUERY_TEXT_BYTES_MAX + 1024;
+
+/// The most tokens in one query, blanks and comments not counted. Planner and expressions recurse once per operator of a
+/// chain such as `a or b or …`; this many stay far within [`STACK_BYTES`].
+pub const QUERY_TOKENS_MAX: usize = 2_000;
+
+/// The deepest nesting of brackets and `case`.
+pub const QUERY_DEPTH_MAX: usize = 50;
+
+/// The parser's own recursion limit. Above [`QUERY_DEPTH_MAX`], because a bracket can cost it two steps.
+pub const PARSER_RECURSION_MAX: usize = 128;
+
+/// How much a query may multiply text or lists by functions such as `repeat`, `lpad` or `range`: a guess that leaves
+/// padding and small series alone and keeps one batch of log lines below 2 GiB.
+pub const GROWTH_MAX: u64 = 4_096;
+
+/// The stack of a query thread, in bytes of address space; only touched pages cost memory. A chain of
+/// [`QUERY_TOKENS_MAX`] tokens was planned and run in a debug build within it.
+pub const STACK_BYTES: usize = 64 << 20;
+
+/// How many encoded pieces of an answer wait for a slow client before the query is held back.
+pub const ANSWER_QUEUE_PIECES: usize = 2;
+
+/// How many rows are encoded into one piece of an answer.
+pub const PIECE_ROWS: usize = 1_024;
+
+/// How many rows DataFusion handles at once.
+pub const BATCH_ROWS: usize = 8_192;
+
+/// The memory one query may reserve, in bytes.
+pub const QUERY_MEMORY_BYTES: usize = 256 << 20;
+
+/// What one query may write to its spill directory, in bytes, where there is one.
+pub const SPILL_BYTES: u64 = 1 << 30;
+
+/// How long one query may take, from its admission to its last row taken by the client.
+pub const QUERY_TIME: Duration = Duration::from_secs(30);
+
+/// The most rows in one answer.
+pub const ANSWER_ROWS: u64 = 1_000_000;
+
+/// The most bytes in one answer, as encoded.
+pub const ANSWER_BYTES: u64 = 512 << 20;
+
+/// How many queries run at once. Times [`QUERY_MEMORY_BYTES`] this is the memory that queries can take.
+pub const QUERIES_RUNNING: usize = 4;
+
+/// How many more wait for their turn.
+pub const QUERIES_WAITING: usize = 16;
+
+/// How long they wait.
+pub const ADMISSION_TIME: Duration = Duration::from_secs(5);
+
+/// Parquet footers kept between queries, in bytes per tenant.
+pub const FOOTER_CACHE_BYTES: usize = 32 << 20;
+
+/// For how many tenants footers are kept.
+pub const FOOTER_CACHE_TENANTS: usize = 64;
+
+/// The longest text of an error that is shown to whoever asked, in bytes; a plan in an error can be very long.
+pub const ERROR_TEXT_BYTES_MAX: usize = 2_048;
+
+/// The most files one scan reads; beyond it a query must narrow its time. Each costs memory for its plan.
+pub const SCAN_FILES_MAX: usize = 100_000;

@@ -1,0 +1,306 @@
+//! What a filter says about time and service, so that files can be left out before they are opened.
+//!
+//! The answer is always a superset: whatever is not understood narrows nothing. Filters come simplified by DataFusion, with
+//! `now()` already a literal; casts around the column or the literal are looked through where they keep the order.
+
+use std::collections::BTreeSet;
+
+use beeacon_record::schema::Column;
+use beeacon_store::Prune;
+use datafusion::arrow::datatypes::{DataType, TimeUnit};
+use datafusion::logical_expr::{Between, BinaryExpr, Expr, Operator};
+use datafusion::scalar::ScalarValue;
+
+/// Rows that may match: a time range, both ends included, and a set of services. `None` is everything.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Bounds {
+    time_ns: Option<(i64, i64)>,
+    services: Option<BTreeSet<String>>,
+}
+
+impl Bounds {
+    /// What all these filters together leave.
+    pub(crate) fn of_filters<'a>(filters: impl IntoIterator<Item = &'a Expr>) -> Bounds {
+        filters.into_iter().fold(Bounds::default(), |bounds, filter| bounds.and(of(filter)))
+    }
+
+    /// Rows that may match either.
+    pub(crate) fn or(self, other: Bounds) -> Bounds {
+        let time_ns = match (self.time_ns, other.time_ns) {
+            (Some(a), Some(b)) if is_empty(a) => Some(b).filter(|_| !is_empty(b)).or(Some(a)),
+            (Some(a), Some(b)) if is_empty(b) => Some(a),
+            (Some(a), Some(b)) => Some((a.0.min(b.0), a.1.max(b.1))),
+            _ => None,
+        };
+        let services = match (self.services, other.services) {
+            (Some(a), Some(b)) => Some(a.into_iter().chain(b).collect()),
+            _ => None,
+        };
+        Bounds { time_ns, services }
+    }
+
+    fn and(self, other: Bounds) -> Bounds {
+        let time_ns = match (self.time_ns, other.time_ns) {
+            (Some(a), Some(b)) => Some((a.0.max(b.0), a.1.min(b.1))),
+            (a, b) => a.or(b),
+        };
+        let services = match (self.services, other.services) {
+            (Some(a), Some(b)) => Some(a.intersection(&b).cloned().collect()),
+            (a, b) => a.or(b),
+        };
+        Bounds { time_ns, services }
+    }
+
+    /// Whether everything in `inner` is in here, too.
+    pub(crate) fn covers(&self, inner: &Bounds) -> bool {
+        let time = match (self.time_ns, inner.time_ns) {
+            (None, _) => true,
+            (Some(_), None) => false,
+            (Some(outer), Some(inner)) => is_empty(inner) || (outer.0 <= inner.0 && inner.1 <= outer.1),
+        };
+        let services = match (&self.services, &inner.services) {
+            (None, _) => true,
+            (Some(_), None) => false,
+            (Some(outer), Some(inner)) => inner.is_subset(outer),
+        };
+        time && services
+    }
+
+    /// Whether a file with rows from `min` to `max` may hold a match.
+    pub(crate) fn meets(&self, min: i64, max: i64) -> bool {
+        self.time_ns.is_none_or(|(from, to)| from <= max && min <= to)
+    }
+
+    pub(crate) fn to_prune(&self) -> Prune {
+        Prune {
+            time_ns: self.time_ns,
+            services: self.services.as_ref().map(|set| set.iter().cloned().collect()),
+        }
+    }
+
+    fn time(from: Option<i64>, to: Option<i64>) -> Bounds {
+        let time_ns = (from.is_some() || to.is_some()).then(|| (from.unwrap_or(i64::MIN), to.unwrap_or(i64::MAX)));
+        Bounds { time_ns, services: None }
+    }
+
+    fn service(names: impl IntoIterator<Item = String>) -> Bounds {
+        Bounds { time_ns: None, services: Some(names.into_iter().collect()) }
+    }
+}
+
+fn is_empty((from, to): (i64, i64)) -> bool {
+    from > to
+}
+
+fn of(filter: &Expr) -> Bounds {
+    match filter {
+        Expr::BinaryExpr(BinaryExpr { left, op, right }) => match op {
+            Operator::And => of(left).and(of(right)),
+            Operator::Or => of(left).or(of(right)),
+            _ => compared(left, *op, right)
+                .or_else(|| op.swap().and_then(|op| compared(right, op, left)))
+                .unwrap_or_default(),
+        },
+        Expr::Between(Between { expr, negated: false, low, high }) => {
+            let from = compared(expr, Operator::GtEq, low).unwrap_or_default();
+            from.and(compared(expr, Operator::LtEq, high).unwrap_or_default())
+        }
+        Expr::InList(list) if !list.negated => {
+            let each = list.list.iter().map(|value| compared(&list.expr, Operator::Eq, value));
+            each.collect::<Option<Vec<_>>>()
+                .and_then(|all| all.into_iter().reduce(Bounds::or))
+                .unwrap_or_default()
+        }
+        Expr::Alias(alias) => of(&alias.expr),
+        _ => Bounds::default(),
+    }
+}
+
+/// What `column op literal` says, if the left side is about time or service and the right side is a literal.
+fn compared(left: &Expr, op: Operator, right: &Expr) -> Option<Bounds> {
+    let literal = literal(right)?;
+    if is_column(left, Column::Service) {
+        let name = literal.try_as_str()??.to_owned();
+        return (op == Operator::Eq).then(|| Bounds::service([name]));
+    }
+    let width_ns = time_width_ns(left)?;
+    let at = nanoseconds(literal)?;
+    // A truncated time t stands for rows in [t, t + width); a plain column has width 1.
+    // Casts round towards zero, so before 1970 the row can lie below its rounded time.
+    let first = (at > 0 || width_ns == 1).then_some(at);
+    let last = at.checked_add(width_ns - 1);
+    match op {
+        Operator::Eq => Some(Bounds::time(first, last)),
+        Operator::Gt | Operator::GtEq => Some(Bounds::time(first, None)),
+        Operator::Lt | Operator::LtEq => Some(Bounds::time(None, last)),
+        _ => None,
+    }
+}
+
+/// How many nanoseconds of rows one value of this expression stands for, if it is the time column, perhaps truncated.
+fn time_width_ns(expression: &Expr) -> Option<i64> {
+    if is_column(expression, Column::Timestamp) {
+        return Some(1);
+    }
+    match expression {
+        Expr::Cast(cast) => widened(time_width_ns(&cast.expr)?, cast.field.data_type()),
+        Expr::TryCast(cast) => widened(time_width_ns(&cast.expr)?, cast.field.data_type()),
+        Expr::ScalarFunction(function) if function.name() == "date_trunc" => {
+            let unit = literal(function.args.first()?)?.try_as_str()??.to_ascii_lowercase();
+            let inner = time_width_ns(function.args.get(1)?)?;
+            inner.checked_add(unit_ns(&unit)?)
+        }
+        Expr::ScalarFunction(function) if function.name() == "date_bin" => {
+            let inner = time_width_ns(function.args.get(1)?)?;
+            inner.checked_add(interval_ns(literal(function.args.first()?)?)?)
+        }
+        _ => None,
+    }
+}
+
+/// A cast to a coarser time makes one value stand for more rows; a cast to anything else is not looked through.
+fn widened(width: i64, to: &DataType) -> Option<i64> {
+    let unit_ns = match to {
+        DataType::Timestamp(TimeUnit::Nanosecond, zone) if is_utc(zone.as_deref()) => 0,
+        DataType::Timestamp(TimeUnit::Microsecond, zone) if is_utc(zone.as_deref()) => 1_000,
+        DataType::Timestamp(TimeUnit::Millisecond, zone) if is_utc(zone.as_deref()) => 1_000_000,
+        DataType::Timestamp(TimeUnit::Second, zone) if is_utc(zone.as_deref()) => SECOND_NS,
+        DataType::Date32 => DAY_NS,
+        _ => return None,
+    };
+    width.checked_add(unit_ns)
+}
+
+const SECOND_NS: i64 = 1_000_000_000;
+const DAY_NS: i64 = 86_400 * SECOND_NS;
+
+fn unit_ns(unit: &str) -> Option<i64> {
+    Some(match unit {
+        "microsecond" => 1_000,
+        "millisecond" => 1_000_000,
+        "second" => SECOND_NS,
+        "minute" => 60 * SECOND_NS,
+        "hour" => 3_600 * SECOND_NS,
+        "day" => DAY_NS,
+        "week" => 7 * DAY_NS,
+        "month" => 31 * DAY_NS,
+        "quarter" => 92 * DAY_NS,
+        "year" => 366 * DAY_NS,
+        _ => return None,
+    })
+}
+
+fn interval_ns(value: &ScalarValue) -> Option<i64> {
+    match value {
+        ScalarValue::IntervalMonthDayNano(Some(interval)) => {
+            let days = i64::from(interval.months).checked_mul(31)?.checked_add(i64::from(interval.days))?;
+            days.checked_mul(DAY_NS)?.checked_add(interval.nanoseconds).filter(|width| *width >= 0)
+        }
+        ScalarValue::IntervalDayTime(Some(interval)) => {
+            let days = i64::from(interval.days).checked_mul(DAY_NS)?;
+            days.checked_add(i64::from(interval.milliseconds).checked_mul(1_000_000)?).filter(|width| *width >= 0)
+        }
+        _ => None,
+    }
+}
+
+fn is_utc(zone: Option<&str>) -> bool {
+    matches!(zone, None | Some("UTC" | "+00:00"))
+}
+
+fn is_column(expression: &Expr, column: Column) -> bool {
+    match expression {
+        Expr::Column(found) => found.name == column.name(),
+        // The planner casts the dictionary to plain text to compare it.
+        Expr::Cast(cast) if is_text(cast.field.data_type()) => is_column(&cast.expr, column),
+        Expr::TryCast(cast) if is_text(cast.field.data_type()) => is_column(&cast.expr, column),
+        _ => false,
+    }
+}
+
+fn is_text(data_type: &DataType) -> bool {
+    match data_type {
+        DataType::Utf8 | DataType::Utf8View | DataType::LargeUtf8 => true,
+        DataType::Dictionary(_, values) => is_text(values),
+        _ => false,
+    }
+}
+
+fn literal(expression: &Expr) -> Option<&ScalarValue> {
+    match expression {
+        Expr::Literal(value, _) => Some(value),
+        Expr::Alias(alias) => literal(&alias.expr),
+        _ => None,
+    }
+}
+
+fn nanoseconds(value: &ScalarValue) -> Option<i64> {
+    match value {
+        ScalarValue::TimestampNanosecond(Some(at), zone) if is_utc(zone.as_deref()) => Some(*at),
+        ScalarValue::TimestampMicrosecond(Some(at), zone) if is_utc(zone.as_deref()) => at.checked_mul(1_000),
+        ScalarValue::TimestampMillisecond(Some(at), zone) if is_utc(zone.as_deref()) => at.checked_mul(1_000_000),
+        ScalarValue::TimestampSecond(Some(at), zone) if is_utc(zone.as_deref()) => at.checked_mul(SECOND_NS),
+        ScalarValue::Date32(Some(days)) => i64::from(*days).checked_mul(DAY_NS),
+        ScalarValue::Dictionary(_, inner) => nanoseconds(inner),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use datafusion::prelude::{col, lit};
+
+    use super::*;
+
+    fn at(ns: i64) -> Expr {
+        lit(ScalarValue::TimestampNanosecond(Some(ns), Some("UTC".into())))
+    }
+
+    fn bounds(filter: &Expr) -> Bounds {
+        Bounds::of_filters([filter])
+    }
+
+    #[test]
+    fn comparisons_on_either_side_and_between_give_a_range() {
+        let expected = Bounds { time_ns: Some((10, 20)), services: None };
+        assert_eq!(bounds(&col("timestamp").gt_eq(at(10)).and(at(20).gt_eq(col("timestamp")))), expected);
+        assert_eq!(bounds(&col("timestamp").between(at(10), at(20))), expected);
+        assert_eq!(bounds(&col("observed_timestamp").between(at(10), at(20))), Bounds::default());
+        assert_eq!(bounds(&col("timestamp").not_between(at(10), at(20))), Bounds::default());
+        assert_eq!(bounds(&col("timestamp").not_eq(at(10))), Bounds::default());
+    }
+
+    #[test]
+    fn either_side_of_an_or_keeps_what_it_may_match() {
+        let early = col("timestamp").between(at(1), at(2));
+        let late = col("timestamp").between(at(8), at(9));
+        assert_eq!(bounds(&early.clone().or(late)).time_ns, Some((1, 9)));
+        let web = col("service").eq(lit("web"));
+        assert_eq!(bounds(&early.or(web.clone())), Bounds::default());
+        let db = lit("db").eq(col("service"));
+        assert_eq!(bounds(&web.or(db)), Bounds::service(["db".into(), "web".into()]));
+    }
+
+    #[test]
+    fn contradictions_leave_nothing_and_do_not_widen_an_or() {
+        let never = col("timestamp").gt_eq(at(9)).and(col("timestamp").lt_eq(at(1)));
+        assert!(!bounds(&never).meets(0, 100));
+        let either = never.or(col("timestamp").eq(at(5)));
+        assert_eq!(bounds(&either).time_ns, Some((5, 5)));
+    }
+
+    #[test]
+    fn what_is_not_a_literal_of_text_narrows_nothing() {
+        assert_eq!(bounds(&col("service").eq(col("host"))), Bounds::default());
+        assert_eq!(bounds(&col("service").in_list(vec![lit("a"), col("host")], false)), Bounds::default());
+        assert_eq!(bounds(&col("service").in_list(vec![lit("a"), lit("b")], true)), Bounds::default());
+    }
+
+    #[test]
+    fn a_bound_covers_only_what_lies_within_it() {
+        let wide = Bounds { time_ns: Some((0, 10)), services: None };
+        let narrow = Bounds { time_ns: Some((2, 5)), services: Some(["a".to_owned()].into()) };
+        assert!(wide.covers(&narrow) && Bounds::default().covers(&wide));
+        assert!(!narrow.covers(&wide) && !wide.covers(&Bounds::default()));
+    }
+}

@@ -1,0 +1,195 @@
+//! `logs`: fresh rows in memory and rows in Parquet files, as one table.
+//!
+//! What SQL sees is a view that shows `labels` as a map; below it lies the table as it is stored. Each scan reads the query's
+//! snapshot, less the files whose times the scan's own filters exclude. Filters are applied again above the scan, so pruning
+//! never has to be exact. The exact counts and time bounds in the catalog answer `count(*)`, `min` and `max` over files
+//! without opening one.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use beeacon_record::schema::{self, Column};
+use beeacon_store::{LogFile, Snapshot};
+use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::catalog::memory::{DataSourceExec, MemorySourceConfig};
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::stats::Precision;
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::common::{ColumnStatistics, Statistics};
+use datafusion::datasource::listing::PartitionedFile;
+use datafusion::datasource::physical_plan::parquet::CachedParquetFileReaderFactory;
+use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource};
+use datafusion::datasource::{ViewTable, provider_as_source, source_as_provider};
+use datafusion::error::{DataFusionError, Result};
+use datafusion::logical_expr::{
+    Expr, LogicalPlan, LogicalPlanBuilder, TableProviderFilterPushDown, TableType,
+};
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::union::UnionExec;
+use datafusion::prelude::col;
+use datafusion::scalar::ScalarValue;
+
+use super::Moment;
+use super::labels::labels_map;
+use crate::error::QueryError;
+use crate::limits::SCAN_FILES_MAX;
+use crate::prune::Bounds;
+
+/// `logs` as SQL users see it.
+pub(crate) fn view(moment: &Arc<Moment>) -> Result<Arc<dyn TableProvider>> {
+    let columns = Column::ALL.map(|column| match column {
+        Column::Labels => labels_map().call(vec![col(column.name())]).alias(column.name()),
+        other => col(other.name()),
+    });
+    let plan = stored(moment)?.project(columns)?.build()?;
+    Ok(Arc::new(ViewTable::new(plan, None)))
+}
+
+/// A scan of the rows as they are stored, for views to build on.
+pub(crate) fn stored(moment: &Arc<Moment>) -> Result<LogicalPlanBuilder> {
+    let table = Arc::new(StoredLogs { moment: moment.clone() });
+    LogicalPlanBuilder::scan("logs", provider_as_source(table), None)
+}
+
+/// What all scans of stored logs in an optimised plan may need together; `None` if there is no such scan.
+pub(crate) fn bounds_of_plan(plan: &LogicalPlan) -> Option<Bounds> {
+    let mut bounds: Option<Bounds> = None;
+    let walked = plan.apply_with_subqueries(|node| {
+        if let LogicalPlan::TableScan(scan) = node
+            && source_as_provider(&scan.source).is_ok_and(|table| table.is::<StoredLogs>())
+        {
+            let own = Bounds::of_filters(&scan.filters);
+            bounds = Some(match bounds.take() {
+                Some(others) => others.or(own),
+                None => own,
+            });
+        }
+        Ok(TreeNodeRecursion::Continue)
+    });
+    // The walk's closure never fails; should the walk, everything is taken.
+    if walked.is_ok() { bounds } else { Some(Bounds::default()) }
+}
+
+/// The table as it is stored.
+#[derive(Debug)]
+struct StoredLogs {
+    moment: Arc<Moment>,
+}
+
+#[async_trait]
+impl TableProvider for StoredLogs {
+    fn schema(&self) -> SchemaRef {
+        schema::log_schema()
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
+        Ok(vec![TableProviderFilterPushDown::Inexact; filters.len()])
+    }
+
+    async fn scan(
+        &self,
+        _state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let bounds = Bounds::of_filters(filters);
+        let snapshot = self.moment.snapshot(&bounds)?;
+        let mut inputs: Vec<Arc<dyn ExecutionPlan>> = Vec::with_capacity(2);
+        if !snapshot.fresh.is_empty() {
+            inputs.push(fresh(snapshot, self.moment.partitions, projection, limit)?);
+        }
+        let files = snapshot.files.iter().filter(|file| bounds.meets(file.time_min_ns, file.time_max_ns));
+        let files: Vec<&LogFile> = files.collect();
+        if !files.is_empty() {
+            inputs.push(parquet(&self.moment, &files, projection, limit)?);
+        }
+        match inputs.len() {
+            0 => Ok(MemorySourceConfig::try_new_exec(&[vec![]], schema::log_schema(), projection.cloned())?),
+            1 => inputs.pop().ok_or_else(|| DataFusionError::Internal("one input went missing".into())),
+            _ => UnionExec::try_new(inputs),
+        }
+    }
+}
+
+/// Fresh rows: batches dealt out to the partitions.
+fn fresh(
+    snapshot: &Snapshot,
+    partitions: usize,
+    projection: Option<&Vec<usize>>,
+    limit: Option<usize>,
+) -> Result<Arc<dyn ExecutionPlan>> {
+    let per_partition = snapshot.fresh.len().div_ceil(partitions.max(1)).max(1);
+    let dealt: Vec<_> = snapshot.fresh.chunks(per_partition).map(<[_]>::to_vec).collect();
+    let source = MemorySourceConfig::try_new(&dealt, schema::log_schema(), projection.cloned())?;
+    Ok(DataSourceExec::from_data_source(source.with_limit(limit)))
+}
+
+/// Files: newest first, so that `order by timestamp desc limit` soon knows which ones it can skip.
+fn parquet(
+    moment: &Moment,
+    files: &[&LogFile],
+    projection: Option<&Vec<usize>>,
+    limit: Option<usize>,
+) -> Result<Arc<dyn ExecutionPlan>> {
+    if files.len() > SCAN_FILES_MAX {
+        return Err(QueryError::Files { files: files.len(), max: SCAN_FILES_MAX }.into());
+    }
+    let mut newest_first = files.to_vec();
+    newest_first.sort_by_key(|file| std::cmp::Reverse(file.time_max_ns));
+    let mut groups = vec![Vec::new(); moment.partitions.clamp(1, files.len())];
+    let count = groups.len();
+    for (index, file) in newest_first.into_iter().enumerate() {
+        if let Some(group) = groups.get_mut(index % count) {
+            group.push(partitioned(moment, file)?);
+        }
+    }
+    let readers = CachedParquetFileReaderFactory::new(moment.files.clone(), moment.footers.clone());
+    let source = ParquetSource::new(schema::log_schema())
+        .with_parquet_file_reader_factory(Arc::new(readers))
+        .with_pushdown_filters(true)
+        .with_enable_page_index(true);
+    let config = FileScanConfigBuilder::new(moment.files_url.clone(), Arc::new(source))
+        .with_file_groups(groups.into_iter().map(FileGroup::new).collect())
+        .with_statistics(statistics(files.iter().copied()))
+        .with_projection_indices(projection.cloned())?
+        .with_limit(limit)
+        .build();
+    Ok(DataSourceExec::from_data_source(config))
+}
+
+/// The file as the tenant's own store names it. A file that is not the tenant's stops the query.
+fn partitioned(moment: &Moment, file: &LogFile) -> Result<PartitionedFile> {
+    let within = file.path.prefix_match(&moment.files_prefix).ok_or(QueryError::ForeignFile)?;
+    let path: object_store::path::Path = within.collect();
+    let statistics = statistics(std::iter::once(file));
+    Ok(PartitionedFile::new(path.to_string(), file.bytes).with_statistics(Arc::new(statistics)))
+}
+
+/// What the catalog knows of these files: rows, and the bounds of `timestamp`.
+fn statistics<'a>(files: impl Iterator<Item = &'a LogFile> + Clone) -> Statistics {
+    let number = |value: u64| usize::try_from(value).unwrap_or(usize::MAX);
+    let rows = files.clone().map(|file| number(file.rows)).sum();
+    let bytes: usize = files.clone().map(|file| number(file.bytes)).sum();
+    let at = |ns: Option<i64>| ScalarValue::TimestampNanosecond(ns, Some("UTC".into()));
+    let min = files.clone().map(|file| file.time_min_ns).min();
+    let max = files.map(|file| file.time_max_ns).max();
+    let columns = Column::ALL.map(|column| {
+        let mut statistics = ColumnStatistics::new_unknown();
+        statistics.null_count = Precision::Exact(0);
+        if column == Column::Timestamp {
+            statistics.min_value = Precision::Exact(at(min));
+            statistics.max_value = Precision::Exact(at(max));
+        }
+        statistics
+    });
+    Statistics {
+        num_rows: Precision::Exact(rows),
+        total_byte_size: Precision::Inexact(bytes),
+        column_statistics: columns.to_vec(),
+    }
+}

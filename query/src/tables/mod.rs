@@ -1,0 +1,126 @@
+//! The tables of one query: what it sees of the store, at one moment.
+//!
+//! A [`Moment`] belongs to one query of one tenant. Whatever a query reads from `logs`, however often, comes from one snapshot
+//! taken after planning, when it is known which times and services it asks about; the same holds for `gaps`.
+//!
+//! - [`logs`]: fresh rows and files as one table;
+//! - [`labels`]: the map made of stored labels;
+//! - [`gaps`]: declared losses;
+//! - [`redactions`]: what the pollen filter took out, per minute.
+
+pub(crate) mod gaps;
+pub(crate) mod labels;
+pub(crate) mod logs;
+pub(crate) mod redactions;
+
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+
+use async_trait::async_trait;
+use beeacon_store::{Snapshot, Store};
+use datafusion::arrow::array::RecordBatch;
+use datafusion::catalog::{SchemaProvider, TableProvider};
+use datafusion::error::{DataFusionError, Result};
+use datafusion::execution::cache::cache_manager::FileMetadataCache;
+use datafusion::execution::object_store::ObjectStoreUrl;
+use datafusion::logical_expr::LogicalPlan;
+use object_store::ObjectStore;
+use object_store::path::Path;
+use tokio::sync::OnceCell;
+
+use crate::error::QueryError;
+use crate::prune::Bounds;
+
+/// What one query sees.
+pub(crate) struct Moment {
+    pub(crate) store: Store,
+    pub(crate) tenant: String,
+    pub(crate) partitions: usize,
+    /// The tenant's own part of the object store, and where it starts.
+    pub(crate) files: Arc<dyn ObjectStore>,
+    pub(crate) files_prefix: Path,
+    pub(crate) files_url: ObjectStoreUrl,
+    pub(crate) footers: Arc<FileMetadataCache>,
+    logs: OnceLock<(Bounds, Snapshot)>,
+    gaps: OnceCell<RecordBatch>,
+}
+
+impl fmt::Debug for Moment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Moment").finish_non_exhaustive()
+    }
+}
+
+impl Moment {
+    pub(crate) fn new(
+        store: Store,
+        tenant: &str,
+        partitions: usize,
+        files: Arc<dyn ObjectStore>,
+        files_prefix: Path,
+        files_url: ObjectStoreUrl,
+        footers: Arc<FileMetadataCache>,
+    ) -> Self {
+        Moment {
+            store,
+            tenant: tenant.to_owned(),
+            partitions,
+            files,
+            files_prefix,
+            files_url,
+            footers,
+            logs: OnceLock::new(),
+            gaps: OnceCell::new(),
+        }
+    }
+
+    /// Takes the snapshot for an optimised plan: one for all its scans of `logs`.
+    pub(crate) async fn arrive(&self, plan: &LogicalPlan) -> Result<Option<&Snapshot>, QueryError> {
+        let Some(bounds) = logs::bounds_of_plan(plan) else { return Ok(None) };
+        let snapshot = self.store.snapshot(&self.tenant, &bounds.to_prune()).await;
+        let snapshot = snapshot.map_err(|error| QueryError::Store(Some(error)))?;
+        Ok(Some(&self.logs.get_or_init(|| (bounds, snapshot)).1))
+    }
+
+    /// The snapshot, if it was taken wide enough for these bounds.
+    pub(crate) fn snapshot(&self, bounds: &Bounds) -> Result<&Snapshot> {
+        match self.logs.get() {
+            Some((taken, snapshot)) if taken.covers(bounds) => Ok(snapshot),
+            _ => Err(DataFusionError::Internal("a scan of logs was planned outside the query's snapshot".into())),
+        }
+    }
+
+    pub(crate) async fn gap_rows(&self) -> Result<RecordBatch> {
+        let load = || async {
+            self.store.gaps(&self.tenant).await.map_err(|error| QueryError::Store(Some(error)))
+        };
+        Ok(self.gaps.get_or_try_init(load).await?.clone())
+    }
+}
+
+/// The tables' names.
+const NAMES: [&str; 3] = ["gaps", "logs", "redactions"];
+
+/// The schema of one query: the tables of one tenant and nothing else.
+#[derive(Debug)]
+pub(crate) struct Tables(pub(crate) Arc<Moment>);
+
+#[async_trait]
+impl SchemaProvider for Tables {
+    fn table_names(&self) -> Vec<String> {
+        NAMES.map(str::to_owned).to_vec()
+    }
+
+    async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
+        Ok(match name {
+            "gaps" => Some(Arc::new(gaps::Gaps::new(self.0.clone()))),
+            "logs" => Some(logs::view(&self.0)?),
+            "redactions" => Some(redactions::view(&self.0)?),
+            _ => None,
+        })
+    }
+
+    fn table_exist(&self, name: &str) -> bool {
+        NAMES.contains(&name)
+    }
+}

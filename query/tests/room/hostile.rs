@@ -1,0 +1,159 @@
+//! Queries meant to bring the process down. Each ends with an error that names a limit, and the next query is answered.
+
+use std::time::Duration;
+
+use beeacon_query::QueryOptions;
+use futures_util::StreamExt;
+
+use crate::world::{NOON_NS, World, said};
+
+fn chain(first: &str, more: &str, count: usize) -> String {
+    let mut text = first.to_owned();
+    (0..count).for_each(|_| text.push_str(more));
+    text
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn large_and_deep_queries_are_refused_before_they_are_planned() {
+    let world = World::new().await;
+    let table = [
+        (chain("select 1 from logs where host = 'a'", " or host = 'a'", 1_000), "query_too_many_tokens"),
+        (chain("select 1 from logs where true", " or 1", 20_000), "query_too_long"),
+        (chain("select 1", "+1", 20_000), "query_too_many_tokens"),
+        (chain("select ", "(", 30_000), "query_too_deep"),
+        (format!("select {}1{}", "(".repeat(51), ")".repeat(51)), "query_too_deep"),
+        (chain("select ", "[", 60), "query_too_deep"),
+        (chain("select ", "case when ", 60), "query_too_deep"),
+        (chain("select ", "not ", 1_900), "query_too_deep"),
+        (chain("select ", "- ", 1_900), "query_too_deep"),
+        (format!("select '{}'", "x".repeat(70_000)), "query_too_long"),
+        ("select repeat('x', 1000000000)".into(), "query_growth"),
+        ("select repeat(repeat(repeat('x', 1000), 1000), 1000)".into(), "query_growth"),
+        ("select repeat('x', value) from generate_series(1, 1000000000)".into(), "query_growth"),
+        ("with a as (select repeat('x', 4000) x) select repeat(x, 4000) from a".into(), "query_growth"),
+        ("select lpad('x', 1000000000, 'y')".into(), "query_growth"),
+        ("select range(1, 10000000000)".into(), "query_growth"),
+        ("select generate_series(1, 10000000000)".into(), "query_growth"),
+        ("select array_repeat(1, 10000000000)".into(), "query_growth"),
+        (doubling(40), "query_growth"),
+    ];
+    for (query, code) in table {
+        let error = world.error(&query).await;
+        assert_eq!(error.code(), code, "{}", query.chars().take(60).collect::<String>());
+        assert!(error.to_string().chars().any(|c| c.is_ascii_digit()), "{error}");
+    }
+    assert_eq!(world.one("select 1").await, "1");
+}
+
+/// `with a0 as (select 'x' v), a1 as (select v || v v from a0), …`
+fn doubling(levels: usize) -> String {
+    let mut text = "with a0 as (select 'x' v)".to_owned();
+    for level in 1..=levels {
+        text.push_str(&format!(", a{level} as (select v || v v from a{})", level - 1));
+    }
+    format!("{text} select * from a{levels}")
+}
+
+/// What is just within the limits is planned and run: an overflow of the stack would end this test's process.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_largest_queries_allowed_do_not_overflow_the_stack() {
+    let world = World::new().await;
+    world.publish_and_flush("default", &[said("web", NOON_NS, "one")]).await;
+    world.publish("default", &[said("web", NOON_NS, "two")]).await;
+    let table = [
+        chain("select 1", "+1", 990),
+        chain("select position_minor", "+1", 990) + " from logs",
+        chain("select count(*) from logs where message = 'a'", " or message like 'b%'", 490),
+        chain("select count(*) from logs where position_minor > 1", " and position_minor <> 7", 490),
+        chain("select ''", " || message", 900) + " from logs where false",
+        format!("select {}1{}", "(".repeat(45), ")".repeat(45)),
+        format!("select {}1{}", "abs(".repeat(45), ")".repeat(45)),
+        format!("select * from {}logs{}", "(select * from ".repeat(40), ")".repeat(40)),
+        format!("select {} 1 {}", "case when true then".repeat(45), " end".repeat(45)),
+        chain("select 1", " union all select 1", 480),
+        chain("select 1", " union select 1", 300),
+        format!("select count(*) from logs where position_minor in (1{})", ",2".repeat(900)),
+        format!("select 1 where {} true", "not ".repeat(100)),
+        chain("select 1 from logs a", " cross join logs b", 0),
+    ];
+    for query in table {
+        let answered = world.batches(&query).await;
+        let shown: String = query.chars().take(50).collect();
+        match answered {
+            Ok(_) => {}
+            Err(error) => panic!("{shown}: {} {}", error.code(), error.for_the_asker()),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn queries_without_end_meet_the_time_limit_and_stop() {
+    let options = QueryOptions { time_max: Duration::from_secs(1), partitions: 2, ..QueryOptions::default() };
+    let world = World::with(options).await;
+    let table = [
+        "select count(*) from generate_series(1, 1000000) a, generate_series(1, 1000000) b",
+        "select count(*) from generate_series(1, 100000000000)",
+        "select sum(a.value * b.value) from generate_series(1, 3000000) a join generate_series(1, 3000000) b on a.value % 7 <> b.value % 5",
+        "with recursive r as (select 1 n union all select n + 1 from r) select count(*) from r",
+        "select max(a.value) from generate_series(1, 100000000000) a where a.value % 3 = 5",
+    ];
+    for query in table {
+        let error = world.error(query).await;
+        assert_eq!(error.code(), "limit_time", "{query}: {}", error.for_the_asker());
+        assert!(error.to_string().contains("1 s"), "{error}");
+        world.idle().await;
+    }
+    assert_eq!(world.one("select 1").await, "1");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn queries_that_need_too_much_memory_end_with_the_memory_limit() {
+    let options = QueryOptions { memory_bytes_max: 16 << 20, partitions: 2, ..QueryOptions::default() };
+    let world = World::with(options.clone()).await;
+    let table = [
+        "select value from generate_series(1, 20000000) order by value % 1000, value desc",
+        "select count(*) from (select value, count(*) from generate_series(1, 20000000) group by value)",
+        "select count(*) from generate_series(1, 5000000) a join generate_series(1, 5000000) b on a.value = b.value",
+        "select count(*) from generate_series(1, 20000000) a, generate_series(1, 20000000) b where a.value + b.value = 3",
+        "select count(*) from (select row_number() over (order by value desc) from generate_series(1, 20000000))",
+    ];
+    for query in table {
+        let error = world.error(query).await;
+        assert_eq!(error.code(), "limit_memory", "{query}: {}", error.for_the_asker());
+        assert!(error.to_string().contains("16777216"), "{error}");
+    }
+    assert_eq!(world.one("select 1").await, "1");
+    // The same sort is possible where it may spill.
+    let spill = world.directory.path().join("spill");
+    let world = World::with(QueryOptions { spill_directory: Some(spill.clone()), ..options }).await;
+    let sorted = "select max(n) from (select value as n from generate_series(1, 3000000) order by value % 1000, value desc limit 2999999)";
+    assert_eq!(world.one(sorted).await, "3000000");
+    world.idle().await;
+    assert_eq!(std::fs::read_dir(&spill).unwrap().count(), 0, "spilled files stay behind");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_with_too_many_rows_ends_with_the_row_limit() {
+    let world = World::with(QueryOptions { rows_max: 1_000, ..QueryOptions::default() }).await;
+    assert_eq!(world.cells("select value from generate_series(1, 1000)").await.len(), 1_000);
+    let error = world.error("select value from generate_series(1, 1001)").await;
+    assert_eq!((error.code(), error.to_string().contains("1000")), ("limit_rows", true));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_finds_no_turn_in_time_is_told_so() {
+    let options = QueryOptions {
+        running_max: 1,
+        waiting_max: 1,
+        wait_max: Duration::from_millis(20),
+        ..QueryOptions::default()
+    };
+    let world = World::with(options).await;
+    let mut held = world.query.sql("default", "select value from generate_series(1, 1000000)").await.unwrap();
+    assert!(held.next().await.unwrap().is_ok());
+    assert_eq!(world.error("select 1").await.code(), "busy");
+    drop(held);
+    world.idle().await;
+    assert_eq!(world.one("select 1").await, "1");
+    assert_eq!(world.query.statistics().abandoned, 1);
+}

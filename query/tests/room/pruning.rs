@@ -1,0 +1,101 @@
+//! That files are left out, shown by counting files, not only by looking at rows.
+
+use crate::world::{HOUR_NS, NOON_NS, World, said};
+
+/// Six files: two services in each of three hours.
+async fn six_files() -> World {
+    let world = World::new().await;
+    for hour in 0..3 {
+        for service in ["web", "db"] {
+            let at = NOON_NS + hour * HOUR_NS;
+            world.publish_and_flush("default", &[said(service, at, "a"), said(service, at + 60_000_000_000, "b")]).await;
+        }
+    }
+    world
+}
+
+/// How many files the physical plan of a query reads.
+async fn files_read(world: &World, text: &str) -> usize {
+    let plan = world.cells(&format!("explain {text}")).await;
+    let physical = plan.iter().find(|row| row[0] == "physical_plan").expect("no physical plan");
+    physical[1].matches(".parquet").count()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn filters_on_time_and_service_leave_files_out() {
+    let world = six_files().await;
+    // (filter, files that are read, rows that match)
+    let table = [
+        ("true", 6, 12),
+        ("timestamp >= '2026-01-05T13:00:00Z'", 4, 8),
+        ("timestamp > '2026-01-05T13:01:00Z'", 2, 4),
+        ("timestamp < timestamp '2026-01-05 13:00:00'", 2, 4),
+        ("timestamp between '2026-01-05T13:00:00Z' and '2026-01-05T13:59:59Z'", 2, 4),
+        ("'2026-01-05T14:00:00Z' <= timestamp", 2, 4),
+        ("timestamp = to_timestamp_nanos(1767614400000000000)", 2, 2),
+        ("timestamp >= now() - interval '1 hour'", 0, 0),
+        ("timestamp >= now() - interval '1000 years'", 6, 12),
+        ("service = 'web'", 3, 6),
+        ("service in ('web', 'nobody')", 3, 6),
+        ("service = 'web' or service = 'db'", 6, 12),
+        ("service = 'nobody'", 0, 0),
+        ("service <> 'web'", 6, 6),
+        ("service like 'w%'", 6, 6),
+        ("service = 'web' and timestamp >= '2026-01-05T13:30:00Z'", 1, 2),
+        ("service = 'web' or timestamp >= '2026-01-05T13:30:00Z'", 6, 8),
+        ("date_trunc('hour', timestamp) = '2026-01-05T13:00:00Z'", 2, 4),
+        ("date_bin(interval '1 hour', timestamp) >= '2026-01-05T14:00:00Z'", 2, 4),
+        ("cast(timestamp as date) = '2026-01-05'", 6, 12),
+        ("cast(timestamp as date) >= '2026-01-06'", 0, 0),
+        ("timestamp::timestamp >= '2026-01-05 14:00:00'", 2, 4),
+        ("message = 'a' and not (timestamp < '2026-01-05T14:00:00Z')", 2, 2),
+    ];
+    for (filter, files, rows) in table {
+        let text = format!("select message from logs where {filter}");
+        assert_eq!(files_read(&world, &text).await, files, "{filter}");
+        let before = world.query.statistics();
+        assert_eq!(world.cells(&text).await.len(), rows, "{filter}");
+        let after = world.query.statistics();
+        let seen = after.files - before.files;
+        let skipped = after.files_skipped - before.files_skipped;
+        assert_eq!((seen, seen - skipped), (6, files as u64), "{filter}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_scan_of_a_query_reads_only_its_own_files() {
+    let world = six_files().await;
+    let text = "select (select count(*) from logs where timestamp < '2026-01-05T12:30:00Z' and message = 'a'), \
+                (select count(*) from logs where timestamp > '2026-01-05T13:30:00Z' and message = 'a')";
+    assert_eq!(files_read(&world, text).await, 4);
+    assert_eq!(world.cells(text).await, [["2", "2"]]);
+    let join = "select count(*) from logs a join logs b on a.position_minor = b.position_minor \
+                where a.service = 'web' and b.timestamp > '2026-01-05T13:30:00Z'";
+    assert_eq!(world.one(join).await, "2");
+    let exists = "select count(*) from logs a where service = 'web' and exists \
+                  (select 1 from logs b where b.service = 'db' and b.timestamp = a.timestamp)";
+    assert_eq!(world.one(exists).await, "6");
+    let with = "with w as (select * from logs where service = 'web'), d as (select * from logs where service = 'db') \
+                select (select count(*) from w) + (select count(*) from d), (select count(message) from w union all select 0 limit 1)";
+    assert_eq!(world.cells(with).await[0][0], "12");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bounds_on_the_redactions_view_leave_files_out() {
+    let world = six_files().await;
+    let text = "select * from redactions where minute >= '2026-01-05T14:00:00Z' and service = 'web'";
+    assert_eq!(files_read(&world, text).await, 1);
+    assert!(world.cells(text).await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn filters_reach_the_parquet_reader_through_the_union_with_fresh_rows() {
+    let world = six_files().await;
+    world.publish("default", &[said("web", NOON_NS + 3 * HOUR_NS, "fresh")]).await;
+    let text = "explain analyze select timestamp, message from logs where level = 'info' and message = 'b'";
+    let plan = world.cells(text).await;
+    assert!(plan[0][1].contains("UnionExec"), "{}", plan[0][1]);
+    let parquet = plan[0][1].lines().find(|line| line.contains("file_type=parquet")).expect("no file scan");
+    assert!(parquet.contains("predicate="), "{parquet}");
+    assert!(parquet.contains("pushdown_rows_pruned=6"), "{parquet}");
+}
