@@ -1,1 +1,64 @@
-fn main() {}
+//! The program `beeacon`: reads the command line and the configuration, composes the rooms, and ends with a documented
+//! exit code. See ARCHITECTURE.md for the rooms.
+
+mod client;
+mod command_line;
+mod config;
+mod demo;
+mod doctor;
+mod doors;
+mod exit;
+mod journal;
+mod scrub;
+mod server;
+mod sql;
+mod up;
+mod validate;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::command_line::{CommandLine, Verb};
+use crate::exit::Exit;
+
+fn main() -> ExitCode {
+    let verb = CommandLine::parse().verb;
+    let _logging = beeacon_agent::process::start();
+    match run(verb) {
+        Ok(exit) => exit.into(),
+        Err(error) => {
+            #[expect(clippy::print_stderr, reason = "the last words of the program are for its user")]
+            {
+                eprintln!("beeacon: {error:#}");
+            }
+            exit_of(&error).into()
+        }
+    }
+}
+
+fn run(verb: Verb) -> anyhow::Result<Exit> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    match verb {
+        Verb::Up(arguments) => runtime.block_on(up::run(arguments)),
+        Verb::Server(arguments) => runtime.block_on(up::server(arguments)),
+        Verb::Agent(arguments) => runtime.block_on(up::agent(arguments)),
+        Verb::Demo(arguments) => runtime.block_on(up::demo(arguments)),
+        Verb::Sql(arguments) => runtime.block_on(sql::run(arguments)),
+        Verb::Doctor(arguments) => runtime.block_on(doctor::run(arguments)),
+        Verb::Scrub(arguments) => scrub::run(arguments),
+        Verb::Validate(arguments) => validate::run(arguments),
+        Verb::Journal(arguments) => journal::run(arguments),
+    }
+}
+
+/// What kind of fault ends the program.
+fn exit_of(error: &anyhow::Error) -> Exit {
+    if error.chain().any(|cause| cause.is::<beeacon_settings::Faults>()) {
+        Exit::Configuration
+    } else if error.chain().any(|cause| cause.is::<std::io::Error>()) {
+        Exit::InputOutput
+    } else {
+        Exit::Failed
+    }
+}

@@ -1,0 +1,206 @@
+//! The configuration: one TOML file, flags over it, every fault in one report.
+//!
+//! Sections: `http`, `data`, `journal`, `store`, `query`, `loki` here; `agent` and `filter` are the agent's, because the small
+//! program reads them too. `deploy/beeacon.toml` documents every key with its default; a test holds it to this code.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Context;
+use beeacon_agent::config::AgentConfig;
+use beeacon_collector::{CollectorOptions, LokiOptions};
+use beeacon_journal::JournalOptions;
+use beeacon_query::QueryOptions;
+use beeacon_settings::{Document, Process, Section, show_bytes};
+use beeacon_store::StoreOptions;
+
+use crate::command_line::{CommonArguments, ListenArguments};
+use crate::doors;
+
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+const TIB: u64 = 1 << 40;
+
+/// Where everything is kept when nobody says otherwise.
+const DATA_DEFAULT: &str = "beeacon-data";
+
+/// Everything, resolved: no key is missing, every value is within its range.
+pub(crate) struct Config {
+    pub(crate) server: ServerConfig,
+    pub(crate) agent: AgentConfig,
+}
+
+/// What collector, store, query and the listener need.
+pub(crate) struct ServerConfig {
+    pub(crate) listen: SocketAddr,
+    pub(crate) token: Option<String>,
+    pub(crate) tls: Option<TlsFiles>,
+    pub(crate) collector: CollectorOptions,
+    pub(crate) store: StoreOptions,
+    pub(crate) query: QueryOptions,
+}
+
+/// A certificate chain and its key, PEM.
+pub(crate) struct TlsFiles {
+    pub(crate) certificate: PathBuf,
+    pub(crate) key: PathBuf,
+}
+
+/// Reads the file, if one is named, lets the flags win, and checks.
+pub(crate) fn load(common: &CommonArguments, listen: &ListenArguments) -> anyhow::Result<Config> {
+    let document = match &common.config {
+        None => Document::empty(),
+        Some(path) => read(path)?,
+    };
+    resolve(document, common.data.as_deref(), listen)
+}
+
+pub(crate) fn read(path: &Path) -> anyhow::Result<Document> {
+    let text = std::fs::read_to_string(path)
+        .with_context(|| format!("read the configuration from {}", path.display()))?;
+    Ok(Document::parse(&path.display().to_string(), &text, &Process))
+}
+
+/// Turns a parsed file into a configuration.
+pub(crate) fn resolve(
+    document: Document,
+    data: Option<&Path>,
+    listen: &ListenArguments,
+) -> anyhow::Result<Config> {
+    let mut root = document.root();
+    let data = data_directory(&mut root, data);
+    let (address, token, tls) = read_http(root.section("http"), listen.listen);
+    let journal = read_journal(root.section("journal"), &document);
+    let store = read_store(root.section("store"), &document, &data);
+    let query = read_query(root.section("query"), &data);
+    let loki = read_loki(root.section("loki"), listen.loki.clone());
+    let agent = AgentConfig::read(&mut root, &data.join("agent"));
+    root.close();
+    document.finish()?;
+    let mut collector = CollectorOptions::new(data.join("journal"));
+    collector.journal = journal;
+    collector.loki = loki;
+    let server = ServerConfig { listen: address, token, tls, collector, store, query };
+    Ok(Config { server, agent })
+}
+
+fn data_directory(root: &mut Section<'_>, flag: Option<&Path>) -> PathBuf {
+    let mut section = root.section("data");
+    let configured = section.text("directory", DATA_DEFAULT);
+    section.close();
+    flag.map_or_else(|| PathBuf::from(configured), Path::to_path_buf)
+}
+
+fn read_http(
+    mut http: Section<'_>,
+    flag: Option<SocketAddr>,
+) -> (SocketAddr, Option<String>, Option<TlsFiles>) {
+    let default = SocketAddr::from(([127, 0, 0, 1], 4880));
+    let configured = http.optional_text("listen").map(|text| text.parse::<SocketAddr>());
+    if let Some(Err(_)) = configured {
+        http.fault("listen", "wanted an address with a port such as \"127.0.0.1:4880\" or \"[::]:4880\"");
+    }
+    let listen = flag.unwrap_or_else(|| configured.and_then(Result::ok).unwrap_or(default));
+    let token = http.optional_text("token");
+    if token.as_ref().is_some_and(|token| token.len() < 16) {
+        http.fault("token", "has fewer than 16 characters; make one with: head -c 24 /dev/urandom | base64");
+    }
+    if token.is_none() && !doors::is_loopback(listen) {
+        http.fault("listen", format!("{listen} is reached from other hosts, so http.token is needed"));
+    }
+    let tls = match (http.optional_text("tls_certificate"), http.optional_text("tls_key")) {
+        (Some(certificate), Some(key)) => Some(TlsFiles { certificate: certificate.into(), key: key.into() }),
+        (None, None) => None,
+        (Some(_), None) => {
+            http.fault("tls_certificate", "needs tls_key beside it");
+            None
+        }
+        (None, Some(_)) => {
+            http.fault("tls_key", "needs tls_certificate beside it");
+            None
+        }
+    };
+    http.close();
+    (listen, token, tls)
+}
+
+fn read_journal(mut section: Section<'_>, document: &Document) -> JournalOptions {
+    let mut options = JournalOptions::default();
+    options.segment_bytes = section.bytes("segment_bytes", options.segment_bytes, 16 * MIB..=GIB);
+    options.journal_bytes_max = section.bytes("bytes_max", options.journal_bytes_max, 32 * MIB..=TIB);
+    options.free_bytes_min = section.bytes("free_bytes_min", options.free_bytes_min, MIB..=TIB);
+    options.queue_bytes_max = section.bytes("queue_bytes_max", options.queue_bytes_max, 8 * MIB..=GIB);
+    if options.journal_bytes_max < 2 * options.segment_bytes {
+        document.fault(format!(
+            "journal.bytes_max must hold two segments: got {} with journal.segment_bytes {}",
+            show_bytes(options.journal_bytes_max),
+            show_bytes(options.segment_bytes)
+        ));
+    }
+    section.close();
+    options
+}
+
+fn read_store(mut section: Section<'_>, document: &Document, data: &Path) -> StoreOptions {
+    let mut options = StoreOptions::new(data.join("store"));
+    let flush = section.bytes("flush_bytes", options.flush_bytes as u64, 64 * KIB..=4 * GIB);
+    let fresh = section.bytes("fresh_bytes_max", options.fresh_bytes_max as u64, 32 * MIB..=64 * GIB);
+    if flush > fresh / 2 {
+        document.fault(format!(
+            "store.fresh_bytes_max must be twice store.flush_bytes at least: got {} and {}",
+            show_bytes(fresh),
+            show_bytes(flush)
+        ));
+    }
+    options.flush_bytes = usize::try_from(flush).unwrap_or(usize::MAX);
+    options.fresh_bytes_max = usize::try_from(fresh).unwrap_or(usize::MAX);
+    let day = Duration::from_secs(24 * 3600);
+    options.flush_age = section.duration("flush_age", options.flush_age, Duration::from_secs(1)..=day);
+    section.close();
+    options
+}
+
+fn read_query(mut section: Section<'_>, data: &Path) -> QueryOptions {
+    let mut options = QueryOptions::default();
+    let memory = section.bytes("memory_bytes_max", options.memory_bytes_max as u64, 16 * MIB..=TIB);
+    options.memory_bytes_max = usize::try_from(memory).unwrap_or(usize::MAX);
+    let hour = Duration::from_secs(3600);
+    options.time_max = section.duration("time_max", options.time_max, Duration::from_secs(1)..=hour);
+    options.rows_max = section.integer("rows_max", options.rows_max, 1..=1_000_000_000);
+    options.answer_bytes_max = section.bytes("answer_bytes_max", options.answer_bytes_max, MIB..=TIB);
+    let running = section.integer("running_max", options.running_max as u64, 1..=256);
+    options.running_max = usize::try_from(running).unwrap_or(1);
+    let waiting = section.integer("waiting_max", options.waiting_max as u64, 0..=10_000);
+    options.waiting_max = usize::try_from(waiting).unwrap_or(0);
+    options.spill_bytes_max = section.bytes("spill_bytes_max", options.spill_bytes_max, 0..=TIB);
+    options.spill_directory = (options.spill_bytes_max > 0).then(|| data.join("spill"));
+    section.close();
+    options
+}
+
+fn read_loki(mut section: Section<'_>, flag: Option<String>) -> Option<LokiOptions> {
+    let url = flag.or_else(|| section.optional_text("url"));
+    let tenant = section.optional_text("tenant");
+    let user = section.optional_text("user");
+    let password = section.optional_text("password");
+    let token = section.optional_text("token");
+    let labels = section.text_table("labels");
+    if user.is_some() != password.is_some() {
+        section.fault("user", "user and password go together");
+    }
+    let options = url.map(|url| {
+        let mut options = LokiOptions::new(url);
+        options.tenant = tenant;
+        options.basic = user.zip(password);
+        options.bearer = token;
+        options.labels = labels;
+        options
+    });
+    if let Some(Err(error)) = options.as_ref().map(LokiOptions::check) {
+        section.fault("url", error.to_string());
+    }
+    section.close();
+    options
+}

@@ -1,0 +1,85 @@
+//! `beeacon sql`: one query to a running Beeacon, its rows to standard output as they come.
+
+use std::io::{self, Write};
+
+use anyhow::Context;
+use arrow_ipc::reader::StreamReader;
+use beeacon_query::display;
+use http_body_util::BodyExt;
+use hyper::body::{Body, Incoming};
+
+use crate::client::{Client, ClientError};
+use crate::command_line::{Format, SqlArguments};
+use crate::exit::Exit;
+
+/// The most bytes of rows that are held for a table, whose columns cannot be laid out before all rows are known. JSON and CSV
+/// are printed as they come.
+const TABLE_BYTES_MAX: usize = 256 << 20;
+
+pub(crate) async fn run(arguments: SqlArguments) -> anyhow::Result<Exit> {
+    let token = match &arguments.token_file {
+        None => None,
+        Some(path) => {
+            let text = std::fs::read_to_string(path);
+            Some(text.with_context(|| format!("read the token from {}", path.display()))?.trim().to_owned())
+        }
+    };
+    let client = Client::new(&arguments.url, token, arguments.ca.as_deref())?;
+    let accept = match arguments.format {
+        Format::Table => "application/vnd.apache.arrow.stream",
+        Format::Json => "application/json",
+        Format::Csv => "text/csv",
+    };
+    let body = serde_json::json!({ "query": arguments.query }).to_string().into_bytes();
+    let answer = client.post("/api/v1/sql", accept, body).await?;
+    let printed = match arguments.format {
+        Format::Table => table(answer).await,
+        Format::Json | Format::Csv => pass_on(answer).await,
+    };
+    match printed {
+        // Somebody like `head` has seen enough.
+        Err(error) if is_broken_pipe(&error) => Ok(Exit::Done),
+        Err(error) => Err(error),
+        Ok(()) => Ok(Exit::Done),
+    }
+}
+
+async fn table(answer: Incoming) -> anyhow::Result<()> {
+    if answer.size_hint().lower() > TABLE_BYTES_MAX as u64 {
+        anyhow::bail!("the answer is too large for a table, more than {TABLE_BYTES_MAX} bytes: use --format csv");
+    }
+    let body = http_body_util::Limited::new(answer, TABLE_BYTES_MAX).collect().await.map_err(|error| {
+        match error.downcast::<hyper::Error>() {
+            Ok(error) => anyhow::Error::new(ClientError::BrokeOff(*error)),
+            Err(_) => anyhow::anyhow!(
+                "the answer is too large for a table, more than {TABLE_BYTES_MAX} bytes: use --format csv"
+            ),
+        }
+    })?;
+    let reader = StreamReader::try_new(io::Cursor::new(body.to_bytes()), None).context("read the answer")?;
+    let batches = reader.collect::<Result<Vec<_>, _>>().context("read the answer's rows")?;
+    let mut out = io::stdout().lock();
+    writeln!(out, "{}", display::table(&batches)?)?;
+    Ok(())
+}
+
+async fn pass_on(mut answer: Incoming) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    let mut ends_line = true;
+    while let Some(frame) = answer.frame().await {
+        let frame = frame.map_err(ClientError::BrokeOff)?;
+        if let Some(data) = frame.data_ref() {
+            out.write_all(data)?;
+            ends_line = data.last().map_or(ends_line, |byte| *byte == b'\n');
+        }
+    }
+    if !ends_line {
+        out.write_all(b"\n")?;
+    }
+    out.flush()?;
+    Ok(())
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
