@@ -235,7 +235,7 @@ fn a_full_disk_refuses_in_time_and_recovers_by_itself() {
     };
     let ballast = disk.path.join("ballast");
     std::fs::write(&ballast, vec![1; 40 << 20]).unwrap();
-    let config = "[journal]\nfloor_bytes = \"8MiB\"\n[store]\nflush_bytes = \"8MiB\"\nflush_age = \"2s\"\n";
+    let config = "[journal]\nsegment_bytes = \"16MiB\"\nfree_bytes_min = \"8MiB\"\n[store]\nflush_bytes = \"4MiB\"\nfresh_bytes_max = \"32MiB\"\nflush_age = \"2s\"\n";
     let mut alone = Alone::start("full_disk", Some(&disk.path.join("data")), Some(config));
     let mut hand = Hand::open(alone.sql.address, 1, "hand");
     let mut acked = 0;
@@ -345,7 +345,7 @@ fn an_agent_started_before_dockerd_waits_for_it() {
     world.docker.import_image();
     let late = Cast::new(world.seed, "late", 2_000, Driver::JsonFile);
     late.run(&world);
-    let verdicts = world.judge_all(&[late.printed.clone()], 60);
+    let verdicts = world.judge_all(std::slice::from_ref(&late.printed), 60);
     assert!(verdicts[0].is_clean(), "{}", verdicts[0]);
 }
 
@@ -363,12 +363,14 @@ fn a_log_rotated_away_while_the_agent_was_down_leaves_exactly_one_gap_row() {
     world.open_gate("rotated");
     assert_eq!(world.docker.wait(&id, seconds(60)), 0);
     world.agent.start();
-    let verdicts = world.judge_all(&[cast.printed.clone()], 60);
+    let verdicts = world.judge_all(std::slice::from_ref(&cast.printed), 60);
     assert!(verdicts[0].is_clean(), "{}", verdicts[0]);
     let gaps = gaps(world.sql, "rotated");
     println!("{} lines lost to rotation: {gaps:?}", verdicts[0].declared);
     assert_eq!(gaps.len(), 1);
     assert_eq!(gaps[0].reason, "rotated");
+    // Each lost record had the line, and about eighty bytes around it.
+    assert!(gaps[0].bytes > 80 * verdicts[0].declared, "{} bytes declared", gaps[0].bytes);
     assert!(verdicts[0].declared > 3_000);
 }
 

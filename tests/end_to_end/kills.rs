@@ -37,7 +37,7 @@ impl Reached {
 /// What the server counts.
 const SERVER_COUNTERS: [(&str, &str); 3] = [
     ("rows trimmed", "beeacon_collector_duplicate_rows_total"),
-    ("entries replayed", "beeacon_collector_replayed_entries_total"),
+    ("records replayed", "beeacon_collector_replayed_records"),
     ("flushes", "beeacon_store_flushes_total"),
 ];
 

@@ -8,6 +8,7 @@
     clippy::unwrap_used,
     clippy::indexing_slicing,
     clippy::print_stdout,
+    clippy::string_slice,
     reason = "a test fails by panicking, and prints its figures"
 )]
 
@@ -22,5 +23,6 @@ mod bad_input;
 mod harness_proof;
 mod kills;
 mod layering;
+mod loki_leg;
 mod program;
 mod whole_way;

@@ -89,7 +89,8 @@ pub(crate) fn assert_zeros(cast: &[Cast], verdicts: &[Verdict]) {
 #[test]
 fn lines_of_every_kind_of_container_arrive_once_in_order_and_scrubbed() {
     need_docker!("lines_of_every_kind_of_container_arrive_once_in_order_and_scrubbed");
-    let world = World::start("whole_way", &Plan::default());
+    let config = "[store]\nflush_age = \"2s\"\n";
+    let world = World::start("whole_way", &Plan { server_config: Some(config), ..Plan::default() });
     let seed = world.seed;
     let keeps_all = Driver::Rotated { max_size: "1m", max_file: 20 };
     let drops = Driver::Rotated { max_size: "100k", max_file: 2 };
@@ -108,6 +109,9 @@ fn lines_of_every_kind_of_container_arrive_once_in_order_and_scrubbed() {
     ];
     let total: u64 = cast.iter().map(|member| member.printed.lines).sum();
     assert_eq!(total, 200_000);
+    let planted = secrets_of(&cast).len();
+    println!("{planted} secrets planted");
+    assert!(planted > 9_000);
     let started = std::time::Instant::now();
     for member in &cast {
         member.run(&world);
@@ -129,7 +133,9 @@ fn lines_of_every_kind_of_container_arrive_once_in_order_and_scrubbed() {
     check_odd_lines(&world);
     check_origins(&world, &cast);
     check_loki(&world);
-    world.search(secrets_of(&cast)).assert_clean();
+    let search = world.search(secrets_of(&cast));
+    search.assert_clean();
+    assert!(search.parquet_files > 0);
     let search = world.search(vec![canary_that_is_there(&world)]);
     assert!(!search.hits.is_empty(), "a text that is stored is not found, so the search proves nothing");
 }

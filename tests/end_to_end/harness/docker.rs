@@ -215,13 +215,6 @@ impl Docker {
         }
     }
 
-    /// Sends a signal to a container's process, by its pid.
-    pub(crate) fn signal(&self, id: &str, signal: Signal) {
-        let pid = self.inspect(id).and_then(|container| container["State"]["Pid"].as_i64());
-        let pid = pid.and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw);
-        kill_process(pid.unwrap(), signal).unwrap();
-    }
-
     /// What Docker keeps of a container's json-file, oldest file first.
     pub(crate) fn json_files(&self, id: &str) -> Vec<PathBuf> {
         let folder = self.containers_directory().join(id);

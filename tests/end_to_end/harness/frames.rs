@@ -18,6 +18,8 @@ pub(crate) struct Hand {
     pub(crate) epoch: Epoch,
     pub(crate) source: Source,
     pub(crate) container: String,
+    /// When the line at position 0 was written, in nanoseconds since 1970; one nanosecond later per position.
+    pub(crate) time_ns: i64,
     /// Where the next frame starts.
     pub(crate) next: u64,
 }
@@ -30,7 +32,15 @@ impl Hand {
         assert_eq!(answer.status, 200, "session: {}", answer.text());
         let epoch = Epoch(answer.json()["epoch"].as_u64().unwrap());
         let source = Source::new(format!("docker-file:{container}")).unwrap();
-        Hand { address, agent, epoch, source, container: container.into(), next: 0 }
+        Hand {
+            address,
+            agent,
+            epoch,
+            source,
+            container: container.into(),
+            time_ns: 1_700_000_000_000_000_000,
+            next: 0,
+        }
     }
 
     /// A frame of these lines that starts at `from`, ten positions a line.
@@ -47,7 +57,7 @@ impl Hand {
         let origin = builder.origin(&origin, &self.source);
         for (index, text) in lines.iter().enumerate() {
             let minor = from + 10 * index as u64;
-            let time = 1_700_000_000_000_000_000 + minor as i64;
+            let time = self.time_ns + minor as i64;
             let position = Position::new(1, minor);
             let (stream, level) = (Stream::Stdout, Level::Info);
             builder.push(

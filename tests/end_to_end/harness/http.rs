@@ -185,6 +185,11 @@ impl Answer {
     pub(crate) fn status(status: u16) -> Self {
         Answer { status, headers: Vec::new(), body: String::new() }
     }
+
+    /// No answer: the connection is closed.
+    pub(crate) fn none() -> Self {
+        Answer::status(0)
+    }
 }
 
 /// A server on a loopback port of its own; it ends with the value.
@@ -244,6 +249,9 @@ fn serve(stream: TcpStream, handle: &(impl Fn(Request) -> Answer + ?Sized)) {
         let mut words = head.first.split(' ').map(str::to_owned);
         let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
         let answer = handle(Request { method, path, headers: head.headers, body });
+        if answer.status == 0 {
+            return;
+        }
         let mut text =
             format!("HTTP/1.1 {} status\r\nContent-Length: {}\r\n", answer.status, answer.body.len());
         for (key, value) in &answer.headers {

@@ -67,6 +67,8 @@ pub(crate) enum Mood {
     Broken,
     /// 400: nothing of it is taken.
     Refusing,
+    /// The connection is closed without an answer.
+    Gone,
     /// 204 after this long.
     Slow(Duration),
 }
@@ -160,6 +162,7 @@ impl Shared {
                 return Answer { headers: vec![("Retry-After", "1".into())], ..Answer::status(429) };
             }
             Mood::Broken => return Answer::status(500),
+            Mood::Gone => return Answer::none(),
             Mood::Refusing => {
                 return Answer { body: "entry too far behind".into(), ..Answer::status(400) };
             }

@@ -40,7 +40,6 @@ pub(crate) struct Program {
     name: String,
     program: PathBuf,
     arguments: Vec<String>,
-    variables: Vec<(String, String)>,
     output: PathBuf,
     child: Option<Child>,
     starts: u32,
@@ -55,7 +54,6 @@ impl Program {
             name: name.into(),
             program,
             arguments: Vec::new(),
-            variables: vec![("BEEACON_LOG".into(), "trace".into()), ("RUST_BACKTRACE".into(), "1".into())],
             output: folder.to_owned(),
             child: None,
             starts: 0,
@@ -72,11 +70,6 @@ impl Program {
         self.argument(key).argument(value.as_ref().to_str().unwrap())
     }
 
-    pub(crate) fn variable(mut self, key: &str, value: &str) -> Self {
-        self.variables.push((key.into(), value.into()));
-        self
-    }
-
     /// Starts it without waiting.
     pub(crate) fn spawn(&mut self) {
         assert!(self.child.is_none(), "{} runs already", self.name);
@@ -85,7 +78,7 @@ impl Program {
             File::create(self.output.join(format!("{}.{:03}.{end}", self.name, self.starts))).unwrap()
         };
         let mut command = tied_path(&self.program);
-        command.args(&self.arguments).envs(self.variables.iter().cloned());
+        command.args(&self.arguments).env("BEEACON_LOG", "trace").env("RUST_BACKTRACE", "1");
         command.stdin(Stdio::null()).stdout(file("stdout")).stderr(file("stderr"));
         self.child =
             Some(command.spawn().unwrap_or_else(|error| panic!("{}: {error}", self.program.display())));

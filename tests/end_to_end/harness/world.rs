@@ -24,6 +24,11 @@ pub(crate) fn seed(story: &str) -> u64 {
     seed
 }
 
+/// A secret that nobody printed, for searches that only count what they see.
+fn canary() -> Secret {
+    Secret { kind: "none", origin: "nowhere".into(), value: "a text that no program prints".into() }
+}
+
 /// The installation. Fields end in this order: programs first, Docker and files last.
 pub(crate) struct World {
     pub(crate) agent: Program,
@@ -195,6 +200,9 @@ impl World {
             started.elapsed().as_secs_f64(),
             search.hits.len(),
         );
+        // The wire must have been decoded too, or its frames would have been searched only as they were compressed.
+        let wire = Leaks::new(vec![canary()]).search(&[self.proxy.folder()]);
+        assert!(wire.frames > 0, "no frame was found among {} bytes of the wire", wire.bytes);
         search
     }
 
@@ -220,6 +228,16 @@ pub(crate) struct Alone {
 impl Alone {
     /// Starts `beeacon server` on `data`, or on a folder of its own.
     pub(crate) fn start(story: &str, data: Option<&Path>, config: Option<&str>) -> Self {
+        Alone::start_with_loki(story, data, config, None)
+    }
+
+    /// The same, forwarding to the Loki at this URL.
+    pub(crate) fn start_with_loki(
+        story: &str,
+        data: Option<&Path>,
+        config: Option<&str>,
+        loki: Option<&str>,
+    ) -> Self {
         let folder = Folder::new(story);
         let address = free_address();
         let data = data.map_or_else(|| folder.path().join("server-data"), Path::to_owned);
@@ -227,6 +245,9 @@ impl Alone {
             .argument("server")
             .option("--data", &data)
             .option("--listen", address.to_string());
+        if let Some(loki) = loki {
+            server = server.option("--loki", loki);
+        }
         if let Some(text) = config {
             std::fs::write(folder.path().join("server.toml"), text).unwrap();
             server = server.option("--config", folder.path().join("server.toml"));
