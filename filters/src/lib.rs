@@ -1,1 +1,67 @@
-//! filters
+//! The pollen filter: finds personal data and secrets in a batch and takes them out.
+//!
+//! What always holds:
+//! - text goes in raw and comes out scrubbed, or does not come out: any fault inside, a panic too, is an error without text;
+//! - time is linear in the text: automata only, every start tried once per rule within a bounded window;
+//! - scrubbing what has been scrubbed changes nothing, and a line's result does not depend on its neighbours;
+//! - nothing here reads a clock, a file or a socket; no error and no `Debug` carries text.
+//!
+//! Modules in reading order:
+//! - [`limits`]: the filter's own limits;
+//! - `rule`, `profile`, `library`: rules and profiles as data, and those that come with the program;
+//! - `checks`: validators, one per file;
+//! - `pattern`: what a rule means, and what verifies a candidate;
+//! - `scan`: finding candidates in the whole buffer;
+//! - `overlap`: of findings that share bytes, one;
+//! - `action`, `marker`, `json`, `rewrite`: what stands in a value's place;
+//! - `batch`, `engine`: the doors;
+//! - `statistics`, `error`, `key`.
+
+pub mod limits;
+
+mod rule;
+
+mod profile;
+
+pub mod library;
+
+mod checks;
+
+mod pattern;
+
+mod scan;
+
+mod overlap;
+
+mod action;
+
+mod marker;
+
+mod json;
+
+mod rewrite;
+
+mod batch;
+
+mod engine;
+
+mod statistics;
+
+mod error;
+
+mod key;
+
+#[doc(hidden)]
+pub mod corpus;
+
+pub use action::Action;
+pub use engine::{ActiveRule, Engine, EngineOptions, ExampleFault, Explanation, Finding};
+pub use error::{FilterError, KeyError, RuleFault, RulesError};
+pub use key::Key;
+pub use profile::Profile;
+pub use rule::{Examples, Normalise, Redact, Rule, RuleFile, Severity};
+pub use scan::Cost;
+pub use statistics::{RuleCount, RuleStatistics, ScrubReport, Statistics};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,31 @@
+//! IPv6 addresses: they parse, they hold a digit (a path of names such as `fade::bead` does not), and stand alone.
+
+use std::net::Ipv6Addr;
+use std::ops::Range;
+
+use super::{before, is_word, two_from};
+
+pub(super) fn check(line: &[u8], span: Range<usize>) -> Option<Range<usize>> {
+    let text = std::str::from_utf8(line.get(span.clone())?).ok()?;
+    let alone_before = !matches!(before(line, span.start), Some(b':' | b'.')) && !is_word(before(line, span.start));
+    let (next, later) = two_from(line, span.end);
+    let alone_behind = !is_word(next) && !(next == Some(b':') && is_word(later));
+    let has_digit = text.bytes().any(|byte| byte.is_ascii_digit());
+    (alone_before && alone_behind && has_digit && text.parse::<Ipv6Addr>().is_ok()).then_some(span)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{judge, table};
+    use super::*;
+
+    #[test]
+    fn addresses_pass_and_times_and_paths_do_not() {
+        table(
+            check,
+            &["2001:db8::1", "fe80::1ff:fe23:4567:890a", "2001:0db8:0000:0000:0000:ff00:0042:8329", "2001:db8::"],
+            &["12:34:56:78", "fade::bead", "1:2:3:4:5:6:7:8:9", "a::b::1"],
+        );
+        assert_eq!(judge(check, "x:fe80::1", "fe80::1"), None);
+    }
+}

@@ -1,0 +1,450 @@
+//! The engine: rules and a profile made ready, and the doors through which text goes.
+//!
+//! What always holds: whatever goes wrong inside, no text comes out; `Engine` is `Send + Sync` and keeps no text between calls.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Mutex, PoisonError};
+
+use beeacon_record::limits::LINE_OVERLAP_BYTES;
+use beeacon_record::{Batch, RuleSetId, Scrubbed};
+use xxhash_rust::xxh3::Xxh3;
+
+use crate::action::Action;
+use crate::batch;
+use crate::error::{FilterError, RuleFault, RulesError};
+use crate::key::Key;
+use crate::library;
+use crate::limits::{RULES_MAX, SCRATCH_POOL_MAX, TEXT_BYTES_MAX};
+use crate::marker::{LINE_NAME, Names};
+use crate::overlap::{self, Standing};
+use crate::profile::{self, Profile};
+use crate::rewrite::{Replacement, Rewriter};
+use crate::rule::{Rule, RuleFile, Severity};
+use crate::scan::{Cost, RuleGaveUp, Scanner, Scratch};
+use crate::statistics::{Board, RuleCount, ScrubReport, Statistics};
+
+/// What an engine is made of.
+///
+/// ```
+/// use beeacon_filters::{Engine, EngineOptions};
+/// let engine = Engine::new(EngineOptions::default()).unwrap();
+/// let (text, counts) = engine.scrub_text("user bob@example.org logged in").unwrap();
+/// assert_eq!(text, "user <EMAIL> logged in");
+/// assert_eq!(counts[0].rule, "email");
+/// ```
+#[derive(Clone)]
+pub struct EngineOptions {
+    /// The profile's name. Default: `default`.
+    pub profile: String,
+    /// The user's own rules; each runs with its own action unless the profile says otherwise.
+    pub rules: Vec<RuleFile>,
+    /// The user's own profiles.
+    pub profiles: Vec<Profile>,
+    /// The key of keyed hashes; without one no rule may have the action `hash`.
+    pub key: Option<Key>,
+    /// A monotonic clock in nanoseconds, to say what each rule costs. Asked twice for each candidate: about 50 ns.
+    pub clock: Option<fn() -> u64>,
+}
+
+impl Default for EngineOptions {
+    fn default() -> Self {
+        EngineOptions { profile: "default".to_owned(), rules: Vec::new(), profiles: Vec::new(), key: None, clock: None }
+    }
+}
+
+/// A finding: where, and by which rule. It carries no text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// The rule's id.
+    pub rule: String,
+    /// Where what is redacted starts, in bytes.
+    pub start: usize,
+    /// Where it ends.
+    pub end: usize,
+    /// Where the whole match starts, with the key before a value.
+    pub match_start: usize,
+    /// Where the whole match ends.
+    pub match_end: usize,
+}
+
+/// A finding explained, without the value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Explanation {
+    /// What was found.
+    pub finding: Finding,
+    /// The rule's category.
+    pub category: String,
+    /// The rule's description.
+    pub description: String,
+    /// How bad it is.
+    pub severity: Severity,
+    /// Which check it passed.
+    pub validator: Option<String>,
+    /// How the candidate was found.
+    pub found_by: String,
+    /// What happens to it.
+    pub action: Action,
+}
+
+/// A rule that runs.
+#[derive(Clone, Debug)]
+pub struct ActiveRule {
+    /// The rule.
+    pub rule: Rule,
+    /// What happens to its findings in this engine.
+    pub action: Action,
+    /// How it is found, and what it costs.
+    pub cost: Cost,
+}
+
+/// An example of a rule that does not come out as the rule says.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("rule {rule}: entry {index} of `{list}` {reason}")]
+pub struct ExampleFault {
+    /// The rule's id.
+    pub rule: String,
+    /// `finds` or `spares`.
+    pub list: &'static str,
+    /// Which entry, from 0.
+    pub index: usize,
+    /// What came out instead.
+    pub reason: String,
+}
+
+/// The pollen filter.
+pub struct Engine {
+    active: Vec<ActiveRule>,
+    rewriter: Rewriter,
+    id: RuleSetId,
+    board: Board,
+    pool: Mutex<Vec<Scratch>>,
+}
+
+impl Engine {
+    /// Makes the rules of a profile ready.
+    ///
+    /// # Errors
+    /// With every fault of rules, profiles and key; the process must not ship logs then.
+    pub fn new(options: EngineOptions) -> Result<Engine, RulesError> {
+        let mut rules = library::rules()?;
+        let built_in = rules.len();
+        rules.extend(options.rules.iter().flat_map(|file| file.rules().iter().cloned()));
+        let mut profiles = library::profiles()?;
+        profiles.extend(options.profiles.iter().cloned());
+        let mut faults = Vec::new();
+        for (index, rule) in rules.iter().enumerate() {
+            if rules.iter().take(index).any(|earlier| earlier.id == rule.id) {
+                faults.push(RuleFault::new(&rule.id, "id is taken by another rule", "give each rule its own id"));
+            }
+            if rule.marker == LINE_NAME {
+                faults.push(RuleFault::new(&rule.id, "marker LINE is taken", "give it another marker"));
+            }
+        }
+        if rules.len() > RULES_MAX {
+            let reason = format!("{} rules are given, allowed are {RULES_MAX}", rules.len());
+            faults.push(RuleFault::new(&options.profile, reason, "leave some out"));
+        }
+        let actions = profile::actions(&options.profile, &profiles, &rules, |index| index >= built_in);
+        let actions = actions.unwrap_or_else(|found| {
+            faults.extend(found);
+            Vec::new()
+        });
+        let chosen: Vec<(Rule, Action)> =
+            rules.into_iter().zip(actions).filter_map(|(rule, action)| Some((rule, action?))).collect();
+        for (rule, action) in &chosen {
+            if *action == Action::Hash && options.key.is_none() {
+                faults.push(RuleFault::new(&rule.id, "action hash needs a key", "give a key, or use marker"));
+            }
+        }
+        if !faults.is_empty() {
+            return Err(RulesError(faults));
+        }
+        Engine::ready(chosen, options)
+    }
+
+    fn ready(chosen: Vec<(Rule, Action)>, options: EngineOptions) -> Result<Engine, RulesError> {
+        let rules: Vec<&Rule> = chosen.iter().map(|(rule, _)| rule).collect();
+        let (scanner, costs) = Scanner::new(&rules, options.clock).map_err(RulesError)?;
+        let id = identify(&chosen, options.key.as_ref());
+        let names = Names::new(rules.iter().map(|rule| rule.marker.as_str()));
+        let standing =
+            chosen.iter().map(|(rule, action)| Standing { action: *action, precedence: rule.precedence }).collect();
+        let replacement = |(rule, action): &(Rule, Action)| Replacement {
+            action: *action,
+            marker: rule.marker.clone(),
+            normalise: rule.normalise,
+        };
+        let replacements = chosen.iter().map(replacement).collect();
+        let active = chosen.into_iter().zip(costs).map(|((rule, action), cost)| ActiveRule { rule, action, cost });
+        let active: Vec<ActiveRule> = active.collect();
+        Ok(Engine {
+            board: Board::new(active.len()),
+            active,
+            rewriter: Rewriter { scanner, names, standing, replacements, key: options.key },
+            id,
+            pool: Mutex::new(Vec::new()),
+        })
+    }
+
+    /// Scrubs a batch: messages, attribute values and labels. Where nothing is found the batch keeps its buffers.
+    ///
+    /// # Errors
+    /// Whatever went wrong, the text is withheld ([`FilterError`]): keep the source's position and stop.
+    pub fn scrub(&self, batch: Batch) -> Result<(Scrubbed<Batch>, ScrubReport), FilterError> {
+        self.guarded(|scratch| {
+            let (batch, report) = batch::scrub(&self.rewriter, |rule| self.id_of(rule), batch, scratch)?;
+            self.board.add_report(&report);
+            Ok((Scrubbed::seal(batch, self.id), report))
+        })
+    }
+
+    /// Scrubs one text, whose lines end with `\n`. A line that a rule drops is left out with its end.
+    ///
+    /// # Errors
+    /// Whatever went wrong, the text is withheld.
+    pub fn scrub_text(&self, text: &str) -> Result<(String, Vec<RuleCount>), FilterError> {
+        self.guarded(|scratch| {
+            let (text, report) = batch::scrub_text(&self.rewriter, |rule| self.id_of(rule), text, scratch)?;
+            self.board.add_report(&report);
+            Ok((text, report.counts))
+        })
+    }
+
+    /// What would be rewritten in `text`, taken as one line: overlaps resolved, in order. Tagged findings are listed too.
+    ///
+    /// # Errors
+    /// When the text is too long or the filter failed inside.
+    pub fn scan(&self, text: &[u8]) -> Result<Vec<Finding>, FilterError> {
+        self.guarded(|scratch| {
+            let clusters = self.clusters(text, scratch)?;
+            let tagged = scratch.hits.iter().filter(|hit| {
+                self.active.get(index(hit.rule)).is_some_and(|active| active.action == Action::Tag)
+            });
+            let tagged = tagged.map(|hit| Finding {
+                rule: self.id_of(hit.rule).to_owned(),
+                start: index(hit.start),
+                end: index(hit.end),
+                match_start: index(hit.match_start),
+                match_end: index(hit.match_end),
+            });
+            let rewritten = clusters.into_iter().map(|cluster| Finding {
+                rule: self.id_of(cluster.rule).to_owned(),
+                start: cluster.covered.start,
+                end: cluster.covered.end,
+                match_start: cluster.matched.start,
+                match_end: cluster.matched.end,
+            });
+            let mut findings: Vec<Finding> = rewritten.chain(tagged).collect();
+            findings.sort_by_key(|finding| (finding.start, finding.end));
+            Ok(findings)
+        })
+    }
+
+    /// What would be found in `text`, taken as one line, and why. Without the values.
+    ///
+    /// # Errors
+    /// As for [`Engine::scan`].
+    pub fn explain(&self, text: &[u8]) -> Result<Vec<Explanation>, FilterError> {
+        let findings = self.scan(text)?;
+        let explain = |finding: Finding| {
+            let active = self.active.iter().find(|active| active.rule.id == finding.rule)?;
+            Some(Explanation {
+                category: active.rule.category.clone(),
+                description: active.rule.description.clone(),
+                severity: active.rule.severity,
+                validator: active.rule.validator().map(str::to_owned),
+                found_by: active.cost.found_by.clone(),
+                action: active.action,
+                finding,
+            })
+        };
+        Ok(findings.into_iter().filter_map(explain).collect())
+    }
+
+    /// Where to cut a text that is too long for one row: at most at `at_most`, at a character, and not inside a match. The rest
+    /// keeps at least [`LINE_OVERLAP_BYTES`] of what is there, so that a secret which has not arrived whole is not cut either.
+    ///
+    /// Never 0 for a text that is not empty: where everything is one match the cut is as late as allowed.
+    ///
+    /// # Errors
+    /// When the filter failed inside; do not cut, do not ship.
+    pub fn safe_cut(&self, text: &[u8], at_most: usize) -> Result<usize, FilterError> {
+        if text.len() <= at_most {
+            return Ok(text.len());
+        }
+        let latest = character_before(text, at_most).max(1);
+        let spared = text.len().saturating_sub(LINE_OVERLAP_BYTES).min(latest);
+        let wanted = character_before(text, spared);
+        self.guarded(|scratch| {
+            let clusters = self.clusters(text, scratch)?;
+            let mut cut = wanted;
+            // From right to left: moving before one match may land in an earlier one.
+            for cluster in clusters.iter().rev() {
+                if cluster.matched.start < cut && cut < cluster.matched.end {
+                    cut = cluster.matched.start;
+                }
+            }
+            Ok(if cut == 0 { latest } else { cut })
+        })
+    }
+
+    /// Which rules these are: a hash over rules, profile and key version.
+    pub fn rule_set_id(&self) -> RuleSetId {
+        self.id
+    }
+
+    /// The rules that run, with what they do and cost.
+    pub fn rules(&self) -> &[ActiveRule] {
+        &self.active
+    }
+
+    /// Counts since the engine was made.
+    pub fn statistics(&self) -> Statistics {
+        self.board.read(self.active.iter().map(|active| (active.rule.id.as_str(), active.action)))
+    }
+
+    /// Runs every rule's own examples, each rule by itself.
+    ///
+    /// # Errors
+    /// Never; the faults are the answer. An empty list is what should come out.
+    pub fn check_examples(&self) -> Vec<ExampleFault> {
+        self.active.iter().flat_map(|active| examples_of(&active.rule)).collect()
+    }
+
+    fn id_of(&self, rule: u32) -> &str {
+        self.active.get(index(rule)).map_or("", |active| active.rule.id.as_str())
+    }
+
+    fn clusters(&self, text: &[u8], scratch: &mut Scratch) -> Result<Vec<overlap::Cluster>, Failed> {
+        let end = within(text.len())?;
+        scratch.hits.clear();
+        self.rewriter.scanner.scan(text, &[0, end], &self.rewriter.names, scratch)?;
+        let mut clusters = Vec::new();
+        overlap::resolve(&mut scratch.hits, &self.rewriter.standing, &mut clusters);
+        Ok(clusters)
+    }
+
+    /// Runs `work` with a scratch state, and turns a panic into an error. The scratch of a failed call is thrown away.
+    fn guarded<T>(&self, work: impl FnOnce(&mut Scratch) -> Result<T, Failed>) -> Result<T, FilterError> {
+        let outcome = catch_unwind(AssertUnwindSafe(|| {
+            let pooled = self.pool.lock().unwrap_or_else(PoisonError::into_inner).pop();
+            let mut scratch = pooled.unwrap_or_else(|| self.rewriter.scanner.scratch());
+            let result = work(&mut scratch);
+            self.board.add_tallies(&mut scratch.tallies);
+            (result, scratch)
+        }));
+        let result = match outcome {
+            Ok((Ok(value), mut scratch)) => {
+                scratch.hits.clear();
+                let mut pool = self.pool.lock().unwrap_or_else(PoisonError::into_inner);
+                if pool.len() < SCRATCH_POOL_MAX {
+                    pool.push(scratch);
+                }
+                return Ok(value);
+            }
+            Ok((Err(failed), _)) => Err(self.in_words(failed)),
+            Err(_) => Err(FilterError::Panicked),
+        };
+        self.board.add_failure();
+        result
+    }
+
+    fn in_words(&self, failed: Failed) -> FilterError {
+        match failed {
+            Failed::Rule(RuleGaveUp(rule)) => {
+                let rule = self.active.get(rule).map_or(String::new(), |active| active.rule.id.clone());
+                FilterError::GaveUp { rule }
+            }
+            Failed::Filter(error) => error,
+        }
+    }
+}
+
+/// A failure before the rule's name is looked up.
+pub(crate) enum Failed {
+    Rule(RuleGaveUp),
+    Filter(FilterError),
+}
+
+impl From<RuleGaveUp> for Failed {
+    fn from(rule: RuleGaveUp) -> Self {
+        Failed::Rule(rule)
+    }
+}
+
+impl From<FilterError> for Failed {
+    fn from(error: FilterError) -> Self {
+        Failed::Filter(error)
+    }
+}
+
+impl From<beeacon_record::BatchError> for Failed {
+    fn from(error: beeacon_record::BatchError) -> Self {
+        Failed::Filter(FilterError::Batch(error))
+    }
+}
+
+/// A text's length as an offset, if it is not too long for one call.
+pub(crate) fn within(bytes: usize) -> Result<i32, Failed> {
+    let too_long = || Failed::Filter(FilterError::TooLong { bytes, limit: TEXT_BYTES_MAX });
+    i32::try_from(bytes).ok().filter(|_| bytes <= TEXT_BYTES_MAX).ok_or_else(too_long)
+}
+
+fn index(number: u32) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}
+
+/// The last character boundary at or before `at`. In what is no UTF-8 that is at most three bytes back.
+fn character_before(text: &[u8], at: usize) -> usize {
+    let continues = |at: usize| text.get(at).is_some_and(|byte| byte & 0xc0 == 0x80);
+    let back = (0..=3).find(|back| !continues(at.saturating_sub(*back))).unwrap_or(0);
+    at.saturating_sub(back)
+}
+
+fn identify(chosen: &[(Rule, Action)], key: Option<&Key>) -> RuleSetId {
+    let mut hash = Xxh3::new();
+    let mut feed = |text: &str| {
+        hash.update(&u64::try_from(text.len()).unwrap_or(u64::MAX).to_le_bytes());
+        hash.update(text.as_bytes());
+    };
+    for (rule, action) in chosen {
+        feed(&rule.id);
+        feed(&rule.pattern);
+        feed(&rule.marker);
+        feed(rule.validator().unwrap_or(""));
+        feed(&format!("{:?} {:?} {:?} {} {action:?}", rule.redact, rule.normalise, rule.window_bytes, rule.precedence));
+    }
+    feed(&key.map_or(String::new(), |key| key.version().to_string()));
+    RuleSetId(hash.digest())
+}
+
+fn examples_of(rule: &Rule) -> Vec<ExampleFault> {
+    let mut faults = Vec::new();
+    let mut fault = |list, index, reason: &str| {
+        faults.push(ExampleFault { rule: rule.id.clone(), list, index, reason: reason.to_owned() });
+    };
+    let options = EngineOptions::default();
+    let Ok(engine) = Engine::ready(vec![(rule.clone(), Action::Marker)], options) else {
+        fault("finds", 0, "cannot be tried: the rule does not compile");
+        return faults;
+    };
+    for (index, (text, part)) in rule.examples.finds.iter().enumerate() {
+        let found = engine.scan(text.as_bytes()).unwrap_or_default();
+        match found.as_slice() {
+            [] => fault("finds", index, "finds nothing"),
+            [one] if text.get(one.start..one.end) == Some(part.as_str()) => {}
+            [one] => {
+                let got = text.get(one.start..one.end).unwrap_or("no text");
+                fault("finds", index, &format!("finds `{got}`"));
+            }
+            _ => fault("finds", index, "finds more than one thing"),
+        }
+    }
+    for (index, text) in rule.examples.spares.iter().enumerate() {
+        if let Some(one) = engine.scan(text.as_bytes()).unwrap_or_default().first() {
+            let got = text.get(one.start..one.end).unwrap_or("no text");
+            fault("spares", index, &format!("finds `{got}`"));
+        }
+    }
+    faults
+}

@@ -1,0 +1,43 @@
+//! The rules and profiles that come with the program, as the files of `rules/` and `profiles/`.
+
+use crate::error::RulesError;
+use crate::profile::Profile;
+use crate::rule::{Rule, RuleFile};
+
+const RULES: [(&str, &str); 5] = [
+    ("rules/contact.toml", include_str!("../rules/contact.toml")),
+    ("rules/network.toml", include_str!("../rules/network.toml")),
+    ("rules/financial.toml", include_str!("../rules/financial.toml")),
+    ("rules/tokens.toml", include_str!("../rules/tokens.toml")),
+    ("rules/credentials.toml", include_str!("../rules/credentials.toml")),
+];
+
+const PROFILES: [(&str, &str); 7] = [
+    ("profiles/default.toml", include_str!("../profiles/default.toml")),
+    ("profiles/secrets.toml", include_str!("../profiles/secrets.toml")),
+    ("profiles/gdpr.toml", include_str!("../profiles/gdpr.toml")),
+    ("profiles/ccpa.toml", include_str!("../profiles/ccpa.toml")),
+    ("profiles/hipaa.toml", include_str!("../profiles/hipaa.toml")),
+    ("profiles/pci_dss.toml", include_str!("../profiles/pci_dss.toml")),
+    ("profiles/soc2.toml", include_str!("../profiles/soc2.toml")),
+];
+
+/// Every built-in rule.
+///
+/// # Errors
+/// Never in a program whose tests ran.
+pub fn rules() -> Result<Vec<Rule>, RulesError> {
+    let mut rules = Vec::new();
+    for (name, text) in RULES {
+        rules.extend(RuleFile::read(name, text)?.rules().iter().cloned());
+    }
+    Ok(rules)
+}
+
+/// Every built-in profile.
+///
+/// # Errors
+/// Never in a program whose tests ran.
+pub fn profiles() -> Result<Vec<Profile>, RulesError> {
+    PROFILES.iter().map(|(name, text)| Profile::parse(name, text)).collect()
+}

@@ -1,0 +1,65 @@
+//! The filter's own limits, with unit and reason. What two rooms share stands in `beeacon_record::limits`.
+
+use beeacon_record::limits::LINE_OVERLAP_BYTES;
+
+/// How far a match may reach when its rule does not say, in bytes. It bounds what one start can cost, and is what the agent
+/// leaves behind when it cuts an over-long line.
+pub const WINDOW_BYTES_DEFAULT: usize = LINE_OVERLAP_BYTES;
+
+/// The farthest a rule may ask a match to reach, in bytes: an RSA key of 8192 bits in PEM is 6.4 KiB, twice that with
+/// escaped line ends and attributes.
+pub const WINDOW_BYTES_MAX: usize = 16 << 10;
+
+/// The longest pattern, in bytes of its text.
+pub const PATTERN_BYTES_MAX: usize = 4 << 10;
+
+/// The largest automaton that a pattern may compile to before it is refused, in bytes.
+pub const PATTERN_NFA_BYTES_MAX: usize = 1 << 20;
+
+/// The largest precomputed automaton per rule, in bytes; a larger one is built lazily while it runs.
+pub const VERIFIER_DENSE_BYTES_MAX: usize = 512 << 10;
+
+/// What a lazily built automaton may keep, in bytes for each thread that scans.
+pub const VERIFIER_LAZY_BYTES_MAX: usize = 2 << 20;
+
+/// The most rules in one engine. Each costs memory and a slot in every thread's state.
+pub const RULES_MAX: usize = 1024;
+
+/// The most literals one rule may be found by.
+pub const LITERALS_PER_RULE_MAX: usize = 64;
+
+/// The largest rule or profile file, in bytes.
+pub const RULE_FILE_BYTES_MAX: usize = 1 << 20;
+
+/// How many profiles may inherit from one another in a row.
+pub const PROFILE_DEPTH_MAX: usize = 8;
+
+/// The most lines, sources of a cut, or findings are not limited by number: each is at least one byte of a text that is.
+/// A text handed over in one call may be this long, in bytes. Positions are kept in 32 bits.
+pub const TEXT_BYTES_MAX: usize = 1 << 30;
+
+/// How often a rewritten line is scanned again until nothing changes. A rewritten value may make its neighbourhood look like
+/// something else; a line that has not settled by then is replaced as a whole.
+pub const REWRITE_PASSES_MAX: usize = 8;
+
+/// The longest marker, in bytes: name, key version, token.
+pub const MARKER_BYTES_MAX: usize = 80;
+
+/// The longest marker name, in bytes.
+pub const MARKER_NAME_BYTES_MAX: usize = 40;
+
+/// How many characters of base32 a keyed hash keeps: 100 bits, so that two values meet by chance never.
+pub const HASH_CHARACTERS: usize = 20;
+
+/// The shortest key, in bytes: half of the hash's output is the least that HMAC is worth using with.
+pub const KEY_BYTES_MIN: usize = 16;
+
+/// The longest key, in bytes: longer ones are hashed by HMAC first and gain nothing.
+pub const KEY_BYTES_MAX: usize = 1024;
+
+/// How many scratch states an engine keeps for reuse: one for each thread that is likely to scan at once.
+pub const SCRATCH_POOL_MAX: usize = 64;
+
+const _: () = assert!(WINDOW_BYTES_DEFAULT <= WINDOW_BYTES_MAX);
+const _: () = assert!(MARKER_NAME_BYTES_MAX + HASH_CHARACTERS + 16 <= MARKER_BYTES_MAX);
+const _: () = assert!(TEXT_BYTES_MAX < u32::MAX as usize);

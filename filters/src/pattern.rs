@@ -1,0 +1,283 @@
+//! A rule's pattern: checked, and compiled to what verifies a candidate.
+//!
+//! What a rule means, and what every faster path is held to: at a start `s` of a line the rule matches `[s, e)` when the
+//! anchored leftmost-first search from `s`, which reads no further than the rule's window (plus one byte to see whether a word
+//! ends) and never outside the line, finds `e`. Starts are tried from left to right, each once; after a match that the
+//! validator accepts the next start is the match's end.
+
+use regex_automata::dfa::{Automaton, dense};
+use regex_automata::hybrid;
+use regex_automata::nfa::thompson;
+use regex_automata::util::{start, syntax};
+use regex_automata::{Anchored, Input, MatchKind, meta};
+use regex_syntax::hir::Hir;
+
+use crate::error::RuleFault;
+use crate::limits::{
+    PATTERN_NFA_BYTES_MAX, VERIFIER_DENSE_BYTES_MAX, VERIFIER_LAZY_BYTES_MAX, WINDOW_BYTES_DEFAULT,
+};
+use crate::rule::{Redact, Rule};
+
+/// Patterns are over bytes and ASCII; `(?u:...)` asks for Unicode in a part.
+pub(crate) fn syntax_config() -> syntax::Config {
+    syntax::Config::new().unicode(false).utf8(false)
+}
+
+fn thompson_config() -> thompson::Config {
+    thompson::Config::new().utf8(false).nfa_size_limit(Some(PATTERN_NFA_BYTES_MAX))
+}
+
+/// A pattern that may become a rule: it parses, cannot match nothing, and is not too large.
+pub(crate) struct Pattern {
+    pub(crate) hir: Hir,
+    pub(crate) window_bytes: usize,
+}
+
+impl Pattern {
+    /// Checks a rule's pattern.
+    pub(crate) fn parse(rule: &Rule) -> Result<Pattern, RuleFault> {
+        let fault = |reason: String, instead: &str| RuleFault::new(&rule.id, reason, instead);
+        let hir = syntax::parse_with(&rule.pattern, &syntax_config()).map_err(|error| {
+            let text = error.to_string();
+            let last = text.lines().rev().find(|line| line.starts_with("error:")).unwrap_or("error: is no regex");
+            let reason = format!("pattern cannot compile: {}", last.trim_start_matches("error:").trim());
+            fault(reason, advice(&text))
+        })?;
+        let properties = hir.properties();
+        if properties.minimum_len().unwrap_or(0) == 0 {
+            return Err(fault("pattern matches the empty string".into(), "ask for at least one character, `+` for `*`"));
+        }
+        if properties.look_set().contains_word_unicode() {
+            return Err(fault("pattern has a Unicode word boundary".into(), "write \\b outside of (?u:...)"));
+        }
+        let groups = properties.explicit_captures_len();
+        match rule.redact {
+            Redact::Group if groups == 0 => {
+                return Err(fault("redact is \"group\" and the pattern has none".into(), "put ( ) around the value"));
+            }
+            _ => {}
+        }
+        thompson::Compiler::new()
+            .syntax(syntax_config())
+            .configure(thompson_config())
+            .build(&rule.pattern)
+            .map_err(|_| {
+                let reason = format!("pattern is too large: its automaton exceeds {PATTERN_NFA_BYTES_MAX} bytes");
+                fault(reason, "use smaller repetition counts, `+` and window_bytes")
+            })?;
+        let longest = properties.maximum_len().unwrap_or(WINDOW_BYTES_DEFAULT).min(WINDOW_BYTES_DEFAULT);
+        Ok(Pattern { hir, window_bytes: rule.window_bytes.unwrap_or(longest) })
+    }
+}
+
+fn advice(error: &str) -> &'static str {
+    if error.contains("look-around") {
+        "look-around is not linear-time: match the neighbour too and redact a group, or use \\b"
+    } else if error.contains("backreferences") {
+        "back-references are not linear-time: write the text out"
+    } else if error.contains("Unicode not allowed") {
+        "put non-ASCII classes into (?u:...)"
+    } else if error.contains("size limit") {
+        "use smaller repetition counts"
+    } else {
+        ""
+    }
+}
+
+/// What an anchored match attempt found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Attempt {
+    /// The end of the match.
+    pub(crate) end: Option<usize>,
+    /// How many bytes were read.
+    pub(crate) steps: usize,
+}
+
+/// The automaton gave up; the caller must withhold the text.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct GaveUp;
+
+enum Machine {
+    Dense(Box<dense::DFA<Vec<u32>>>),
+    Lazy(Box<hybrid::dfa::DFA>),
+}
+
+/// Decides whether a rule matches at a given start.
+pub(crate) struct Verifier {
+    machine: Machine,
+    groups: Option<meta::Regex>,
+    window_bytes: usize,
+}
+
+/// What one thread needs to run a verifier.
+pub(crate) struct VerifierCache {
+    lazy: Option<hybrid::dfa::Cache>,
+    groups: Option<(meta::Cache, regex_automata::util::captures::Captures)>,
+}
+
+impl Verifier {
+    pub(crate) fn new(rule: &Rule, pattern: &Pattern) -> Result<Verifier, RuleFault> {
+        let fault = |reason: &str| RuleFault::new(&rule.id, reason, "use a simpler pattern");
+        let dense = dense::Builder::new()
+            .syntax(syntax_config())
+            .thompson(thompson_config())
+            .configure(
+                dense::Config::new()
+                    .match_kind(MatchKind::LeftmostFirst)
+                    .start_kind(regex_automata::dfa::StartKind::Anchored)
+                    .dfa_size_limit(Some(VERIFIER_DENSE_BYTES_MAX))
+                    .determinize_size_limit(Some(4 * VERIFIER_DENSE_BYTES_MAX)),
+            )
+            .build(&rule.pattern);
+        let machine = match dense {
+            Ok(dfa) => Machine::Dense(Box::new(dfa)),
+            Err(_) => Machine::Lazy(Box::new(
+                hybrid::dfa::Builder::new()
+                    .syntax(syntax_config())
+                    .thompson(thompson_config())
+                    .configure(
+                        hybrid::dfa::Config::new()
+                            .cache_capacity(VERIFIER_LAZY_BYTES_MAX)
+                            .skip_cache_capacity_check(true)
+                            .minimum_cache_clear_count(None),
+                    )
+                    .build(&rule.pattern)
+                    .map_err(|_| fault("pattern is too large for an automaton"))?,
+            )),
+        };
+        let groups = match rule.redact {
+            Redact::Match => None,
+            Redact::Group => Some(
+                meta::Builder::new()
+                    .syntax(syntax_config())
+                    .configure(meta::Config::new().utf8_empty(false).nfa_size_limit(Some(PATTERN_NFA_BYTES_MAX)))
+                    .build(&rule.pattern)
+                    .map_err(|_| fault("pattern cannot compile with its groups"))?,
+            ),
+        };
+        Ok(Verifier { machine, groups, window_bytes: pattern.window_bytes })
+    }
+
+    pub(crate) fn cache(&self) -> VerifierCache {
+        VerifierCache {
+            lazy: match &self.machine {
+                Machine::Dense(_) => None,
+                Machine::Lazy(dfa) => Some(dfa.create_cache()),
+            },
+            groups: self.groups.as_ref().map(|regex| (regex.create_cache(), regex.create_captures())),
+        }
+    }
+
+    pub(crate) fn memory_bytes(&self) -> usize {
+        match &self.machine {
+            Machine::Dense(dfa) => dfa.memory_usage(),
+            Machine::Lazy(_) => VERIFIER_LAZY_BYTES_MAX,
+        }
+    }
+
+    /// Whether only a group of a match is redacted.
+    pub(crate) fn has_groups(&self) -> bool {
+        self.groups.is_some()
+    }
+
+    pub(crate) fn is_dense(&self) -> bool {
+        matches!(self.machine, Machine::Dense(_))
+    }
+
+    /// The anchored search from `start` in `line`.
+    #[inline]
+    pub(crate) fn try_at(
+        &self,
+        cache: &mut VerifierCache,
+        line: &[u8],
+        start: usize,
+    ) -> Result<Attempt, GaveUp> {
+        let limit = line.len().min(start.saturating_add(self.window_bytes));
+        match (&self.machine, &mut cache.lazy) {
+            (Machine::Dense(dfa), _) => run_dense(dfa, line, start, limit),
+            (Machine::Lazy(dfa), Some(cache)) => run_lazy(dfa, cache, line, start, limit),
+            (Machine::Lazy(_), None) => Err(GaveUp),
+        }
+    }
+
+    /// The part of a match that is to be redacted.
+    pub(crate) fn part(
+        &self,
+        cache: &mut VerifierCache,
+        line: &[u8],
+        start: usize,
+        end: usize,
+    ) -> Result<std::ops::Range<usize>, GaveUp> {
+        let (Some(regex), Some((cache, captures))) = (&self.groups, &mut cache.groups) else {
+            return Ok(start..end);
+        };
+        let input = Input::new(line).span(start..end).anchored(Anchored::Yes);
+        regex.search_captures_with(cache, &input, captures);
+        let whole = captures.get_match().ok_or(GaveUp)?;
+        let group = (1..captures.group_len()).find_map(|index| captures.get_group(index));
+        Ok(group.map_or(whole.range(), |span| span.range()))
+    }
+}
+
+fn run_dense(dfa: &dense::DFA<Vec<u32>>, line: &[u8], from: usize, limit: usize) -> Result<Attempt, GaveUp> {
+    let before = from.checked_sub(1).and_then(|at| line.get(at)).copied();
+    let config = start::Config::new().anchored(Anchored::Yes).look_behind(before);
+    let mut state = dfa.start_state(&config).map_err(|_| GaveUp)?;
+    let window = line.get(from..limit).unwrap_or(&[]);
+    let mut end = None;
+    for (at, byte) in window.iter().enumerate() {
+        state = dfa.next_state(state, *byte);
+        if dfa.is_special_state(state) {
+            if dfa.is_match_state(state) {
+                end = Some(from + at);
+            } else if dfa.is_dead_state(state) {
+                return Ok(Attempt { end, steps: at + 1 });
+            } else if dfa.is_quit_state(state) {
+                return Err(GaveUp);
+            }
+        }
+    }
+    state = match line.get(limit) {
+        Some(byte) => dfa.next_state(state, *byte),
+        None => dfa.next_eoi_state(state),
+    };
+    if dfa.is_match_state(state) {
+        end = Some(limit);
+    }
+    Ok(Attempt { end, steps: window.len() + 1 })
+}
+
+fn run_lazy(
+    dfa: &hybrid::dfa::DFA,
+    cache: &mut hybrid::dfa::Cache,
+    line: &[u8],
+    from: usize,
+    limit: usize,
+) -> Result<Attempt, GaveUp> {
+    let before = from.checked_sub(1).and_then(|at| line.get(at)).copied();
+    let config = start::Config::new().anchored(Anchored::Yes).look_behind(before);
+    let mut state = dfa.start_state(cache, &config).map_err(|_| GaveUp)?;
+    let window = line.get(from..limit).unwrap_or(&[]);
+    let mut end = None;
+    for (at, byte) in window.iter().enumerate() {
+        state = dfa.next_state(cache, state, *byte).map_err(|_| GaveUp)?;
+        if state.is_tagged() {
+            if state.is_match() {
+                end = Some(from + at);
+            } else if state.is_dead() {
+                return Ok(Attempt { end, steps: at + 1 });
+            } else if state.is_quit() {
+                return Err(GaveUp);
+            }
+        }
+    }
+    state = match line.get(limit) {
+        Some(byte) => dfa.next_state(cache, state, *byte),
+        None => dfa.next_eoi_state(cache, state),
+    }
+    .map_err(|_| GaveUp)?;
+    if state.is_match() {
+        end = Some(limit);
+    }
+    Ok(Attempt { end, steps: window.len() + 1 })
+}

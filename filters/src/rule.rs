@@ -1,0 +1,349 @@
+//! A rule as data: the file format, and the resolved rule.
+//!
+//! ```toml
+//! [[rule]]
+//! id = "ticket"                      # [a-z][a-z0-9_]*
+//! category = "internal"
+//! description = "Ticket numbers of the support desk"
+//! severity = "low"                   # low, medium, high, critical
+//! pattern = 'TICKET-([0-9]{6})\b'    # ASCII, linear time: no look-around, no back-references
+//! redact = "group"                   # "match" (default) or "group": only the capture group that took part
+//! validator = "luhn"                 # optional
+//! normalise = "digits"               # none (default), lower, digits, compact: for keyed hashes
+//! marker = "TICKET"                  # default: the id in upper case
+//! precedence = 50                    # of two equal findings the lower number names it; 100 by default
+//! window_bytes = 64                  # how far a match may reach; by default what the pattern can match, at most 4096
+//! action = "mask"                    # default: marker
+//! keep_last = 2
+//! finds = [["see TICKET-123456", "123456"]]  # text, and the part that is redacted
+//! spares = ["TICKET-12"]
+//! ```
+//!
+//! How a rule is found fast is derived from its pattern. Built-in rules may say it (`[rule.anchor]`), because tests hold them to
+//! the plain meaning of the pattern; a user's rule may not, because a wrong anchor would let text pass.
+
+use serde::Deserialize;
+
+use crate::action::Action;
+use crate::checks::{self, Check};
+use crate::error::{RuleFault, RulesError};
+use crate::limits::{
+    LITERALS_PER_RULE_MAX, MARKER_NAME_BYTES_MAX, PATTERN_BYTES_MAX, RULE_FILE_BYTES_MAX, RULES_MAX,
+    WINDOW_BYTES_MAX,
+};
+
+/// How bad it is when such a value gets out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum Severity {
+    Low,
+    #[default]
+    Medium,
+    High,
+    Critical,
+}
+
+/// Which part of a match is redacted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Redact {
+    /// All of it.
+    #[default]
+    Match,
+    /// The capture group that took part.
+    Group,
+}
+
+/// How a value is brought to one form before it is hashed, so that two spellings of one value give one token.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Normalise {
+    /// As it stands.
+    #[default]
+    None,
+    /// ASCII letters in lower case.
+    Lower,
+    /// Digits only.
+    Digits,
+    /// Letters and digits only, in upper case.
+    Compact,
+}
+
+impl Normalise {
+    pub(crate) fn apply(self, value: &[u8]) -> Vec<u8> {
+        match self {
+            Normalise::None => value.to_vec(),
+            Normalise::Lower => value.to_ascii_lowercase(),
+            Normalise::Digits => value.iter().filter(|byte| byte.is_ascii_digit()).copied().collect(),
+            Normalise::Compact => {
+                value.iter().filter(|byte| byte.is_ascii_alphanumeric()).map(u8::to_ascii_uppercase).collect()
+            }
+        }
+    }
+}
+
+/// A rule's own cases.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Examples {
+    /// Text, and the part of it that is redacted.
+    pub finds: Vec<(String, String)>,
+    /// Text in which the rule finds nothing.
+    pub spares: Vec<String>,
+}
+
+/// How a built-in rule says that it is found.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct AnchorSpec {
+    /// Texts of which one is in every match.
+    #[serde(default)]
+    pub(crate) literals: Vec<String>,
+    /// Whether ASCII case matters in them.
+    #[serde(default)]
+    pub(crate) ignore_case: bool,
+    /// The name of a shape over byte classes.
+    #[serde(default)]
+    pub(crate) shape: Option<String>,
+    /// How far before the literal or shape a match may start, in bytes.
+    #[serde(default)]
+    pub(crate) back_bytes: usize,
+    /// Which bytes stand between start and anchor: a class such as `[a-z0-9]`.
+    #[serde(default)]
+    pub(crate) through: String,
+}
+
+/// A rule, read and checked as far as it can be alone.
+#[derive(Clone, Debug)]
+pub struct Rule {
+    pub(crate) id: String,
+    pub(crate) category: String,
+    pub(crate) description: String,
+    pub(crate) severity: Severity,
+    pub(crate) pattern: String,
+    pub(crate) redact: Redact,
+    pub(crate) validator: Option<(String, Check)>,
+    pub(crate) normalise: Normalise,
+    pub(crate) marker: String,
+    pub(crate) precedence: u32,
+    pub(crate) window_bytes: Option<usize>,
+    pub(crate) action: Action,
+    pub(crate) anchor: Option<AnchorSpec>,
+    pub(crate) examples: Examples,
+}
+
+impl Rule {
+    /// Its name.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// What kind of thing it finds.
+    pub fn category(&self) -> &str {
+        &self.category
+    }
+
+    /// What it finds, in a sentence.
+    pub fn description(&self) -> &str {
+        &self.description
+    }
+
+    /// How bad it is when such a value gets out.
+    pub fn severity(&self) -> Severity {
+        self.severity
+    }
+
+    /// The regular expression.
+    pub fn pattern(&self) -> &str {
+        &self.pattern
+    }
+
+    /// The validator's name.
+    pub fn validator(&self) -> Option<&str> {
+        self.validator.as_ref().map(|(name, _)| name.as_str())
+    }
+
+    /// What happens to its findings where no profile says otherwise.
+    pub fn action(&self) -> Action {
+        self.action
+    }
+
+    /// Its own cases.
+    pub fn examples(&self) -> &Examples {
+        &self.examples
+    }
+}
+
+/// Rules read from one file.
+///
+/// ```
+/// use beeacon_filters::RuleFile;
+/// let file = RuleFile::parse("mine.toml", r#"
+/// [[rule]]
+/// id = "ticket"
+/// category = "internal"
+/// description = "Ticket numbers"
+/// pattern = 'TICKET-[0-9]{6}\b'
+/// finds = [["see TICKET-123456", "TICKET-123456"]]
+/// spares = ["TICKET-12"]
+/// "#).unwrap();
+/// assert_eq!(file.rules()[0].id(), "ticket");
+/// let faults = RuleFile::parse("mine.toml", "[[rule]]\nid = 'x'\npattern = '(?<=a)b'").unwrap_err();
+/// assert!(faults.to_string().contains("missing field"));
+/// ```
+#[derive(Clone, Debug)]
+pub struct RuleFile {
+    rules: Vec<Rule>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawFile {
+    #[serde(default)]
+    rule: Vec<RawRule>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawRule {
+    id: String,
+    category: String,
+    description: String,
+    #[serde(default)]
+    severity: Severity,
+    pattern: String,
+    #[serde(default)]
+    redact: Redact,
+    validator: Option<String>,
+    #[serde(default)]
+    normalise: Normalise,
+    marker: Option<String>,
+    precedence: Option<u32>,
+    window_bytes: Option<usize>,
+    action: Option<String>,
+    #[serde(default)]
+    keep_first: u8,
+    #[serde(default)]
+    keep_last: u8,
+    anchor: Option<AnchorSpec>,
+    #[serde(default)]
+    finds: Vec<Vec<String>>,
+    #[serde(default)]
+    spares: Vec<String>,
+}
+
+impl RuleFile {
+    /// Reads a user's rules.
+    ///
+    /// # Errors
+    /// With every fault found: which rule, why, and what to write instead.
+    pub fn parse(name: &str, text: &str) -> Result<RuleFile, RulesError> {
+        let file = RuleFile::read(name, text)?;
+        let faults: Vec<RuleFault> = file
+            .rules
+            .iter()
+            .filter(|rule| rule.anchor.is_some())
+            .map(|rule| RuleFault::new(&rule.id, "says how it is found", "leave `anchor` out: it is derived"))
+            .collect();
+        if faults.is_empty() { Ok(file) } else { Err(RulesError(faults)) }
+    }
+
+    /// Reads rules of the library, which may say how they are found.
+    pub(crate) fn read(name: &str, text: &str) -> Result<RuleFile, RulesError> {
+        let fault = |reason: String, instead: &str| RulesError(vec![RuleFault::new(name, reason, instead)]);
+        if text.len() > RULE_FILE_BYTES_MAX {
+            let reason = format!("file has {} bytes, allowed are {RULE_FILE_BYTES_MAX}", text.len());
+            return Err(fault(reason, "split it into several files"));
+        }
+        let raw: RawFile = toml::from_str(text)
+            .map_err(|error| fault(format!("does not parse: {}", error.to_string().trim()), ""))?;
+        if raw.rule.is_empty() || raw.rule.len() > RULES_MAX {
+            let reason = format!("file has {} rules, allowed are 1 to {RULES_MAX}", raw.rule.len());
+            return Err(fault(reason, "write at least one [[rule]]"));
+        }
+        let mut faults = Vec::new();
+        let rules: Vec<Rule> = raw.rule.into_iter().filter_map(|raw| resolve(raw, &mut faults)).collect();
+        for (index, rule) in rules.iter().enumerate() {
+            if rules.iter().take(index).any(|earlier| earlier.id == rule.id) {
+                faults.push(RuleFault::new(&rule.id, "id stands twice in one file", "give each rule its own id"));
+            }
+            if let Err(found) = crate::pattern::Pattern::parse(rule) {
+                faults.push(found);
+            }
+        }
+        if faults.is_empty() { Ok(RuleFile { rules }) } else { Err(RulesError(faults)) }
+    }
+
+    /// The rules, in the file's order.
+    pub fn rules(&self) -> &[Rule] {
+        &self.rules
+    }
+}
+
+fn resolve(raw: RawRule, faults: &mut Vec<RuleFault>) -> Option<Rule> {
+    let before = faults.len();
+    let mut fault = |reason: String, instead: &str| faults.push(RuleFault::new(&raw.id, reason, instead));
+    let name_fits = |name: &str, upper: bool| {
+        let letter = |byte: u8| if upper { byte.is_ascii_uppercase() } else { byte.is_ascii_lowercase() };
+        name.len() <= MARKER_NAME_BYTES_MAX
+            && name.bytes().next().is_some_and(letter)
+            && name.bytes().all(|byte| letter(byte) || byte.is_ascii_digit() || byte == b'_')
+    };
+    if !name_fits(&raw.id, false) {
+        fault("id is not a name".into(), "write small letters, digits and _, at most 40, a letter first");
+    }
+    let marker = raw.marker.clone().unwrap_or_else(|| raw.id.to_ascii_uppercase());
+    if !name_fits(&marker, true) {
+        fault("marker is not a name".into(), "write capitals, digits and _, at most 40, a capital first");
+    }
+    if raw.pattern.len() > PATTERN_BYTES_MAX {
+        let reason = format!("pattern has {} bytes, allowed are {PATTERN_BYTES_MAX}", raw.pattern.len());
+        fault(reason, "split it into several rules");
+    }
+    if raw.finds.is_empty() || raw.spares.is_empty() {
+        fault("has no examples".into(), "give at least one `finds` and one `spares`");
+    }
+    let mut finds = Vec::new();
+    for pair in &raw.finds {
+        match pair.as_slice() {
+            [text, part] if !part.is_empty() && text.contains(part.as_str()) => {
+                finds.push((text.clone(), part.clone()));
+            }
+            _ => fault("an entry of `finds` is not [text, part of it]".into(), "write [\"pin 1234\", \"1234\"]"),
+        }
+    }
+    let validator = raw.validator.clone().and_then(|name| match checks::by_name(&name) {
+        Some(check) => Some((name, check)),
+        None => {
+            fault(format!("validator {name} is not known"), &format!("choose one of {}", checks::names()));
+            None
+        }
+    });
+    let action = raw.action.as_deref().unwrap_or("marker");
+    let action = Action::parse(action, raw.keep_first, raw.keep_last).unwrap_or_else(|| {
+        fault(format!("action {action} is not known"), &format!("choose one of {}", Action::NAMES));
+        Action::Marker
+    });
+    if raw.window_bytes.is_some_and(|bytes| bytes == 0 || bytes > WINDOW_BYTES_MAX) {
+        fault(format!("window_bytes is not between 1 and {WINDOW_BYTES_MAX}"), "leave it out");
+    }
+    if raw.anchor.as_ref().is_some_and(|anchor| anchor.literals.len() > LITERALS_PER_RULE_MAX) {
+        fault(format!("anchor has more than {LITERALS_PER_RULE_MAX} literals"), "choose shorter ones");
+    }
+    (faults.len() == before).then_some(Rule {
+        id: raw.id,
+        category: raw.category,
+        description: raw.description,
+        severity: raw.severity,
+        pattern: raw.pattern,
+        redact: raw.redact,
+        validator,
+        normalise: raw.normalise,
+        marker,
+        precedence: raw.precedence.unwrap_or(100),
+        window_bytes: raw.window_bytes,
+        action,
+        anchor: raw.anchor,
+        examples: Examples { finds, spares: raw.spares },
+    })
+}

@@ -1,0 +1,431 @@
+//! Finding: from a buffer of lines to what each rule matches in it.
+//!
+//! Two steps. *Candidates* come from one pass over the whole buffer, which knows nothing of lines, rows or fields: byte classes as
+//! bit masks, shapes over them, and fingerprints of literals ([`masks`], [`shape`], [`literal`]); rules that have neither go through
+//! one shared automaton ([`reverse`]). *Verification* is an anchored match of one rule at one start inside one line, then its
+//! validator.
+//!
+//! What always holds:
+//! - candidates are a superset of the starts at which a rule matches, so how they are found never changes what is found;
+//! - every start is tried at most once per rule, and reads at most the rule's window;
+//! - a line is matched as if it stood alone: nothing before or behind it is seen.
+
+pub(crate) mod anchor;
+mod literal;
+mod masks;
+mod reverse;
+mod shape;
+
+use std::ops::Range;
+
+use crate::checks::Check;
+use crate::error::RuleFault;
+use crate::marker::Names;
+use crate::pattern::{GaveUp, Pattern, Verifier, VerifierCache};
+use crate::rule::Rule;
+use anchor::{Anchor, LookBack};
+use literal::Literals;
+use masks::{Masks, WINDOW_BYTES, WINDOW_STRIDE};
+use reverse::{Reverse, ReverseCache};
+use shape::SHAPES;
+
+/// A match of one rule in one line. Positions are in the scanned buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Hit {
+    pub(crate) rule: u32,
+    pub(crate) line: u32,
+    /// The part to redact.
+    pub(crate) start: u32,
+    pub(crate) end: u32,
+    /// The whole match, with the key before a value.
+    pub(crate) match_start: u32,
+    pub(crate) match_end: u32,
+}
+
+/// What a rule cost and found in one scan.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Tally {
+    pub(crate) candidates: u64,
+    pub(crate) matches: u64,
+    pub(crate) rejected: u64,
+    pub(crate) steps: u64,
+    pub(crate) nanoseconds: u64,
+}
+
+/// A rule that gave up, by its number.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RuleGaveUp(pub(crate) usize);
+
+struct Compiled {
+    verifier: Verifier,
+    check: Option<Check>,
+    back: LookBack,
+}
+
+/// Rules compiled for finding.
+pub(crate) struct Scanner {
+    rules: Vec<Compiled>,
+    shapes: [Vec<u32>; SHAPES],
+    literals: Literals,
+    reverse: Option<Reverse>,
+    clock: Option<fn() -> u64>,
+}
+
+/// What one scan needs besides the rules; reused from scan to scan.
+pub(crate) struct Scratch {
+    caches: Vec<VerifierCache>,
+    reverse: Option<ReverseCache>,
+    /// Per rule, the first position that has not been tried.
+    untried: Vec<usize>,
+    pub(crate) tallies: Vec<Tally>,
+    pub(crate) hits: Vec<Hit>,
+}
+
+/// How one rule is found, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cost {
+    /// The anchor in words.
+    pub found_by: String,
+    /// Whether the rule shares the slow path, which reads every byte.
+    pub reads_every_byte: bool,
+    /// Memory of its verifier, in bytes.
+    pub memory_bytes: usize,
+    /// Whether the verifier is precomputed.
+    pub precomputed: bool,
+}
+
+impl Scanner {
+    /// Compiles rules. Their order gives their numbers.
+    pub(crate) fn new(rules: &[&Rule], clock: Option<fn() -> u64>) -> Result<(Scanner, Vec<Cost>), Vec<RuleFault>> {
+        let (mut compiled, mut costs, mut faults) = (Vec::new(), Vec::new(), Vec::new());
+        let mut shapes: [Vec<u32>; SHAPES] = std::array::from_fn(|_| Vec::new());
+        let mut literals = literal::Builder::default();
+        let mut unanchored = Vec::new();
+        for (number, rule) in rules.iter().enumerate() {
+            let number = u32::try_from(number).unwrap_or(u32::MAX);
+            let made = Pattern::parse(rule).and_then(|pattern| {
+                let verifier = Verifier::new(rule, &pattern)?;
+                Ok((verifier, anchor::of(rule, &pattern)?))
+            });
+            let (verifier, (anchors, back)) = match made {
+                Ok(made) => made,
+                Err(fault) => {
+                    faults.push(fault);
+                    continue;
+                }
+            };
+            costs.push(Cost {
+                found_by: anchor::in_words(&anchors),
+                reads_every_byte: anchors.contains(&Anchor::Automaton),
+                memory_bytes: verifier.memory_bytes(),
+                precomputed: verifier.is_dense(),
+            });
+            for anchor in anchors {
+                match anchor {
+                    Anchor::Shape(shape) => {
+                        if let Some(slot) = shapes.get_mut(shape.index()) {
+                            slot.push(number);
+                        }
+                    }
+                    Anchor::Literal { bytes, ignore_case } => literals.add(bytes, ignore_case, number),
+                    Anchor::Automaton => unanchored.push(number),
+                }
+            }
+            compiled.push(Compiled { verifier, check: rule.validator.as_ref().map(|(_, check)| *check), back });
+        }
+        if !faults.is_empty() {
+            return Err(faults);
+        }
+        let reverse = Reverse::new(rules, &unanchored).map_err(|fault| vec![fault])?;
+        let scanner = Scanner { rules: compiled, shapes, literals: literals.build(), reverse, clock };
+        Ok((scanner, costs))
+    }
+
+    pub(crate) fn scratch(&self) -> Scratch {
+        Scratch {
+            caches: self.rules.iter().map(|rule| rule.verifier.cache()).collect(),
+            reverse: self.reverse.as_ref().map(Reverse::cache),
+            untried: vec![0; self.rules.len()],
+            tallies: vec![Tally::default(); self.rules.len()],
+            hits: Vec::new(),
+        }
+    }
+
+    /// Finds every match of every rule in `text`, whose lines lie between consecutive `offsets` (the first is 0, the last the
+    /// text's length). Appends to `scratch.hits` and `scratch.tallies`.
+    pub(crate) fn scan(
+        &self,
+        text: &[u8],
+        offsets: &[i32],
+        names: &Names,
+        scratch: &mut Scratch,
+    ) -> Result<(), RuleGaveUp> {
+        scratch.untried.fill(0);
+        let mut pass = Pass { scanner: self, text, lines: Lines::new(offsets), names, scratch };
+        pass.windows()?;
+        if let Some(reverse) = &self.reverse {
+            pass.unanchored(reverse)?;
+        }
+        Ok(())
+    }
+}
+
+/// Where lines begin and end, walked from left to right.
+struct Lines<'a> {
+    offsets: &'a [i32],
+    /// The line that held the last position asked for.
+    line: usize,
+    /// The next line start that no window has seen.
+    next_edge: usize,
+}
+
+impl<'a> Lines<'a> {
+    fn new(offsets: &'a [i32]) -> Lines<'a> {
+        Lines { offsets, line: 0, next_edge: 0 }
+    }
+
+    fn bound(&self, index: usize) -> usize {
+        self.offsets.get(index).and_then(|offset| usize::try_from(*offset).ok()).unwrap_or(usize::MAX)
+    }
+
+    /// The line that holds `at`; `at` never falls from call to call.
+    fn holding(&mut self, at: usize) -> (usize, Range<usize>) {
+        while self.bound(self.line + 1) <= at {
+            self.line += 1;
+        }
+        (self.line, self.bound(self.line)..self.bound(self.line + 1))
+    }
+
+    /// The line starts in `from..from + 64`, as bits. `from` never falls; windows may overlap.
+    fn edges(&mut self, from: usize) -> u64 {
+        let mut mask = 0;
+        while self.bound(self.next_edge) < from {
+            self.next_edge += 1;
+        }
+        let mut index = self.next_edge;
+        loop {
+            let distance = self.bound(index).wrapping_sub(from);
+            if index >= self.offsets.len() || distance >= 64 {
+                return mask;
+            }
+            mask |= 1 << distance;
+            index += 1;
+        }
+    }
+}
+
+struct Pass<'a> {
+    scanner: &'a Scanner,
+    text: &'a [u8],
+    lines: Lines<'a>,
+    names: &'a Names,
+    scratch: &'a mut Scratch,
+}
+
+impl Pass<'_> {
+    /// The candidate pass over the whole text. Bit `i` of a window is position `base + i - 1`: bit 0 is looked at, not decided.
+    fn windows(&mut self) -> Result<(), RuleGaveUp> {
+        let mut padded = [0_u8; WINDOW_BYTES];
+        let mut fingerprints = [0_u8; WINDOW_BYTES];
+        let mut base = 0;
+        while base < self.text.len() {
+            let whole = base.checked_sub(1).and_then(|from| self.text.get(from..)).and_then(<[u8]>::first_chunk);
+            let window: &[u8; WINDOW_BYTES] = match whole {
+                Some(window) => window,
+                None => {
+                    padded.fill(0);
+                    let from = base.saturating_sub(1);
+                    let skip = usize::from(base == 0);
+                    let rest = self.text.get(from..).unwrap_or(&[]);
+                    for (slot, byte) in padded.iter_mut().skip(skip).zip(rest) {
+                        *slot = *byte;
+                    }
+                    &padded
+                }
+            };
+            // At the start of the text bit 0 is no position; edges are counted from one before it.
+            let edges = if base == 0 { self.lines.edges(0) << 1 } else { self.lines.edges(base - 1) };
+            let masks = Masks::of(window, edges);
+            let found = shape::find(&masks);
+            let literal = self.scanner.literals.fingerprints(window, &mut fingerprints);
+            let mut any = literal;
+            for (mask, rules) in found.iter().zip(&self.scanner.shapes) {
+                any |= if rules.is_empty() { 0 } else { *mask };
+            }
+            any &= masks::VALID;
+            while any != 0 {
+                let bit = any.trailing_zeros();
+                any &= any - 1;
+                let at = base + usize::try_from(bit).unwrap_or(0) - 1;
+                if at >= self.text.len() {
+                    break;
+                }
+                self.candidate(at, bit, &found, literal, &fingerprints)?;
+            }
+            base += WINDOW_STRIDE;
+        }
+        Ok(())
+    }
+
+    fn candidate(
+        &mut self,
+        at: usize,
+        bit: u32,
+        found: &[u64; SHAPES],
+        literal: u64,
+        fingerprints: &[u8; WINDOW_BYTES],
+    ) -> Result<(), RuleGaveUp> {
+        let scanner = self.scanner;
+        let (line, bounds) = self.lines.holding(at);
+        for (mask, rules) in found.iter().zip(&scanner.shapes) {
+            if mask >> bit & 1 == 1 {
+                for rule in rules {
+                    self.anchor_found(*rule, line, &bounds, at)?;
+                }
+            }
+        }
+        if literal >> bit & 1 == 1 {
+            let buckets = fingerprints.get(usize::try_from(bit).unwrap_or(0)).copied().unwrap_or(0);
+            let rest = self.text.get(at..bounds.end).unwrap_or(&[]);
+            for literal in scanner.literals.matching(buckets, rest) {
+                for rule in &literal.rules {
+                    self.anchor_found(*rule, line, &bounds, at)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Tries every start from which a match could reach the anchor at `at`.
+    fn anchor_found(&mut self, rule: u32, line: usize, bounds: &Range<usize>, at: usize) -> Result<(), RuleGaveUp> {
+        let number = usize::try_from(rule).unwrap_or(usize::MAX);
+        let Some(compiled) = self.scanner.rules.get(number) else { return Ok(()) };
+        let untried = self.scratch.untried.get(number).copied().unwrap_or(0);
+        let lowest = bounds.start.max(untried).max(at.saturating_sub(compiled.back.bytes_max));
+        let mut start = at;
+        while start > lowest && compiled.back.through.holds(self.text.get(start - 1).copied().unwrap_or(0)) {
+            start -= 1;
+        }
+        if at < untried {
+            return Ok(());
+        }
+        while start <= at {
+            start = self.attempt(rule, number, compiled, line, bounds, start)?;
+        }
+        if let Some(slot) = self.scratch.untried.get_mut(number) {
+            *slot = (*slot).max(start);
+        }
+        Ok(())
+    }
+
+    /// Tries one rule at one start, and says where the rule may start next.
+    fn attempt(
+        &mut self,
+        rule: u32,
+        number: usize,
+        compiled: &Compiled,
+        line: usize,
+        bounds: &Range<usize>,
+        start: usize,
+    ) -> Result<usize, RuleGaveUp> {
+        let began = self.scanner.clock.map(|clock| clock());
+        let Scratch { caches, tallies, hits, .. } = &mut *self.scratch;
+        let (Some(cache), Some(tally)) = (caches.get_mut(number), tallies.get_mut(number)) else {
+            return Err(RuleGaveUp(number));
+        };
+        let outcome = verify(compiled, cache, tally, self.text, bounds, start, self.names);
+        if let (Some(clock), Some(began)) = (self.scanner.clock, began) {
+            tally.nanoseconds += clock().saturating_sub(began);
+        }
+        let outcome = outcome.map_err(|GaveUp| RuleGaveUp(number))?;
+        let narrow = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
+        if let Some(part) = outcome.part {
+            hits.push(Hit {
+                rule,
+                line: narrow(line),
+                start: narrow(part.start),
+                end: narrow(part.end),
+                match_start: narrow(start),
+                match_end: narrow(outcome.next),
+            });
+        }
+        Ok(outcome.next)
+    }
+
+    /// Rules without an anchor: one automaton finds their starts line by line.
+    fn unanchored(&mut self, reverse: &Reverse) -> Result<(), RuleGaveUp> {
+        let scanner = self.scanner;
+        let mut starts = Vec::new();
+        for line in 0..self.lines.offsets.len().saturating_sub(1) {
+            let bounds = self.lines.bound(line)..self.lines.bound(line + 1);
+            let Some(text) = self.text.get(bounds.clone()) else { continue };
+            let Some(cache) = self.scratch.reverse.as_mut() else { return Ok(()) };
+            starts.clear();
+            reverse.starts(cache, text, &mut starts).map_err(|GaveUp| RuleGaveUp(reverse.first_rule()))?;
+            for (rule, at) in starts.drain(..).rev() {
+                let number = usize::try_from(rule).unwrap_or(usize::MAX);
+                let Some(compiled) = scanner.rules.get(number) else { continue };
+                let start = bounds.start + at;
+                if self.scratch.untried.get(number).is_some_and(|untried| start >= *untried) {
+                    let next = self.attempt(rule, number, compiled, line, &bounds, start)?;
+                    if let Some(slot) = self.scratch.untried.get_mut(number) {
+                        *slot = next;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+struct Outcome {
+    /// What to redact, if anything.
+    part: Option<Range<usize>>,
+    /// Where the rule may start next.
+    next: usize,
+}
+
+fn verify(
+    compiled: &Compiled,
+    cache: &mut VerifierCache,
+    tally: &mut Tally,
+    text: &[u8],
+    bounds: &Range<usize>,
+    start: usize,
+    names: &Names,
+) -> Result<Outcome, GaveUp> {
+    let line = text.get(bounds.clone()).unwrap_or(&[]);
+    let at = start - bounds.start;
+    let attempt = compiled.verifier.try_at(cache, line, at)?;
+    tally.candidates += 1;
+    tally.steps += u64::try_from(attempt.steps).unwrap_or(0);
+    let Some(end) = attempt.end else { return Ok(Outcome { part: None, next: start + 1 }) };
+    let part = compiled.verifier.part(cache, line, at, end)?;
+    let part = match compiled.check {
+        None => Some(part),
+        Some(check) => check(line, part),
+    };
+    let Some(part) = part else {
+        tally.rejected += 1;
+        return Ok(Outcome { part: None, next: start + 1 });
+    };
+    // What a check cut off is free for the next match.
+    let end = if compiled.verifier.has_groups() { end } else { part.end };
+    let next = bounds.start + end.max(at + 1);
+    let part = names.outside(line, whole_characters(line, part));
+    tally.matches += u64::from(part.is_some());
+    Ok(Outcome { part: part.map(|part| bounds.start + part.start..bounds.start + part.end), next })
+}
+
+/// The span grown to character boundaries, so that what is left of the line stays UTF-8.
+fn whole_characters(line: &[u8], span: Range<usize>) -> Range<usize> {
+    let continues = |at: usize| line.get(at).is_some_and(|byte| byte & 0xc0 == 0x80);
+    let (mut start, mut end) = (span.start, span.end);
+    while start > 0 && span.start - start < 3 && continues(start) {
+        start -= 1;
+    }
+    while end < line.len() && end - span.end < 3 && continues(end) {
+        end += 1;
+    }
+    start..end
+}

@@ -1,0 +1,3 @@
+//! What the filter promises, tried.
+
+mod library;
