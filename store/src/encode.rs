@@ -247,13 +247,14 @@ fn encode_one(
     let day = day_name(partition.day);
     let path = Path::from(format!("tenants/{}/{day}/{file_id}.parquet", partition.tenant));
     let staged = StagedFile { file_id, path, tenant: partition.tenant.clone(), day, from_lsn, to_lsn };
-    let mut writer = ArrowWriter::try_new(Vec::new(), log_schema(), Some(properties(&staged, rule_sets)?))?;
+    let mut written = Vec::new();
+    let mut writer = ArrowWriter::try_new(&mut written, log_schema(), Some(properties(&staged, rule_sets)?))?;
     let places: Vec<(usize, usize)> = rows.iter().map(|row| (row.part as usize, row.row as usize)).collect();
     for chunk in places.chunks(ROW_GROUP_ROWS) {
         writer.write(&gather(chunk, parts, columns)?)?;
     }
-    let metadata = writer.finish()?;
-    let bytes = Bytes::from(writer.into_inner()?);
+    let metadata = writer.close()?;
+    let bytes = Bytes::from(written);
     let service_names = columns.values.get(&Column::Service.index()).map(Vec::as_slice).unwrap_or_default();
     let used: BTreeSet<u32> = rows.iter().map(|row| row.service).collect();
     let services = used.iter().filter_map(|place| service_names.get(*place as usize)).cloned().collect();

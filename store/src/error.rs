@@ -140,8 +140,8 @@ pub enum StoreError {
     TaskLost,
     /// A test stopped the protocol here.
     #[cfg(test)]
-    #[error("stopped by a test at {0:?}")]
-    Stopped(crate::hooks::Step),
+    #[error("stopped by a test at {0}")]
+    Stopped(String),
 }
 
 impl StoreError {

@@ -37,3 +37,6 @@ pub use recover::{DamagedFile, RecoveryReport};
 pub use snapshot::{LogFile, Prune, Snapshot};
 pub use store::{Store, StoreOptions};
 pub use verify::VerifyReport;
+
+#[cfg(test)]
+mod tests;

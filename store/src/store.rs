@@ -144,7 +144,7 @@ impl Shared {
         let mut stop_at = self.stop_at.lock().unwrap_or_else(PoisonError::into_inner);
         if *stop_at == Some(step) {
             *stop_at = None;
-            return Err(StoreError::Stopped(step));
+            return Err(StoreError::Stopped(format!("{step:?}")));
         }
         Ok(())
     }
