@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 use crate::disk::{Access, Disk, Held, SystemDisk};
 use crate::error::JournalError;
 use crate::format::{Lsn, RecordKind};
+use crate::judge::DamagedRange;
 use crate::limits::SEGMENT_HEADER_BYTES;
 use crate::recover::LOCK_FILE;
 use crate::scan::{Found, Scanner};
-use crate::survey::{DamagedRange, Survey};
+use crate::survey::Survey;
 
 /// What [`verify`] found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -32,7 +33,9 @@ pub struct VerifyReport {
     pub torn_bytes: u64,
     /// Whole records that it will cut off with them.
     pub torn_records: u64,
-    /// Damage among bytes that had been durable.
+    /// Damaged ranges among bytes that had been durable.
+    pub corrupt_ranges: u64,
+    /// The first thousand of these in each segment.
     pub damage: Vec<DamagedRange>,
     /// Records lost to it.
     pub lost_records: u64,
@@ -48,7 +51,7 @@ impl VerifyReport {
     /// Whether everything that had been durable is there. A torn tail is no damage.
     #[must_use]
     pub fn is_clean(&self) -> bool {
-        self.damage.is_empty() && self.cursors.iter().all(|(_, lsn)| lsn.is_some())
+        self.corrupt_ranges == 0 && self.cursors.iter().all(|(_, lsn)| lsn.is_some())
     }
 }
 
@@ -63,8 +66,7 @@ pub fn verify(directory: impl AsRef<Path>) -> Result<VerifyReport, JournalError>
 
 pub(crate) fn verify_on(disk: &dyn Disk, directory: &Path) -> Result<VerifyReport, JournalError> {
     let _held = keep_writers_out(disk, directory)?;
-    let mut survey = Survey::read(disk, directory)?;
-    survey.forgive_losses_up_to(survey.slowest_cursor());
+    let survey = Survey::read(disk, directory)?;
     let mut report = VerifyReport {
         segments: survey.segments.len() as u64,
         first_lsn: survey.segments.first().map(|found| Lsn(found.segment.name.first_lsn)),
@@ -84,13 +86,9 @@ pub(crate) fn verify_on(disk: &dyn Disk, directory: &Path) -> Result<VerifyRepor
         report.allocated_bytes += found.segment.bytes;
         report.torn_bytes += found.torn_bytes();
         report.torn_records += found.dropped_records;
-        report.lost_records += found
-            .damage
-            .iter()
-            .filter_map(|range| range.lost)
-            .map(|(from, to)| to.0 - from.0 + 1)
-            .sum::<u64>();
-        report.damage.extend(found.damage);
+        report.corrupt_ranges += found.damage.ranges;
+        report.lost_records += found.damage.lost_records;
+        report.damage.extend(found.damage.listed);
     }
     Ok(report)
 }

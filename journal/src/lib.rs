@@ -14,6 +14,9 @@
 //!
 //! Left to others: what the bytes mean, compression, encryption, and when to remove.
 //!
+//! To read the code: `journal` (the handle), `queue`, `writer`, `reader`, `cursor`; then what makes
+//! it safe, `recover`, `survey`, `judge`, `scan`; then `format` and `disk` below everything.
+//!
 //! # Constraints of the format
 //!
 //! Plain files in one directory; no memory mapping, no index, nothing that has to agree with anything
@@ -107,6 +110,7 @@ mod error;
 mod format;
 mod inspect;
 mod journal;
+mod judge;
 pub mod limits;
 mod payload;
 mod quarantine;
@@ -125,11 +129,11 @@ pub use error::{Duty, FullCause, JournalError};
 pub use format::{FORMAT_VERSION, Lsn, RecordKind};
 pub use inspect::{Dump, Entry, EntryState, VerifyReport, dump, verify};
 pub use journal::{Journal, JournalOptions};
+pub use judge::DamagedRange;
 pub use payload::Payload;
 pub use reader::{Reader, Record};
 pub use recover::RecoveryReport;
 pub use statistics::JournalStatistics;
-pub use survey::DamagedRange;
 
 #[cfg(test)]
 mod simulation;

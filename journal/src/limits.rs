@@ -35,6 +35,8 @@ pub const QUEUE_OVERHEAD_BYTES: u64 = 256;
 
 /// Bytes read at once by recovery, readers and `verify`; grows to one record where that is larger.
 pub const SCAN_BUFFER_BYTES: usize = 1 << 20;
+/// Bytes a reader reads at first after it has caught up: there is rarely more than one group to read.
+pub const TAIL_BUFFER_BYTES: usize = 64 << 10;
 /// Bytes given up when the device cannot read a block: the page size.
 pub const UNREADABLE_BLOCK_BYTES: u64 = 4096;
 /// Bytes of damaged ranges that are copied to `quarantine/`; past it damage is only counted.
@@ -43,6 +45,8 @@ pub const QUARANTINE_BYTES_MAX: u64 = 256 << 20;
 pub const QUARANTINE_TORN_BYTES_MAX: u64 = 64 << 20;
 /// Damaged ranges listed one by one in a report; past it they are only counted.
 pub const DAMAGE_LISTED_MAX: usize = 1000;
+/// Damaged ranges logged one by one at the start; the total is logged as well.
+pub const DAMAGE_LOGGED_MAX: usize = 20;
 
 /// Consumers of one journal: each is a file and holds segments back.
 pub const CURSORS_MAX: usize = 64;

@@ -133,15 +133,12 @@ impl Reader {
             let scanner = Scanner::new(file, uuid);
             self.open = Some(OpenSegment { name: segment.name, scanner, seen: synced });
         }
-        let open = self.open.as_mut();
-        Ok(open.map(|open| {
-            // What was read ahead of the last sync may have been written since.
-            if self.next > open.seen {
-                open.scanner.refresh();
-                open.seen = synced;
-            }
-            open
-        }))
+        // What was read ahead of the last sync may have been written since.
+        if let Some(open) = self.open.as_mut().filter(|open| self.next > open.seen) {
+            open.scanner.refresh();
+            open.seen = synced;
+        }
+        Ok(self.open.as_mut())
     }
 }
 

@@ -14,13 +14,14 @@ use crate::disk::{Access, Disk, DiskFile, Held, read_full_at, write_whole_at};
 use crate::error::JournalError;
 use crate::format::Lsn;
 use crate::journal::JournalOptions;
-use crate::limits::{CURSOR_SLOT_BYTES, DAMAGE_LISTED_MAX, SCAN_BUFFER_BYTES};
+use crate::judge::{DamagedRange, SegmentSurvey};
+use crate::limits::{CURSOR_SLOT_BYTES, DAMAGE_LISTED_MAX, DAMAGE_LOGGED_MAX, SCAN_BUFFER_BYTES};
 use crate::quarantine::{Evidence, copy_evidence};
 use crate::queue::Queue;
 use crate::segment::create_directories;
 use crate::shared::{Catalog, Durable, Shared};
 use crate::statistics::Counters;
-use crate::survey::{DamagedRange, SegmentSurvey, Survey};
+use crate::survey::Survey;
 use crate::writer::NextPlace;
 
 /// The lock file's name.
@@ -80,7 +81,6 @@ pub(crate) fn recover(
     create_directories(&*disk, directory)?;
     let held = take_lock(&*disk, directory)?;
     let mut survey = Survey::read(&*disk, directory)?;
-    survey.forgive_losses_up_to(survey.slowest_cursor());
     let mut report = describe(&survey);
     copy_damage(&*disk, directory, &survey, &mut report);
     for path in &survey.unfinished {
@@ -201,13 +201,10 @@ fn describe(survey: &Survey) -> RecoveryReport {
         report.payload_bytes += found.payload_bytes;
         report.torn_bytes += found.torn_bytes();
         report.torn_records += found.dropped_records;
-        for range in &found.damage {
-            report.corrupt_ranges += 1;
-            report.lost_records += range.lost.map_or(0, |(from, to)| to.0 - from.0 + 1);
-            if report.damage.len() < DAMAGE_LISTED_MAX {
-                report.damage.push(range.clone());
-            }
-        }
+        report.corrupt_ranges += found.damage.ranges;
+        report.lost_records += found.damage.lost_records;
+        let more = DAMAGE_LISTED_MAX - report.damage.len();
+        report.damage.extend(found.damage.listed.iter().take(more).cloned());
     }
     for cursor in &survey.cursors {
         match cursor.newest {
@@ -226,7 +223,7 @@ fn copy_damage(disk: &dyn Disk, directory: &Path, survey: &Survey, report: &mut 
     };
     for found in &survey.segments {
         let path = &found.segment.path;
-        for range in &found.damage {
+        for range in &found.damage.listed {
             copy(path, range.offset, range.bytes, Evidence::Damage);
         }
         copy(path, found.kept_end, found.torn_bytes(), Evidence::Torn);
@@ -244,7 +241,7 @@ fn tell(report: &RecoveryReport) {
             "cut off an interrupted write"
         );
     }
-    for range in &report.damage {
+    for range in report.damage.iter().take(DAMAGE_LOGGED_MAX) {
         tracing::error!(
             segment = range.segment,
             offset = range.offset,
@@ -252,6 +249,14 @@ fn tell(report: &RecoveryReport) {
             lost_from = range.lost.map(|(from, _)| from.0),
             lost_to = range.lost.map(|(_, to)| to.0),
             "found damage in the journal"
+        );
+    }
+    if report.corrupt_ranges > 0 {
+        tracing::error!(
+            ranges = report.corrupt_ranges,
+            lost_records = report.lost_records,
+            quarantined_bytes = report.quarantined_bytes,
+            "the journal is damaged and goes on with what is left"
         );
     }
     for name in &report.cursors_reset {

@@ -2,7 +2,7 @@
 //!
 //! Always holds: memory is one read buffer or one record, whichever is larger; a record is given
 //! out only when both of its CRCs match; a broken length never moves the walk further than to the
-//! next header whose own CRC matches. What damage means is left to [`crate::survey`].
+//! next header whose own CRC matches. What damage means is left to [`crate::judge`].
 
 use std::io;
 use std::sync::Arc;
@@ -12,7 +12,8 @@ use uuid::Uuid;
 use crate::disk::{DiskFile, read_full_at};
 use crate::format::{ALIGNMENT, RECORD_MAGIC, RecordHeader, body_is_whole};
 use crate::limits::{
-    RECORD_BYTES_MAX, RECORD_HEADER_BYTES, SCAN_BUFFER_BYTES, SEGMENT_HEADER_BYTES, UNREADABLE_BLOCK_BYTES,
+    RECORD_BYTES_MAX, RECORD_HEADER_BYTES, SCAN_BUFFER_BYTES, SEGMENT_HEADER_BYTES, TAIL_BUFFER_BYTES,
+    UNREADABLE_BLOCK_BYTES,
 };
 
 /// A part of a file held in memory.
@@ -20,6 +21,8 @@ struct Window {
     file: Arc<dyn DiskFile>,
     start: u64,
     data: Vec<u8>,
+    /// How much to read next; doubles up to the limit, so that catching up is quick.
+    ahead_bytes: usize,
 }
 
 impl Window {
@@ -31,7 +34,8 @@ impl Window {
     /// The bytes at `offset`; fewer where the file ends.
     fn get(&mut self, offset: u64, bytes: usize) -> io::Result<&[u8]> {
         if self.held(offset, bytes).is_none() {
-            self.load(offset, bytes.max(SCAN_BUFFER_BYTES))?;
+            self.load(offset, bytes.max(self.ahead_bytes))?;
+            self.ahead_bytes = (self.ahead_bytes * 2).min(SCAN_BUFFER_BYTES);
         }
         let at = usize::try_from(offset.saturating_sub(self.start)).unwrap_or(usize::MAX);
         let end = at.saturating_add(bytes).min(self.data.len());
@@ -89,7 +93,7 @@ pub(crate) struct Scanner {
 impl Scanner {
     pub(crate) fn new(file: Arc<dyn DiskFile>, uuid: Uuid) -> Self {
         Self {
-            window: Window { file, start: 0, data: Vec::new() },
+            window: Window { file, start: 0, data: Vec::new(), ahead_bytes: SCAN_BUFFER_BYTES },
             uuid,
             offset: SEGMENT_HEADER_BYTES,
             payload: (0, 0),
@@ -99,6 +103,7 @@ impl Scanner {
     /// Forgets what was read ahead: the file has grown since.
     pub(crate) fn refresh(&mut self) {
         self.window.data.clear();
+        self.window.ahead_bytes = TAIL_BUFFER_BYTES;
     }
 
     /// The payload of the record found last.

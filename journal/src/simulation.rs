@@ -287,7 +287,7 @@ impl State {
     fn after_power_cut(&self, seed: u64) -> Self {
         let mut after = self.clone();
         let mut chance = Chance(seed);
-        for (_, directory) in &mut after.directories {
+        for directory in after.directories.values_mut() {
             for change in std::mem::take(&mut directory.pending) {
                 if !chance.coin() {
                     continue;

@@ -4,6 +4,13 @@
 //! our own code has no `unsafe`). Where one is missing the test prints `SKIPPED power_cut` and why,
 //! and fails if `BEEACON_TEST_REQUIRE_ALL=1`. `BEEACON_TEST_POWER_CUTS` sets how many; 100 otherwise.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "a test, of which clippy only exempts the functions marked as one"
+)]
+
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};

@@ -250,8 +250,13 @@ impl World {
     }
 }
 
+/// `BEEACON_TEST_CASES` for a longer run.
+fn cases() -> u32 {
+    std::env::var("BEEACON_TEST_CASES").map_or(400, |text| text.parse().unwrap())
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: cases(), failure_persistence: None, ..ProptestConfig::default() })]
 
     /// Scenario: submissions, groups, cursors, truncation, restarts, power cuts at any operation,
     /// failing syncs that mark pages clean, failing and short writes, a full disk, in any order.
