@@ -34,7 +34,13 @@ pub const RULE_FILE_BYTES_MAX: usize = 1 << 20;
 /// How many profiles may inherit from one another in a row.
 pub const PROFILE_DEPTH_MAX: usize = 8;
 
-/// The most lines, sources of a cut, or findings are not limited by number: each is at least one byte of a text that is.
+/// How many bytes a rule may read while verifying candidates of one line, for each byte of the line, before its starts in that line
+/// are first asked of an automaton that reads the line once. Ordinary text needs less than one.
+pub const STEPS_PER_BYTE_MAX: usize = 16;
+
+/// The same, for every line however short, in bytes: building the automaton's states costs about as much.
+pub const STEPS_PER_LINE_MIN: usize = 1 << 10;
+
 /// A text handed over in one call may be this long, in bytes. Positions are kept in 32 bits.
 pub const TEXT_BYTES_MAX: usize = 1 << 30;
 

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::{before, is_part_of_longer_number, two_before};
+use super::{is_part_of_longer_number, two_before};
 
 pub(super) fn check(line: &[u8], span: Range<usize>) -> Option<Range<usize>> {
     if is_part_of_longer_number(line, &span, b".") {
@@ -13,9 +13,6 @@ pub(super) fn check(line: &[u8], span: Range<usize>) -> Option<Range<usize>> {
     // `Chrome/126.0.0.0`: a product token of a user agent. An address that ends in two zeros names no host.
     let product = last == Some(b'/') && earlier.is_some_and(|byte| byte.is_ascii_alphabetic());
     if product && text.ends_with(b".0.0") {
-        return None;
-    }
-    if before(line, span.start) == Some(b'-') && text.ends_with(b".0") && text.len() == 7 {
         return None;
     }
     Some(span)

@@ -11,14 +11,14 @@ pub(super) fn check(line: &[u8], span: Range<usize>) -> Option<Range<usize>> {
         return None;
     }
     let (last, earlier) = two_before(line, span.start);
-    let country = matches!(last, Some(b'-' | b'.')) && earlier == Some(b'1') && {
-        let start = span.start - 2;
-        !is_digit(two_before(line, start).0) && !matches!(two_before(line, start).0, Some(b'.' | b'-'))
-    };
-    let trailing_only = if country { span.start..span.end } else { span.clone() };
-    if country {
-        let rest = line.get(trailing_only.start..)?;
-        return (!is_part_of_longer_number(rest, &(0..text.len()), b"-.")).then_some(span);
+    if matches!(last, Some(b'-' | b'.')) && earlier == Some(b'1') {
+        let (further, _) = two_before(line, span.start - 2);
+        let alone = !is_digit(further) && !matches!(further, Some(b'.' | b'-'));
+        if alone {
+            // Judged as if the country code and its joint were not there.
+            let rest = line.get(span.start..)?;
+            return (!is_part_of_longer_number(rest, &(0..text.len()), b"-.")).then_some(span);
+        }
     }
     (!is_part_of_longer_number(line, &span, b"-.")).then_some(span)
 }

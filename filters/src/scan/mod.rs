@@ -20,6 +20,7 @@ use std::ops::Range;
 
 use crate::checks::Check;
 use crate::error::RuleFault;
+use crate::limits::{STEPS_PER_BYTE_MAX, STEPS_PER_LINE_MIN};
 use crate::marker::Names;
 use crate::pattern::{GaveUp, Pattern, Verifier, VerifierCache};
 use crate::rule::Rule;
@@ -60,6 +61,43 @@ struct Compiled {
     verifier: Verifier,
     check: Option<Check>,
     back: LookBack,
+    /// Names the true starts of a line, for lines that are made to have many false ones.
+    exact: Reverse,
+}
+
+/// What a rule has spent on the line it is at, and the line's true starts once that was too much.
+#[derive(Default)]
+struct Spending {
+    line: Option<usize>,
+    steps: u64,
+    starts: Option<Vec<(u32, usize)>>,
+    cache: Option<ReverseCache>,
+}
+
+impl Spending {
+    fn at_line(&mut self, line: usize) {
+        if self.line != Some(line) {
+            self.line = Some(line);
+            self.steps = 0;
+            self.starts = None;
+        }
+    }
+
+    /// Whether the rule may match at `at` of `text`, as far as it pays to know.
+    fn allows(&mut self, exact: &Reverse, text: &[u8], at: usize) -> Result<bool, GaveUp> {
+        let allowed = STEPS_PER_LINE_MIN + STEPS_PER_BYTE_MAX * text.len();
+        if self.steps <= u64::try_from(allowed).unwrap_or(u64::MAX) {
+            return Ok(true);
+        }
+        if self.starts.is_none() {
+            let mut starts = Vec::new();
+            exact.starts(self.cache.get_or_insert_with(|| exact.cache()), text, &mut starts)?;
+            self.starts = Some(starts);
+        }
+        // From right to left, as the automaton read the line.
+        let known = self.starts.as_deref().unwrap_or(&[]);
+        Ok(known.binary_search_by(|(_, start)| at.cmp(start)).is_ok())
+    }
 }
 
 /// Rules compiled for finding.
@@ -77,6 +115,7 @@ pub(crate) struct Scratch {
     reverse: Option<ReverseCache>,
     /// Per rule, the first position that has not been tried.
     untried: Vec<usize>,
+    spending: Vec<Spending>,
     pub(crate) tallies: Vec<Tally>,
     pub(crate) hits: Vec<Hit>,
 }
@@ -105,9 +144,9 @@ impl Scanner {
             let number = u32::try_from(number).unwrap_or(u32::MAX);
             let made = Pattern::parse(rule).and_then(|pattern| {
                 let verifier = Verifier::new(rule, &pattern)?;
-                Ok((verifier, anchor::of(rule, &pattern)?))
+                Ok((verifier, anchor::of(rule, &pattern)?, Reverse::new(rules, &[number])?))
             });
-            let (verifier, (anchors, back)) = match made {
+            let (verifier, (anchors, back), exact) = match made {
                 Ok(made) => made,
                 Err(fault) => {
                     faults.push(fault);
@@ -131,12 +170,15 @@ impl Scanner {
                     Anchor::Automaton => unanchored.push(number),
                 }
             }
-            compiled.push(Compiled { verifier, check: rule.validator.as_ref().map(|(_, check)| *check), back });
+            compiled.push(Compiled { verifier, check: rule.validator.as_ref().map(|(_, check)| *check), back, exact });
         }
         if !faults.is_empty() {
             return Err(faults);
         }
-        let reverse = Reverse::new(rules, &unanchored).map_err(|fault| vec![fault])?;
+        let reverse = match unanchored.as_slice() {
+            [] => None,
+            numbers => Some(Reverse::new(rules, numbers).map_err(|fault| vec![fault])?),
+        };
         let scanner = Scanner { rules: compiled, shapes, literals: literals.build(), reverse, clock };
         Ok((scanner, costs))
     }
@@ -146,6 +188,7 @@ impl Scanner {
             caches: self.rules.iter().map(|rule| rule.verifier.cache()).collect(),
             reverse: self.reverse.as_ref().map(Reverse::cache),
             untried: vec![0; self.rules.len()],
+            spending: self.rules.iter().map(|_| Spending::default()).collect(),
             tallies: vec![Tally::default(); self.rules.len()],
             hits: Vec::new(),
         }
@@ -161,6 +204,9 @@ impl Scanner {
         scratch: &mut Scratch,
     ) -> Result<(), RuleGaveUp> {
         scratch.untried.fill(0);
+        for spending in &mut scratch.spending {
+            spending.line = None;
+        }
         let mut pass = Pass { scanner: self, text, lines: Lines::new(offsets), names, scratch };
         pass.windows()?;
         if let Some(reverse) = &self.reverse {
@@ -329,14 +375,23 @@ impl Pass<'_> {
         start: usize,
     ) -> Result<usize, RuleGaveUp> {
         let began = self.scanner.clock.map(|clock| clock());
-        let Scratch { caches, tallies, hits, .. } = &mut *self.scratch;
-        let (Some(cache), Some(tally)) = (caches.get_mut(number), tallies.get_mut(number)) else {
+        let Scratch { caches, tallies, hits, spending, .. } = &mut *self.scratch;
+        let (Some(cache), Some(tally), Some(spending)) =
+            (caches.get_mut(number), tallies.get_mut(number), spending.get_mut(number))
+        else {
             return Err(RuleGaveUp(number));
         };
+        spending.at_line(line);
+        let alone = self.text.get(bounds.clone()).unwrap_or(&[]);
+        if !spending.allows(&compiled.exact, alone, start - bounds.start).map_err(|GaveUp| RuleGaveUp(number))? {
+            return Ok(start + 1);
+        }
+        let steps_before = tally.steps;
         let outcome = verify(compiled, cache, tally, self.text, bounds, start, self.names);
         if let (Some(clock), Some(began)) = (self.scanner.clock, began) {
             tally.nanoseconds += clock().saturating_sub(began);
         }
+        spending.steps += tally.steps - steps_before;
         let outcome = outcome.map_err(|GaveUp| RuleGaveUp(number))?;
         let narrow = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
         if let Some(part) = outcome.part {

@@ -22,11 +22,8 @@ pub(crate) struct Reverse {
 pub(crate) struct ReverseCache(Cache);
 
 impl Reverse {
-    /// The automaton for the rules of these numbers; none for none.
-    pub(crate) fn new(all: &[&Rule], numbers: &[u32]) -> Result<Option<Reverse>, RuleFault> {
-        if numbers.is_empty() {
-            return Ok(None);
-        }
+    /// The automaton for the rules of these numbers.
+    pub(crate) fn new(all: &[&Rule], numbers: &[u32]) -> Result<Reverse, RuleFault> {
         let rule = |number: &u32| usize::try_from(*number).ok().and_then(|number| all.get(number));
         let patterns: Vec<&str> = numbers.iter().filter_map(rule).map(|rule| rule.pattern.as_str()).collect();
         let limit = PATTERN_NFA_BYTES_MAX.saturating_mul(numbers.len().min(16));
@@ -46,7 +43,7 @@ impl Reverse {
                 let reason = format!("{} rules without a literal are too large together", numbers.len());
                 RuleFault::new(first, reason, "let their patterns start with three fixed characters")
             })?;
-        Ok(Some(Reverse { automaton, rules: numbers.to_vec() }))
+        Ok(Reverse { automaton, rules: numbers.to_vec() })
     }
 
     pub(crate) fn cache(&self) -> ReverseCache {

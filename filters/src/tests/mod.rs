@@ -1,3 +1,9 @@
 //! What the filter promises, tried.
 
+mod batches;
+mod bounds;
 mod library;
+mod promises;
+mod reference;
+mod texts;
+mod users;

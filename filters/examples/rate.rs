@@ -1,0 +1,102 @@
+//! How fast the filter is on a mixed corpus, one thread, next to copying the same bytes.
+//!
+//! `cargo run --release -p beeacon-filters --example rate [MEGABYTES]`
+
+use std::hint::black_box;
+use std::time::Instant;
+
+use beeacon_filters::{Engine, EngineOptions, corpus};
+use beeacon_record::{Batch, BatchBuilder, Interval, Level, Line, Origin, Position, Source, Stream};
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let megabytes: usize = std::env::args().nth(1).map_or(Ok(32), |text| text.parse())?;
+    let text = corpus::mixed(20_261_120, megabytes * 1_000_000);
+    let bytes = text.len();
+    let batches = batches(&text)?;
+    let lines: usize = batches.iter().map(Batch::rows).sum();
+    writeln(format!("{bytes} bytes, {lines} lines, {} batches", batches.len()));
+
+    let copy = best(5, || drop(black_box(text.as_bytes().to_vec())));
+    writeln(format!("{:<44} {:>9.0} MB/s", "copy (allocation included)", rate(bytes, copy)));
+    for profile in ["default", "secrets", "hipaa", "soc2"] {
+        let options = EngineOptions { profile: profile.to_owned(), ..EngineOptions::default() };
+        let engine = Engine::new(options)?;
+        let mut counts = Vec::new();
+        let time = best(3, || {
+            for batch in &batches {
+                match engine.scrub(batch.clone()) {
+                    Ok(out) => counts.push(out.1.lines_redacted),
+                    Err(error) => writeln(error.to_string()),
+                }
+            }
+        });
+        let redacted: u64 = counts.iter().sum::<u64>() / 3;
+        let name = format!("scrub, profile {profile} ({redacted} lines rewritten)");
+        writeln(format!("{name:<44} {:>9.0} MB/s", rate(bytes, time)));
+        let time = best(3, || {
+            for batch in &batches {
+                drop(black_box(engine.scan(batch.messages().value_data())));
+            }
+        });
+        writeln(format!("{:<44} {:>9.0} MB/s", "  scan only, as one line", rate(bytes, time)));
+        for rule in engine.statistics().rules.iter().filter(|rule| rule.candidates > 0 && profile == "default") {
+            writeln(format!(
+                "    {:<16} candidates {:>9}  matches {:>9}  rejected {:>8}  bytes read {:>10}",
+                rule.rule, rule.candidates, rule.matches, rule.rejected, rule.bytes_verified
+            ));
+        }
+    }
+    Ok(())
+}
+
+#[expect(clippy::print_stdout, reason = "this is a program")]
+fn writeln(text: String) {
+    println!("{text}");
+}
+
+fn best(times: usize, mut work: impl FnMut()) -> f64 {
+    let once = |work: &mut dyn FnMut()| {
+        let start = Instant::now();
+        work();
+        start.elapsed().as_secs_f64()
+    };
+    (0..times).map(|_| once(&mut work)).fold(f64::INFINITY, f64::min)
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a rate for people")]
+fn rate(bytes: usize, seconds: f64) -> f64 {
+    bytes as f64 / 1e6 / seconds
+}
+
+fn batches(text: &str) -> Result<Vec<Batch>, Box<dyn std::error::Error>> {
+    let source = Source::new("rate:1")?;
+    let mut builder = BatchBuilder::new("rate");
+    let mut batches = Vec::new();
+    let mut origin = builder.origin(&Origin::default(), &source);
+    let (mut from, mut at) = (0, 0);
+    let mut finish = |builder: &mut BatchBuilder, from: u64, to: u64| {
+        let interval = Interval::new(source.clone(), Position::new(1, from), Position::new(1, to));
+        let batch = builder.finish(vec![interval])?;
+        batches.push(batch);
+        Ok::<_, beeacon_record::BatchError>(builder.origin(&Origin::default(), &source))
+    };
+    for line in text.lines() {
+        let position = Position::new(1, at);
+        let about = Line {
+            origin,
+            timestamp_ns: 1,
+            observed_timestamp_ns: 1,
+            stream: Stream::Stdout,
+            level: Level::Info,
+            position,
+        };
+        builder.push(about, line.as_bytes());
+        at += u64::try_from(line.len())? + 1;
+        if builder.is_full() {
+            origin = finish(&mut builder, from, at)?;
+            from = at;
+        }
+    }
+    finish(&mut builder, from, at)?;
+    Ok(batches)
+}

@@ -1,0 +1,166 @@
+//! The scan against the plain meaning of a rule: every start of every line, one after another, with another regex engine.
+
+use proptest::prelude::*;
+use regex_automata::{Anchored, Input, meta};
+
+use super::texts;
+use crate::corpus;
+use crate::library;
+use crate::marker::Names;
+use crate::pattern::{Pattern, syntax_config};
+use crate::rule::{Redact, Rule, RuleFile};
+use crate::scan::{Hit, Scanner};
+
+const UNANCHORED: &str = r#"
+[[rule]]
+id = "digits_x"
+category = "test"
+description = "no literal"
+pattern = '\b[0-9]{2,}x?\b'
+finds = [["12", "12"]]
+spares = ["1"]
+
+[[rule]]
+id = "as_and_b"
+category = "test"
+description = "no literal, unbounded"
+pattern = 'a+b'
+window_bytes = 32
+finds = [["aab", "aab"]]
+spares = ["aa"]
+
+[[rule]]
+id = "grouped"
+category = "test"
+description = "no literal, a group"
+pattern = '[qT]([0-9]+)'
+redact = "group"
+finds = [["q7", "7"]]
+spares = ["q"]
+
+[[rule]]
+id = "kanji"
+category = "test"
+description = "one byte of a character"
+pattern = '\xe6'
+finds = [["日", "日"]]
+spares = ["q"]
+"#;
+
+struct Bench {
+    rules: Vec<Rule>,
+    regexes: Vec<meta::Regex>,
+    scanner: Scanner,
+    names: Names,
+}
+
+fn bench() -> Bench {
+    let mut rules = library::rules().unwrap();
+    rules.extend(RuleFile::parse("test", UNANCHORED).unwrap().rules().iter().cloned());
+    let build = |rule: &Rule| meta::Builder::new().syntax(syntax_config()).build(&rule.pattern).unwrap();
+    let regexes = rules.iter().map(build).collect();
+    let (scanner, costs) = Scanner::new(&rules.iter().collect::<Vec<_>>(), None).unwrap();
+    assert_eq!(costs.iter().filter(|cost| cost.reads_every_byte).count(), 4);
+    let names = Names::new(rules.iter().map(|rule| rule.marker.as_str()));
+    Bench { rules, regexes, scanner, names }
+}
+
+impl Bench {
+    fn scanned(&self, lines: &[String]) -> Vec<Hit> {
+        let mut offsets = vec![0_i32];
+        for line in lines {
+            offsets.push(offsets.last().unwrap() + i32::try_from(line.len()).unwrap());
+        }
+        let mut scratch = self.scanner.scratch();
+        self.scanner.scan(lines.concat().as_bytes(), &offsets, &self.names, &mut scratch).unwrap();
+        sorted(scratch.hits)
+    }
+
+    fn plain(&self, lines: &[String]) -> Vec<Hit> {
+        let (mut hits, mut base) = (Vec::new(), 0);
+        for (number, line) in lines.iter().enumerate() {
+            for rule in 0..self.rules.len() {
+                self.plain_line(rule, number, base, line.as_bytes(), &mut hits);
+            }
+            base += line.len();
+        }
+        sorted(hits)
+    }
+
+    fn plain_line(&self, number: usize, line_number: usize, base: usize, line: &[u8], hits: &mut Vec<Hit>) {
+        let (rule, regex) = (&self.rules[number], &self.regexes[number]);
+        let window = Pattern::parse(rule).unwrap().window_bytes;
+        let mut start = 0;
+        while start < line.len() {
+            let limit = line.len().min(start + window);
+            let input = Input::new(line).span(start..limit).anchored(Anchored::Yes);
+            let mut captures = regex.create_captures();
+            regex.search_captures(&input, &mut captures);
+            let Some(found) = captures.get_match() else {
+                start += 1;
+                continue;
+            };
+            let part = match rule.redact {
+                Redact::Match => found.range(),
+                Redact::Group => {
+                    (1..captures.group_len()).find_map(|group| captures.get_group(group)).unwrap().range()
+                }
+            };
+            let checked = rule.validator.as_ref().map_or(Some(part.clone()), |(_, check)| check(line, part));
+            let Some(mut part) = checked else {
+                start += 1;
+                continue;
+            };
+            let end = if rule.redact == Redact::Group { found.end() } else { part.end };
+            while line[part.start] & 0xc0 == 0x80 {
+                part.start -= 1;
+            }
+            while part.end < line.len() && line[part.end] & 0xc0 == 0x80 {
+                part.end += 1;
+            }
+            if let Some(part) = self.names.outside(line, part) {
+                let place = |at: usize| u32::try_from(base + at).unwrap();
+                hits.push(Hit {
+                    rule: u32::try_from(number).unwrap(),
+                    line: u32::try_from(line_number).unwrap(),
+                    start: place(part.start),
+                    end: place(part.end),
+                    match_start: place(start),
+                    match_end: place(end),
+                });
+            }
+            start = end;
+        }
+    }
+}
+
+fn sorted(mut hits: Vec<Hit>) -> Vec<Hit> {
+    hits.sort_by_key(|hit| (hit.rule, hit.line, hit.match_start));
+    hits
+}
+
+#[test]
+fn the_scan_of_a_buffer_finds_what_the_plain_meaning_finds_line_by_line() {
+    let bench = bench();
+    let config = ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() };
+    proptest!(config, |(lines in texts::lines())| {
+        prop_assert_eq!(bench.scanned(&lines), bench.plain(&lines));
+    });
+}
+
+#[test]
+fn the_scan_finds_the_same_in_a_mixed_corpus() {
+    let bench = bench();
+    let lines: Vec<String> = corpus::mixed(7, 200_000).lines().map(str::to_owned).collect();
+    let (scanned, plain) = (bench.scanned(&lines), bench.plain(&lines));
+    assert!(plain.len() > 300, "{} findings", plain.len());
+    assert_eq!(scanned, plain);
+}
+
+#[test]
+fn a_line_made_to_have_many_false_starts_is_matched_the_same() {
+    let bench = bench();
+    let jwt = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.dozjgNryP4J3jVmNHl0w5N";
+    let line = format!("{} {jwt} {} {jwt}", "eyJ-".repeat(900), "eyJ-".repeat(900));
+    assert_eq!(bench.scanned(&[line.clone()]), bench.plain(&[line]));
+}
