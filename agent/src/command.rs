@@ -1,0 +1,215 @@
+//! The verbs of `beeacon-agent`.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Context;
+use beeacon_agent::container::ReaderChoice;
+use beeacon_agent::doctor::{Severity, examine};
+use beeacon_agent::{Agent, AgentConfig};
+use beeacon_filters::{Engine, EngineOptions, Key};
+use clap::{Parser, Subcommand, ValueEnum};
+use tokio_util::sync::CancellationToken;
+
+const EXIT_USAGE: u8 = 64;
+const EXIT_IO: u8 = 74;
+const EXIT_CONFIG: u8 = 78;
+
+/// The version of the key that the agent makes for itself. A key that replaces it gets a higher one.
+const KEY_VERSION: u32 = 1;
+
+/// Tails this host's containers, scrubs their lines in memory and ships them to a collector.
+#[derive(Parser)]
+#[command(name = "beeacon-agent", version, disable_help_subcommand = true)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Run until told to stop.
+    Run(Options),
+    /// Check the configuration, without looking at anything else.
+    Validate(Options),
+    /// Check everything the agent needs, and say what to do about what is missing.
+    Doctor(Options),
+}
+
+#[derive(clap::Args)]
+struct Options {
+    /// A TOML file; its section [agent] is read. Options given here win.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Where the collector is.
+    #[arg(long, value_name = "URL")]
+    collector: Option<String>,
+    /// A file with the collector's token.
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    /// A PEM file with the authorities that may sign the collector's certificate.
+    #[arg(long, value_name = "FILE")]
+    roots: Option<PathBuf>,
+    /// Where the agent's id and key are kept.
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Where Docker listens: unix:///path, tcp://name:port, or none to read files only. Without it: $DOCKER_HOST.
+    #[arg(long, value_name = "URL")]
+    docker_host: Option<String>,
+    /// Docker's directory of containers, as seen from here.
+    #[arg(long, value_name = "DIR")]
+    containers_directory: Option<PathBuf>,
+    /// How logs are read.
+    #[arg(long)]
+    reader: Option<Reader>,
+    /// The rules' profile.
+    #[arg(long, value_name = "NAME", default_value = "default")]
+    profile: String,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Reader {
+    Auto,
+    File,
+    Api,
+}
+
+impl Options {
+    fn resolve(&self) -> anyhow::Result<AgentConfig> {
+        let mut config = AgentConfig::from_environment();
+        if let Some(path) = &self.config {
+            config = config.read_file(path)?;
+        }
+        if let Some(collector) = &self.collector {
+            config.collector.clone_from(collector);
+        }
+        if let Some(path) = &self.token_file {
+            let token = std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
+            config.token = Some(token.trim().to_owned());
+        }
+        config.roots = self.roots.clone().or(config.roots);
+        if let Some(data) = &self.data {
+            config.data.clone_from(data);
+        }
+        if let Some(host) = &self.docker_host {
+            config.docker_host = (host != "none").then(|| host.clone());
+        }
+        config.containers_directory = self.containers_directory.clone().or(config.containers_directory);
+        match self.reader {
+            Some(Reader::Auto) => config.reader = ReaderChoice::Auto,
+            Some(Reader::File) => config.reader = ReaderChoice::File,
+            Some(Reader::Api) => config.reader = ReaderChoice::Api,
+            None => {}
+        }
+        Ok(config)
+    }
+
+    fn validate(&self) -> anyhow::Result<AgentConfig> {
+        let config = self.resolve()?;
+        let faults = config.faults();
+        if faults.is_empty() {
+            return Ok(config);
+        }
+        let lines: Vec<String> =
+            faults.iter().map(|fault| format!("agent.{}: {}", fault.key, fault.message)).collect();
+        anyhow::bail!("{}", lines.join("\n"))
+    }
+}
+
+/// Reads the command line; what was wrong with it has been said when there is a code.
+pub(crate) fn parse() -> Result<Arguments, ExitCode> {
+    Arguments::try_parse().map_err(|error| {
+        let code = if error.use_stderr() { ExitCode::from(EXIT_USAGE) } else { ExitCode::SUCCESS };
+        // Nothing can be done when standard error is closed.
+        error.print().ok();
+        code
+    })
+}
+
+/// Carries out what was asked for.
+pub(crate) fn execute(arguments: Arguments) -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => return refuse(EXIT_IO, &anyhow::Error::new(error)),
+    };
+    match arguments.verb {
+        Verb::Validate(options) => match options.validate() {
+            Ok(_) => say("configuration is valid"),
+            Err(error) => refuse(EXIT_CONFIG, &error),
+        },
+        Verb::Doctor(options) => match options.resolve() {
+            Ok(config) => runtime.block_on(doctor(&config)),
+            Err(error) => refuse(EXIT_CONFIG, &error),
+        },
+        Verb::Run(options) => match options.validate() {
+            Ok(config) => match runtime.block_on(run(config, &options.profile)) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => refuse(EXIT_IO, &error),
+            },
+            Err(error) => refuse(EXIT_CONFIG, &error),
+        },
+    }
+}
+
+async fn run(config: AgentConfig, profile: &str) -> anyhow::Result<()> {
+    let key = beeacon_agent::state::redaction_key(&config.data)?;
+    let key = Key::new(KEY_VERSION, &key)?;
+    let options = EngineOptions { profile: profile.to_owned(), key: Some(key), ..EngineOptions::default() };
+    let agent = Agent::new(config, Arc::new(Engine::new(options)?), KEY_VERSION)?;
+    let stop = CancellationToken::new();
+    let (stopping, signals) = (stop.clone(), signals()?);
+    tokio::spawn(async move {
+        signals.await;
+        tracing::info!("stopping");
+        stopping.cancel();
+    });
+    tracing::info!(agent = %agent.id(), "agent starts");
+    agent.run(stop).await?;
+    tracing::info!("agent has stopped");
+    Ok(())
+}
+
+/// Ends at SIGTERM or SIGINT.
+fn signals() -> std::io::Result<impl Future<Output = ()>> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}
+
+async fn doctor(config: &AgentConfig) -> ExitCode {
+    let findings = examine(config).await;
+    let mut worst = Severity::Fine;
+    let mut text = String::new();
+    for finding in findings {
+        worst = worst.max(finding.severity);
+        let mark = match finding.severity {
+            Severity::Fine => "ok     ",
+            Severity::Warning => "warning",
+            Severity::Fault => "FAULT  ",
+        };
+        text.push_str(&format!("{mark} {}: {}\n", finding.check, finding.message));
+    }
+    say(text.trim_end());
+    if worst == Severity::Fault { ExitCode::from(EXIT_CONFIG) } else { ExitCode::SUCCESS }
+}
+
+fn say(text: &str) -> ExitCode {
+    match writeln!(std::io::stdout(), "{text}") {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::from(EXIT_IO),
+    }
+}
+
+fn refuse(code: u8, error: &anyhow::Error) -> ExitCode {
+    // Nothing can be done when standard error is closed.
+    writeln!(std::io::stderr(), "beeacon-agent: {error:#}").ok();
+    ExitCode::from(code)
+}

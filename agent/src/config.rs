@@ -1,0 +1,249 @@
+//! The agent's configuration: resolved, with a default for everything but the collector.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use beeacon_settings::{Document, Faults, Process, Section};
+
+use crate::container::ReaderChoice;
+use crate::docker::host::{DEFAULT_HOST, DockerHost};
+use crate::ship::http::{Collector, ShipError};
+
+/// How an agent runs. Every field has a default that works on a host with Docker and a collector beside it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct AgentConfig {
+    /// The collector's URL, `http://127.0.0.1:4880` by default. `https` off loopback.
+    pub collector: String,
+    /// The bearer token; none by default. Needed wherever the collector asks for one.
+    pub token: Option<String>,
+    /// A PEM file with the authorities that may sign the collector's certificate; the system's by default.
+    pub roots: Option<PathBuf>,
+    /// Where the agent keeps its id and the key of keyed hashes; `./beeacon-agent-data` by default. Nothing of a line.
+    pub data: PathBuf,
+    /// Where Docker listens; `unix:///var/run/docker.sock` by default. `None` reads files only.
+    pub docker_host: Option<String>,
+    /// Docker's directory of containers as the agent sees it. By default Docker is asked for each path. Needed without a
+    /// socket, and where Docker's directory is mounted elsewhere.
+    pub containers_directory: Option<PathBuf>,
+    /// Which reader to use; chosen per container by default.
+    pub reader: ReaderChoice,
+    /// The host's name in every row; the system's by default.
+    pub host: String,
+    /// Which container labels become labels of rows; none by default. Choose such with few values.
+    pub labels: Vec<String>,
+    /// How long a batch may wait for more lines, 200 ms by default. Shorter makes smaller frames.
+    pub flush_after: Duration,
+    /// The zstd level of frames, 1 by default; higher ones cost CPU for a few per cent of size.
+    pub compression_level: i32,
+}
+
+impl Default for AgentConfig {
+    fn default() -> Self {
+        AgentConfig {
+            collector: "http://127.0.0.1:4880".to_owned(),
+            token: None,
+            roots: None,
+            data: PathBuf::from("beeacon-agent-data"),
+            docker_host: Some(DEFAULT_HOST.to_owned()),
+            containers_directory: None,
+            reader: ReaderChoice::Auto,
+            host: system_host(),
+            labels: Vec::new(),
+            flush_after: Duration::from_millis(200),
+            compression_level: 1,
+        }
+    }
+}
+
+/// Without the token.
+impl std::fmt::Debug for AgentConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AgentConfig")
+            .field("collector", &self.collector)
+            .field("has_token", &self.token.is_some())
+            .field("data", &self.data)
+            .field("docker_host", &self.docker_host)
+            .field("containers_directory", &self.containers_directory)
+            .field("reader", &self.reader)
+            .field("host", &self.host)
+            .field("labels", &self.labels)
+            .field("flush_after", &self.flush_after)
+            .field("compression_level", &self.compression_level)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why a configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("read configuration {}", path.display())]
+    Read {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The file is faulty.
+    #[error("{0}")]
+    Faulty(Faults),
+}
+
+impl AgentConfig {
+    /// The defaults, with `DOCKER_HOST` from the environment where it is set.
+    pub fn from_environment() -> Self {
+        let mut config = AgentConfig::default();
+        if let Ok(host) = std::env::var("DOCKER_HOST")
+            && !host.is_empty()
+        {
+            config.docker_host = Some(host);
+        }
+        config
+    }
+
+    /// Reads the `[agent]` section of a configuration file over `self`, and leaves other rooms' sections alone.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or every fault of the section at once.
+    pub fn read_file(self, path: &std::path::Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+        let document = Document::parse(&path.display().to_string(), &text, &Process);
+        let config = self.read(&document, &mut document.root().section("agent"));
+        document.finish().map_err(ConfigError::Faulty)?;
+        Ok(config)
+    }
+
+    /// Reads its keys from a section, each with `self`'s value as the default. Faults are noted in the document.
+    pub fn read(mut self, document: &Document, section: &mut Section<'_>) -> Self {
+        self.collector = section.text("collector", &self.collector);
+        self.token = section.optional_text("token").or(self.token);
+        self.roots = section.optional_text("roots").map(PathBuf::from).or(self.roots);
+        if let Some(data) = section.optional_text("data") {
+            self.data = PathBuf::from(data);
+        }
+        if let Some(host) = section.optional_text("docker_host") {
+            self.docker_host = (host != "none").then_some(host);
+        }
+        self.containers_directory =
+            section.optional_text("containers_directory").map(PathBuf::from).or(self.containers_directory);
+        let readers = [("auto", ReaderChoice::Auto), ("file", ReaderChoice::File), ("api", ReaderChoice::Api)];
+        self.reader = section.choice("reader", &readers, self.reader);
+        self.host = section.text("host", &self.host);
+        let labels = section.texts("labels");
+        if !labels.is_empty() {
+            self.labels = labels;
+        }
+        let range = Duration::from_millis(1)..=Duration::from_secs(60);
+        self.flush_after = section.duration("flush_after", self.flush_after, range);
+        let level = section.integer("compression_level", self.compression_level.unsigned_abs().into(), 1..=19);
+        self.compression_level = i32::try_from(level).unwrap_or(1);
+        for fault in self.faults() {
+            if section.is_present() {
+                section.fault(fault.key, fault.message);
+            } else {
+                document.fault(format!("agent.{}: {}", fault.key, fault.message));
+            }
+        }
+        self
+    }
+
+    /// What is wrong with it, all at once. Looks at nothing outside: see [`crate::doctor`] for that.
+    pub fn faults(&self) -> Vec<ConfigFault> {
+        let mut faults = Vec::new();
+        let mut fault = |key, message: String| faults.push(ConfigFault { key, message });
+        match Collector::new(&self.collector, self.token.as_deref(), self.roots.as_deref()) {
+            Err(error @ ShipError::Token) => fault("token", error.to_string()),
+            Err(error @ (ShipError::Roots { .. } | ShipError::NoRoots { .. })) => fault("roots", error.to_string()),
+            Err(error) => fault("collector", error.to_string()),
+            Ok(_) => {}
+        }
+        match &self.docker_host {
+            Some(host) => {
+                if let Err(error) = DockerHost::parse(host) {
+                    fault("docker_host", error.to_string());
+                }
+            }
+            None if self.containers_directory.is_none() => {
+                fault("docker_host", "is none, so containers_directory must say where the logs are".to_owned());
+            }
+            None if self.reader == ReaderChoice::Api => {
+                fault("reader", "got \"api\", but docker_host is none; allowed are auto, file".to_owned());
+            }
+            None => {}
+        }
+        if self.host.is_empty() {
+            fault("host", "is empty, wanted this host's name".to_owned());
+        }
+        faults
+    }
+}
+
+/// Something wrong with one key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigFault {
+    /// The key within `[agent]`.
+    pub key: &'static str,
+    /// What is wrong.
+    pub message: String,
+}
+
+fn system_host() -> String {
+    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    if name.is_empty() { "localhost".to_owned() } else { name }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<AgentConfig, String> {
+        let document = Document::parse("b.toml", text, &beeacon_settings::Nothing);
+        let mut root = document.root();
+        let mut section = root.section("agent");
+        let config = AgentConfig::default().read(&document, &mut section);
+        section.close();
+        root.close();
+        document.finish().map(|()| config).map_err(|faults| faults.to_string())
+    }
+
+    #[test]
+    fn an_empty_file_gives_the_defaults_and_every_key_is_read() {
+        assert_eq!(read("").unwrap(), AgentConfig::default());
+        let config = read(
+            "[agent]\ncollector = \"http://c:4880\"\ntoken = \"t\"\ndata = \"/d\"\ndocker_host = \"none\"\n\
+             containers_directory = \"/c\"\nreader = \"file\"\nhost = \"h\"\nlabels = [\"team\"]\n\
+             flush_after = \"1 s\"\ncompression_level = 3\n",
+        )
+        .unwrap();
+        let expected = AgentConfig {
+            collector: "http://c:4880".into(),
+            token: Some("t".into()),
+            roots: None,
+            data: "/d".into(),
+            docker_host: None,
+            containers_directory: Some("/c".into()),
+            reader: ReaderChoice::File,
+            host: "h".into(),
+            labels: vec!["team".into()],
+            flush_after: Duration::from_secs(1),
+            compression_level: 3,
+        };
+        assert_eq!(config, expected);
+    }
+
+    #[test]
+    fn all_faults_are_told_at_once_and_no_token_is_printed() {
+        let faults = read(
+            "[agent]\ncollector = \"c:4880\"\nreder = \"file\"\nreader = \"fil\"\ndocker_host = \"ssh://x\"\n\
+             flush_after = \"2 h\"\nhost = \"\"\n",
+        )
+        .unwrap_err();
+        for key in ["collector", "reder", "reader", "docker_host", "flush_after", "host"] {
+            assert!(faults.contains(&format!("agent.{key}")), "{key} is missing in:\n{faults}");
+        }
+        let config = AgentConfig { token: Some("hunter2".into()), ..AgentConfig::default() };
+        assert!(!format!("{config:?}").contains("hunter2"));
+    }
+}

@@ -1,0 +1,100 @@
+//! What the agent leaves with the collector so that it finds its place again without a disk of its own.
+//!
+//! What always holds: no text of a line is in it, only numbers; a cursor of another version or length is not understood, which
+//! the caller treats as a place that was lost.
+//!
+//! ```text
+//! file   0 1  version = 1
+//!        1 16 where reading must start again (generation, byte offset)
+//!       17 1  count of files
+//!       18 …  per file: generation (8), fingerprint (8)
+//! API    0 1  version = 2
+//!        1 8  from when Docker must be asked, nanoseconds since 1970
+//! ```
+//! All integers are little-endian.
+
+use beeacon_record::Position;
+
+const FILE_VERSION: u8 = 1;
+const API_VERSION: u8 = 2;
+
+/// How many files a cursor names: the one that was read last and the one where an open line starts.
+pub const CURSOR_FILES_MAX: usize = 2;
+
+/// A cursor of a file source.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FileCursor {
+    /// Where reading must start again: the lowest open line, or the end of what was read.
+    pub resume: Position,
+    /// Generations and the fingerprints of their files.
+    pub files: Vec<(u64, u64)>,
+}
+
+impl FileCursor {
+    /// The cursor as bytes.
+    pub fn write(&self) -> Vec<u8> {
+        let mut bytes = vec![FILE_VERSION];
+        bytes.extend_from_slice(&self.resume.major.to_le_bytes());
+        bytes.extend_from_slice(&self.resume.minor.to_le_bytes());
+        let files = self.files.get(..CURSOR_FILES_MAX).unwrap_or(&self.files);
+        bytes.push(u8::try_from(files.len()).unwrap_or(0));
+        for (generation, fingerprint) in files {
+            bytes.extend_from_slice(&generation.to_le_bytes());
+            bytes.extend_from_slice(&fingerprint.to_le_bytes());
+        }
+        bytes
+    }
+
+    /// The cursor in these bytes, if they hold one.
+    pub fn read(bytes: &[u8]) -> Option<Self> {
+        let rest = bytes.strip_prefix(&[FILE_VERSION])?;
+        let (major, rest) = number(rest)?;
+        let (minor, rest) = number(rest)?;
+        let (count, mut rest) = rest.split_first()?;
+        let mut files = Vec::new();
+        for _ in 0..*count {
+            let (generation, after) = number(rest)?;
+            let (fingerprint, after) = number(after)?;
+            rest = after;
+            files.push((generation, fingerprint));
+        }
+        rest.is_empty().then_some(FileCursor { resume: Position::new(major, minor), files })
+    }
+}
+
+/// A cursor of an API source: from when Docker must be asked.
+pub fn write_since(since_ns: i64) -> Vec<u8> {
+    let mut bytes = vec![API_VERSION];
+    bytes.extend_from_slice(&since_ns.to_le_bytes());
+    bytes
+}
+
+/// From when Docker must be asked, if these bytes say so.
+pub fn read_since(bytes: &[u8]) -> Option<i64> {
+    let (since, rest) = number(bytes.strip_prefix(&[API_VERSION])?)?;
+    rest.is_empty().then_some(since.cast_signed())
+}
+
+fn number(bytes: &[u8]) -> Option<(u64, &[u8])> {
+    let (number, rest) = bytes.split_first_chunk::<8>()?;
+    Some((u64::from_le_bytes(*number), rest))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_survives_its_bytes_and_anything_else_is_not_understood() {
+        let cursor = FileCursor { resume: Position::new(3, 70), files: vec![(3, 11), (4, 12)] };
+        let bytes = cursor.write();
+        assert_eq!(FileCursor::read(&bytes), Some(cursor));
+        for end in 0..bytes.len() {
+            assert_eq!(FileCursor::read(&bytes[..end]), None);
+        }
+        assert_eq!(FileCursor::read(&[bytes, vec![0]].concat()), None);
+        assert_eq!(read_since(&write_since(-5)), Some(-5));
+        assert_eq!(FileCursor::read(&write_since(7)), None);
+        assert_eq!(read_since(&[]), None);
+    }
+}

@@ -1,0 +1,97 @@
+//! The pollen filter as the agent uses it.
+//!
+//! What always holds: nothing leaves the process but what came out of here, and a filter that fails, by an error or by a
+//! panic, stops shipping for good. There is no way around it.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use beeacon_filters::{Engine, FilterError, ScrubReport};
+use beeacon_record::{Batch, Scrubbed};
+
+/// What scrubbing did, for the counters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ScrubCounts {
+    /// How many places were redacted.
+    pub redactions: u64,
+    /// How many rows a rule dropped.
+    pub dropped_rows: u64,
+}
+
+/// Why scrubbing failed, without any text.
+#[derive(Debug, thiserror::Error)]
+pub enum ScrubError {
+    /// The filter reported an error.
+    #[error("pollen filter refuses a batch: {reason}")]
+    Refused {
+        /// What it says.
+        reason: String,
+    },
+    /// The filter panicked.
+    #[error("pollen filter panicked")]
+    Panicked,
+}
+
+/// What the agent needs of a filter engine.
+pub trait Filter: Send + Sync + 'static {
+    /// Scrubs a batch.
+    ///
+    /// # Errors
+    /// When the rules could not be applied to all of it.
+    fn scrub(&self, batch: Batch) -> Result<(Scrubbed<Batch>, ScrubCounts), ScrubError>;
+
+    /// A place at or before `at_most` at which `text` may be cut without dividing something that a rule would find.
+    ///
+    /// # Errors
+    /// When the rules could not be applied: nothing may be shipped then.
+    fn safe_cut(&self, text: &[u8], at_most: usize) -> Result<usize, ScrubError>;
+
+    /// Which key made its keyed hashes; 0 without a key.
+    fn key_version(&self) -> u32;
+}
+
+/// The engine of `beeacon-filters`, with the version of its key.
+pub struct PollenFilter {
+    engine: Arc<Engine>,
+    key_version: u32,
+}
+
+impl PollenFilter {
+    /// A filter by this engine. `key_version` is that of the key it was given, 0 for none.
+    pub fn new(engine: Arc<Engine>, key_version: u32) -> Self {
+        PollenFilter { engine, key_version }
+    }
+}
+
+impl Filter for PollenFilter {
+    fn scrub(&self, batch: Batch) -> Result<(Scrubbed<Batch>, ScrubCounts), ScrubError> {
+        let (scrubbed, report) = self.engine.scrub(batch).map_err(refused)?;
+        Ok((scrubbed, counts(&report)))
+    }
+
+    fn safe_cut(&self, text: &[u8], at_most: usize) -> Result<usize, ScrubError> {
+        self.engine.safe_cut(text, at_most).map_err(refused)
+    }
+
+    fn key_version(&self) -> u32 {
+        self.key_version
+    }
+}
+
+fn counts(report: &ScrubReport) -> ScrubCounts {
+    let redactions = report.counts.iter().map(|rule| u64::from(rule.count)).sum();
+    ScrubCounts { redactions, dropped_rows: report.rows_dropped }
+}
+
+/// A filter's errors carry no text.
+fn refused(error: FilterError) -> ScrubError {
+    ScrubError::Refused { reason: error.to_string() }
+}
+
+/// Scrubs, and turns a panic into an error.
+///
+/// # Errors
+/// See [`ScrubError`].
+pub fn scrub(filter: &dyn Filter, batch: Batch) -> Result<(Scrubbed<Batch>, ScrubCounts), ScrubError> {
+    catch_unwind(AssertUnwindSafe(|| filter.scrub(batch))).unwrap_or(Err(ScrubError::Panicked))
+}

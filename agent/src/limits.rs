@@ -1,0 +1,85 @@
+//! The agent's own limits, each with its unit and its reason. Those that other rooms share stand in `beeacon_record::limits`.
+
+use std::time::Duration;
+
+use beeacon_record::limits::{LINE_BYTES_MAX, LINE_OVERLAP_BYTES};
+
+/// How much of a log file is read at once, in bytes. It stays in the second-level cache while it is parsed.
+pub const BLOCK_BYTES: usize = 256 << 10;
+
+/// The longest record of a log file, in bytes. A daemon that joins split lines itself may write a line of the longest length
+/// with every byte escaped as six; what is longer is skipped as damaged.
+pub const RECORD_BYTES_MAX: usize = 8 << 20;
+
+/// How much of a file's start tells it from another, in bytes. The first record's time lies behind its text, so this is also
+/// how far that record is looked for; a longer one is told by its first bytes alone.
+pub const HEAD_BYTES_MAX: usize = 64 << 10;
+
+/// How many files of one container are kept open. Twice what a careful host configures as `max-file`.
+pub const HELD_FILES_MAX: usize = 64;
+
+/// How many bytes of files that Docker has already removed one container may pin on the disk.
+pub const PINNED_BYTES_MAX: u64 = 256 << 20;
+
+/// How many rotated files are looked for beside a log file. Docker itself sets no limit; a guess far above use.
+pub const CHAIN_FILES_MAX: u64 = 256;
+
+/// How often a look at a directory is repeated when it changes under the look, before the next change is waited for.
+pub const LOOKS_MAX: usize = 16;
+
+/// How often open files are looked at when nothing is heard of them.
+pub const POLL_EVERY: Duration = Duration::from_millis(100);
+
+/// How often a directory is compared with what is known of it, should an event have been lost.
+pub const RECHECK_EVERY: Duration = Duration::from_millis(500);
+
+/// How often containers are listed, however few events there are.
+pub const LIST_EVERY: Duration = Duration::from_secs(30);
+
+/// How often a containers directory is listed when there is no socket.
+pub const SCAN_EVERY: Duration = Duration::from_secs(1);
+
+/// The shortest wait before something that failed is tried again.
+pub const BACKOFF_MIN: Duration = Duration::from_millis(100);
+
+/// The longest wait before something that failed is tried again.
+pub const BACKOFF_MAX: Duration = Duration::from_secs(5);
+
+/// How long the collector may take for one answer. A group commit takes milliseconds; a full journal answers at once.
+pub const ANSWER_WITHIN: Duration = Duration::from_secs(60);
+
+/// How long Docker may take for one answer that is no stream.
+pub const DOCKER_ANSWER_WITHIN: Duration = Duration::from_secs(20);
+
+/// How long a stopping agent waits for the answer to its last frame.
+pub const DRAIN_WITHIN: Duration = Duration::from_secs(10);
+
+/// How many events may wait for the pump. Each is small; a full queue holds discovery back, which lists again anyway.
+pub const EVENTS_MAX: usize = 256;
+
+/// How many portions of API pieces may wait for the pump; a portion has at most [`PORTION_BYTES`] and one piece more.
+pub const PORTIONS_MAX: usize = 16;
+
+/// How many bytes of pieces an API reader hands over at once.
+pub const PORTION_BYTES: usize = 64 << 10;
+
+/// The largest piece the Docker API may announce, in bytes. Pieces have 16 KiB, those of the dual-logging cache up to 1 MiB.
+pub const PIECE_BYTES_MAX: usize = 2 << 20;
+
+/// The piece length of Docker's copier, in bytes: where a terminal's line is cut and gets its timestamp again.
+pub const COPIER_PIECE_BYTES: usize = 16 << 10;
+
+/// The largest answer of the collector that is read, in bytes. A thousand sources with cursors stay below.
+pub const ANSWER_BYTES_MAX: usize = 16 << 20;
+
+/// How many containers are read. Each costs descriptors and a watch.
+pub const CONTAINERS_MAX: usize = 4096;
+
+/// The largest `config.v2.json` that is read, in bytes.
+pub const CONTAINER_CONFIG_BYTES_MAX: u64 = 4 << 20;
+
+/// The shortest stretch after which a row of an over-long line may be cut, in bytes.
+pub const LONG_ROW_BYTES_MIN: usize = LINE_BYTES_MAX / 2;
+
+const _: () = assert!(LONG_ROW_BYTES_MIN > LINE_OVERLAP_BYTES);
+const _: () = assert!(BLOCK_BYTES <= RECORD_BYTES_MAX);

@@ -1,0 +1,188 @@
+//! The `[filter]` section, and the engine it makes.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use beeacon_filters::{Engine, EngineOptions, FilterError, Key, Profile, RuleFile, RulesError};
+use beeacon_record::{Batch, Scrubbed};
+use beeacon_settings::{Document, Section};
+
+use crate::filter::{Filter, ScrubCounts, ScrubError};
+use crate::state::{self, StateError};
+
+/// The largest file of rules or of a profile, in bytes; ten times the built-in ones.
+const RULES_BYTES_MAX: u64 = 4 << 20;
+
+/// Which rules run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FilterConfig {
+    /// The profile's name, `default` by default.
+    pub profile: String,
+    /// Files with the user's own rules.
+    pub rules: Vec<PathBuf>,
+    /// Files with the user's own profiles.
+    pub profiles: Vec<PathBuf>,
+    /// Which key makes keyed hashes, 1 by default; raise it when the key file changes.
+    pub key_version: u32,
+}
+
+impl Default for FilterConfig {
+    fn default() -> Self {
+        FilterConfig { profile: "default".to_owned(), rules: Vec::new(), profiles: Vec::new(), key_version: 1 }
+    }
+}
+
+/// Why there is no filter, and so no agent.
+#[derive(Debug, thiserror::Error)]
+pub enum PollenError {
+    /// A file cannot be read.
+    #[error("read rules from {}", path.display())]
+    Read {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A file is too large.
+    #[error("{} has {bytes} bytes, allowed are {RULES_BYTES_MAX}", path.display())]
+    TooLarge {
+        /// Which.
+        path: PathBuf,
+        /// Its size.
+        bytes: u64,
+    },
+    /// The rules do not make a filter.
+    #[error("{0}")]
+    Rules(RulesError),
+    /// The key cannot be had.
+    #[error("get the key of keyed hashes")]
+    Key(#[from] StateError),
+    /// The key is no key.
+    #[error("use the key of keyed hashes")]
+    BadKey(#[from] beeacon_filters::KeyError),
+}
+
+impl FilterConfig {
+    /// Reads the section. What its files hold is looked at by [`FilterConfig::engine`].
+    pub fn read(section: &mut Section<'_>) -> Self {
+        let default = FilterConfig::default();
+        let key_version = section.integer("key_version", default.key_version.into(), 1..=u32::MAX.into());
+        FilterConfig {
+            profile: section.text("profile", &default.profile),
+            rules: section.texts("rules").into_iter().map(PathBuf::from).collect(),
+            profiles: section.texts("profiles").into_iter().map(PathBuf::from).collect(),
+            key_version: u32::try_from(key_version).unwrap_or(1),
+        }
+    }
+
+    /// Reads the `[filter]` section of a whole file.
+    pub fn read_document(document: &Document) -> Self {
+        let mut section = document.root().section("filter");
+        let config = FilterConfig::read(&mut section);
+        section.close();
+        config
+    }
+
+    /// The engine these rules make, with the key kept in `data`, which is made at the first call.
+    ///
+    /// # Errors
+    /// When a file or the key cannot be had, or with every fault of the rules.
+    pub fn engine(&self, data: &Path) -> Result<Arc<Engine>, PollenError> {
+        let key = Key::new(self.key_version, &state::redaction_key(data)?)?;
+        self.engine_with(key)
+    }
+
+    /// The engine with a key that lasts as long as the process: for trying rules, where hashes need not be joined with others.
+    ///
+    /// # Errors
+    /// As [`FilterConfig::engine`].
+    pub fn engine_to_try(&self) -> Result<Arc<Engine>, PollenError> {
+        self.engine_with(Key::new(self.key_version, uuid::Uuid::now_v7().as_bytes().repeat(2).as_slice())?)
+    }
+
+    fn engine_with(&self, key: Key) -> Result<Arc<Engine>, PollenError> {
+        let rules = self.rules.iter().map(|path| {
+            RuleFile::parse(&path.display().to_string(), &read(path)?).map_err(PollenError::Rules)
+        });
+        let profiles = self.profiles.iter().map(|path| {
+            Profile::parse(&path.display().to_string(), &read(path)?).map_err(PollenError::Rules)
+        });
+        let options = EngineOptions {
+            profile: self.profile.clone(),
+            rules: rules.collect::<Result<_, _>>()?,
+            profiles: profiles.collect::<Result<_, _>>()?,
+            key: Some(key),
+            clock: None,
+        };
+        Ok(Arc::new(Engine::new(options).map_err(PollenError::Rules)?))
+    }
+}
+
+fn read(path: &Path) -> Result<String, PollenError> {
+    let unreadable = |source| PollenError::Read { path: path.to_owned(), source };
+    let bytes = std::fs::metadata(path).map_err(unreadable)?.len();
+    if bytes > RULES_BYTES_MAX {
+        return Err(PollenError::TooLarge { path: path.to_owned(), bytes });
+    }
+    std::fs::read_to_string(path).map_err(unreadable)
+}
+
+/// The engine as the agent uses it: with the version of its key.
+pub struct Pollen {
+    engine: Arc<Engine>,
+    key_version: u32,
+    /// A cut could not be checked: what was cut may hold half of a secret, so nothing passes any more.
+    has_failed: AtomicBool,
+}
+
+impl Pollen {
+    /// The filter of an engine.
+    pub fn new(engine: Arc<Engine>, key_version: u32) -> Self {
+        Pollen { engine, key_version, has_failed: AtomicBool::new(false) }
+    }
+}
+
+impl Filter for Pollen {
+    fn scrub(&self, batch: Batch) -> Result<(Scrubbed<Batch>, ScrubCounts), ScrubError> {
+        let refused = |error: FilterError| ScrubError::Refused { reason: error.to_string() };
+        if self.has_failed.load(Ordering::Acquire) {
+            return Err(ScrubError::Refused { reason: "a long line could not be cut safely".to_owned() });
+        }
+        let (batch, report) = self.engine.scrub(batch).map_err(refused)?;
+        let redactions = report.counts.iter().map(|count| count.count).sum();
+        Ok((batch, ScrubCounts { redactions, dropped_rows: report.rows_dropped }))
+    }
+
+    fn safe_cut(&self, text: &[u8], limit: usize) -> usize {
+        self.engine.safe_cut(text, limit).unwrap_or_else(|_| {
+            self.has_failed.store(true, Ordering::Release);
+            limit
+        })
+    }
+
+    fn key_version(&self) -> u32 {
+        self.key_version
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_section_chooses_profile_and_rules() {
+        let text = "[filter]\nprofile = \"secrets\"\nrules = [\"/r.toml\"]\nkey_version = 2\n";
+        let document = Document::parse("b.toml", text, &beeacon_settings::Nothing);
+        let config = FilterConfig::read_document(&document);
+        assert_eq!((config.profile.as_str(), config.key_version), ("secrets", 2));
+        assert!(matches!(config.engine_to_try(), Err(PollenError::Read { .. })));
+    }
+
+    #[test]
+    fn a_profile_that_is_not_there_makes_no_engine() {
+        let config = FilterConfig { profile: "secret".to_owned(), ..FilterConfig::default() };
+        assert!(matches!(config.engine_to_try(), Err(PollenError::Rules(_))));
+    }
+}

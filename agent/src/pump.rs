@@ -1,0 +1,706 @@
+//! The agent's heart: one thread that reads, merges, batches, filters, encodes and hands frames to the shipper.
+//!
+//! What always holds:
+//! - everything it owns has one owner, itself; what happens outside comes in as an [`Event`] or a [`Portion`] of API pieces,
+//!   through bounded queues;
+//! - one frame is under way and at most one more is prepared; beyond that nothing is read, which holds back readers and never
+//!   a container;
+//! - no position counts before the collector has confirmed it. Whatever goes wrong, reading starts again at its positions;
+//! - a batch that cannot be scrubbed is never encoded, and no other one after it.
+//!
+//! It blocks: files are read and batches compressed here. It must not run on a thread of the async runtime.
+
+use std::cell::Cell;
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use beeacon_record::limits::{BATCH_ROWS_MAX, BATCH_SOURCES_MAX};
+use beeacon_record::wire::{IngestAnswer, SessionAnswer, SessionRequest};
+use beeacon_record::{
+    AgentId, Batch, BatchBuilder, FrameEncoder, FrameError, Interval, OriginId, Position, Source,
+};
+use bytes::Bytes;
+use tokio::runtime::Handle;
+use tokio::sync::{Notify, mpsc};
+use tokio_util::sync::CancellationToken;
+
+use crate::backoff::Backoff;
+use crate::config::AgentConfig;
+use crate::container::Container;
+use crate::docker::attach::Portion;
+use crate::docker::host::DockerHost;
+use crate::docker::watch::Watch;
+use crate::event::Event;
+use crate::filter::{self, Filter, ScrubError};
+use crate::limits::{DRAIN_WITHIN, POLL_EVERY};
+use crate::metrics::Metrics;
+use crate::progress::{Acked, Sink, Step};
+use crate::reader::{Entry, Surroundings};
+use crate::ship::http::Collector;
+use crate::ship::verdict::Verdict;
+use crate::status::{AgentStatus, Health, StatusBoard};
+
+/// How often the status is written anew.
+const STATUS_EVERY: Duration = Duration::from_secs(1);
+
+/// A second fence within this time means that the id is in use elsewhere.
+const FENCE_MEMORY: Duration = Duration::from_secs(600);
+
+/// Why the pump stopped of itself.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum PumpError {
+    /// Another agent works under the same id.
+    #[error("agent id {agent} is in use elsewhere: another agent opened a session with it twice; remove the file agent-id of the copy")]
+    Fenced {
+        /// The id.
+        agent: AgentId,
+    },
+}
+
+/// What the pump is given.
+pub struct PumpParts {
+    /// The configuration.
+    pub config: AgentConfig,
+    /// The agent's id.
+    pub agent: AgentId,
+    /// The pollen filter.
+    pub filter: Arc<dyn Filter>,
+    /// Where frames go.
+    pub collector: Collector,
+    /// Where Docker listens, if it does.
+    pub docker: Option<DockerHost>,
+    /// What is counted.
+    pub metrics: Metrics,
+    /// What works.
+    pub health: Arc<Health>,
+    /// Where the status goes.
+    pub board: StatusBoard,
+    /// The runtime on which requests and attaches run.
+    pub runtime: Handle,
+    /// Set when the agent shall stop.
+    pub stop: CancellationToken,
+}
+
+/// A frame, and what it will have committed once it is acknowledged.
+struct Prepared {
+    frame: Bytes,
+    rows: usize,
+    commits: Vec<(Source, Acked, bool)>,
+    /// The rows' places, kept only for a batch so small that it may be the one row at fault.
+    places: Vec<(Source, Position)>,
+}
+
+struct Session {
+    epoch: u64,
+    encoder: FrameEncoder,
+}
+
+/// See the module.
+pub struct Pump {
+    parts: PumpParts,
+    events: mpsc::Receiver<Event>,
+    reports: mpsc::Sender<Event>,
+    portions: mpsc::Receiver<Portion>,
+    surroundings: Surroundings,
+    changed: Arc<Notify>,
+    entries: HashMap<String, Entry>,
+    /// The ids of the entries in the order of their turns.
+    turns: Vec<String>,
+    turn: usize,
+    builder: BatchBuilder,
+    batch_started: Option<Instant>,
+    rows_max: usize,
+    held: Option<Portion>,
+    session: Option<Session>,
+    /// Numbers requests; answers to older ones are of no interest.
+    round: u64,
+    states: HashMap<Source, Acked>,
+    in_flight: Option<Prepared>,
+    prepared: Option<Prepared>,
+    pause: Backoff,
+    paused_until: Option<Instant>,
+    fenced_at: Option<Instant>,
+    error: Option<PumpError>,
+    status_at: Instant,
+    block: Vec<u8>,
+}
+
+impl Pump {
+    /// A pump; its events come from `events`, of which `reports` is the other end.
+    ///
+    /// # Errors
+    /// When the thread that watches directories cannot be started.
+    pub fn new(parts: PumpParts, events: mpsc::Receiver<Event>, reports: mpsc::Sender<Event>) -> std::io::Result<Self> {
+        let changed = Arc::new(Notify::new());
+        let watch = Watch::start(changed.clone())?;
+        let (portion_sender, portions) = mpsc::channel(crate::limits::PORTIONS_MAX);
+        let surroundings = Surroundings {
+            watch,
+            docker: parts.docker.clone(),
+            runtime: parts.runtime.clone(),
+            portions: portion_sender,
+            metrics: parts.metrics.clone(),
+        };
+        let agent_text = parts.agent.to_string();
+        Ok(Pump {
+            builder: BatchBuilder::new(agent_text),
+            parts,
+            events,
+            reports,
+            portions,
+            surroundings,
+            changed,
+            entries: HashMap::new(),
+            turns: Vec::new(),
+            turn: 0,
+            batch_started: None,
+            rows_max: BATCH_ROWS_MAX,
+            held: None,
+            session: None,
+            round: 0,
+            states: HashMap::new(),
+            in_flight: None,
+            prepared: None,
+            pause: Backoff::default(),
+            paused_until: None,
+            fenced_at: None,
+            error: None,
+            status_at: Instant::now(),
+            block: Vec::new(),
+        })
+    }
+
+    /// Runs until it is told to stop, then ships what has been read and waits for the answer.
+    ///
+    /// # Errors
+    /// When another agent has taken its place.
+    pub fn run(mut self) -> Result<(), PumpError> {
+        self.open_session();
+        while !self.parts.stop.is_cancelled() {
+            self.take_events();
+            if let Some(error) = self.error.take() {
+                self.report_status();
+                return Err(error);
+            }
+            let was_busy = self.read();
+            self.close_when_due();
+            self.send();
+            if self.status_at.elapsed() >= STATUS_EVERY {
+                self.report_status();
+            }
+            if !was_busy {
+                self.wait();
+            }
+        }
+        self.drain();
+        Ok(())
+    }
+
+    /// Ships what has been read, within a limit of time. What is not acknowledged is read again after the next start.
+    fn drain(&mut self) {
+        let deadline = Instant::now() + DRAIN_WITHIN;
+        while self.session.is_some() && self.error.is_none() && Instant::now() < deadline {
+            if self.prepared.is_none() {
+                self.close();
+            }
+            self.send();
+            if self.in_flight.is_none() {
+                break;
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            let runtime = self.parts.runtime.clone();
+            let event = runtime.block_on(async { tokio::time::timeout(left, self.events.recv()).await });
+            match event {
+                Ok(Some(event)) => self.on(event),
+                _ => break,
+            }
+        }
+        self.report_status();
+    }
+
+    fn take_events(&mut self) {
+        while let Ok(event) = self.events.try_recv() {
+            self.on(event);
+        }
+    }
+
+    /// Waits until something happens or is due.
+    fn wait(&mut self) {
+        let now = Instant::now();
+        let mut until = now + POLL_EVERY;
+        if self.in_flight.is_none()
+            && let Some(started) = self.batch_started
+        {
+            until = until.min(started + self.parts.config.flush_after);
+        }
+        let span = until.saturating_duration_since(now);
+        let may_read = self.may_read() && self.held.is_none();
+        let runtime = self.parts.runtime.clone();
+        let (event, portion) = runtime.block_on(async {
+            tokio::select! {
+                event = self.events.recv() => (event, None),
+                portion = self.portions.recv(), if may_read => (None, portion),
+                () = self.changed.notified() => (None, None),
+                () = self.parts.stop.cancelled() => (None, None),
+                () = tokio::time::sleep(span) => (None, None),
+            }
+        });
+        if let Some(event) = event {
+            self.on(event);
+        }
+        if portion.is_some() {
+            self.held = portion;
+        }
+    }
+
+    fn may_read(&self) -> bool {
+        self.session.is_some()
+            && self.prepared.is_none()
+            && self.parts.health.has_filter()
+            && self.paused_until.is_none_or(|until| Instant::now() >= until)
+    }
+
+    fn on(&mut self, event: Event) {
+        match event {
+            Event::Container(container) => self.on_container(*container),
+            Event::Removed { id } => {
+                if let Some(entry) = self.entries.get_mut(&id) {
+                    entry.remove();
+                }
+            }
+            Event::Docker { is_healthy } => self.parts.health.set_docker(is_healthy),
+            Event::Session { round, answer } if round == self.round => self.on_session(answer),
+            Event::Shipped { round, verdict } if round == self.round => self.on_verdict(verdict),
+            Event::Session { .. } | Event::Shipped { .. } => {}
+        }
+    }
+
+    fn on_container(&mut self, container: Container) {
+        if let Some(entry) = self.entries.get_mut(&container.id) {
+            entry.update(container, &self.parts.config);
+            return;
+        }
+        let id = container.id.clone();
+        match Entry::new(container, &self.parts.config, &self.surroundings) {
+            Ok(mut entry) => {
+                entry.rewind(&self.states);
+                self.turns.push(id.clone());
+                self.entries.insert(id, entry);
+            }
+            Err(error) => tracing::warn!(container = id, %error, "cannot read a container's log"),
+        }
+    }
+
+    // === Reading ===
+
+    /// Gives every source a turn. `true` when something was read and there may be more.
+    fn read(&mut self) -> bool {
+        if !self.may_read() {
+            return false;
+        }
+        let mut was_busy = self.read_portions();
+        let touched = self.entries.values_mut().filter_map(Entry::touched_sources).sum::<usize>();
+        let mut room = BATCH_SOURCES_MAX.saturating_sub(touched);
+        let mut finished = Vec::new();
+        for _ in 0..self.turns.len() {
+            if self.prepared.is_some() || room == 0 {
+                break;
+            }
+            self.turn = (self.turn + 1) % self.turns.len().max(1);
+            let Some(id) = self.turns.get(self.turn).cloned() else { break };
+            let step = self.step(&id);
+            match step {
+                Step::Idle => {}
+                Step::Progress => {
+                    was_busy = true;
+                    // Two at most: the outputs of one container.
+                    room = room.saturating_sub(2);
+                }
+                Step::Flush => {
+                    was_busy = true;
+                    self.close();
+                    room = BATCH_SOURCES_MAX;
+                }
+            }
+            if self.entries.get_mut(&id).is_some_and(Entry::is_finished) {
+                finished.push(id);
+            }
+        }
+        for id in finished {
+            self.forget(&id);
+        }
+        if self.batch_started.is_none()
+            && (self.builder.rows() > 0 || self.entries.values_mut().any(|e| e.touched_sources().is_some()))
+        {
+            self.batch_started = Some(Instant::now());
+        }
+        was_busy
+    }
+
+    fn step(&mut self, id: &str) -> Step {
+        let Some(entry) = self.entries.get_mut(id) else { return Step::Idle };
+        let cutter = Cutter::new(self.parts.filter.as_ref());
+        let safe_cut = |text: &[u8], at_most: usize| cutter.cut(text, at_most);
+        let origins = entry.origins(&mut self.builder);
+        let mut sink = sink(&mut self.builder, origins, self.rows_max, &safe_cut, &self.parts.metrics, entry);
+        let step = entry.step(&mut sink, &mut self.block, &self.surroundings).unwrap_or_else(|error| {
+            entry.note_error(&error);
+            Step::Idle
+        });
+        if let Some(error) = cutter.failure.take() {
+            self.fail("nothing is shipped any more", &error);
+        }
+        step
+    }
+
+    /// Takes what API readers have handed over.
+    fn read_portions(&mut self) -> bool {
+        let mut was_busy = false;
+        while self.prepared.is_none() {
+            let Some(portion) = self.held.take().or_else(|| self.portions.try_recv().ok()) else { break };
+            was_busy = true;
+            let id: &str = &portion.container;
+            let Some(entry) = self.entries.get_mut(id) else { continue };
+            let cutter = Cutter::new(self.parts.filter.as_ref());
+            let safe_cut = |text: &[u8], at_most: usize| cutter.cut(text, at_most);
+            let origins = entry.origins(&mut self.builder);
+            let mut sink = sink(&mut self.builder, origins, self.rows_max, &safe_cut, &self.parts.metrics, entry);
+            let rest = entry.take_portion(portion, &mut sink);
+            if let Some(error) = cutter.failure.take() {
+                self.fail("nothing is shipped any more", &error);
+                break;
+            }
+            if rest.is_some() {
+                self.held = rest;
+                self.close();
+            }
+        }
+        was_busy
+    }
+
+    fn forget(&mut self, id: &str) {
+        if let Some(entry) = self.entries.remove(id) {
+            entry.close(&self.surroundings);
+        }
+        self.turns.retain(|turn| turn != id);
+    }
+
+    // === Batches ===
+
+    fn close_when_due(&mut self) {
+        let is_full = self.builder.is_full() || self.builder.rows() >= self.rows_max;
+        let is_due = self.in_flight.is_none()
+            && self.batch_started.is_some_and(|started| started.elapsed() >= self.parts.config.flush_after);
+        if self.prepared.is_none() && (is_full || is_due) {
+            self.close();
+        }
+    }
+
+    /// Makes a frame of what has been gathered.
+    fn close(&mut self) {
+        self.batch_started = None;
+        if self.session.is_none() || self.prepared.is_some() || !self.parts.health.has_filter() {
+            return;
+        }
+        let intervals: Vec<Interval> = self.entries.values_mut().flat_map(Entry::take_intervals).collect();
+        for entry in self.entries.values_mut() {
+            entry.forget_origins();
+        }
+        if intervals.is_empty() && self.builder.rows() == 0 {
+            return;
+        }
+        let gaps = intervals.iter().filter(|interval| interval.gap.is_some()).count();
+        self.parts.metrics.gaps.inc_by(gaps as u64);
+        let commits: Vec<(Source, Acked, bool)> = intervals
+            .iter()
+            .map(|interval| {
+                let acked = Acked {
+                    committed: interval.to,
+                    open: interval.open.clone(),
+                    cursor: interval.cursor.clone(),
+                };
+                (interval.source.clone(), acked, interval.is_final)
+            })
+            .collect();
+        let batch = match self.builder.finish(intervals) {
+            Ok(batch) => batch,
+            Err(error) => return self.fail("a batch does not fit together", &error),
+        };
+        let (rows, places) = (batch.rows(), places(&batch, self.rows_max));
+        let scrubbed = match filter::scrub(self.parts.filter.as_ref(), batch) {
+            Ok((scrubbed, counts)) => {
+                self.parts.metrics.redactions.inc_by(counts.redactions);
+                self.parts.metrics.dropped_rows.inc_by(counts.dropped_rows);
+                scrubbed
+            }
+            Err(error) => return self.fail("nothing is shipped any more", &error),
+        };
+        let Some(session) = &mut self.session else { return };
+        match session.encoder.encode(&scrubbed) {
+            Ok(frame) => self.prepared = Some(Prepared { frame, rows, commits, places }),
+            Err(FrameError::TooLarge { .. }) => self.shrink(rows, &places),
+            Err(error) => self.fail("a batch cannot be encoded", &error),
+        }
+    }
+
+    /// Stops shipping for good: what cannot be scrubbed or encoded must not be passed over.
+    fn fail(&mut self, what: &str, error: &dyn std::error::Error) {
+        tracing::error!(error = crate::ship::http::chain(error), "{what}");
+        self.parts.health.fail_filter();
+        self.report_status();
+    }
+
+    /// Reads again with smaller batches; a row that is refused even alone is left out from then on.
+    fn shrink(&mut self, rows: usize, places: &[(Source, Position)]) {
+        if rows <= 1 || self.rows_max == 1 {
+            for (source, position) in places {
+                tracing::error!(%source, %position, "collector refuses a row even alone, leaving it out");
+                for entry in self.entries.values_mut() {
+                    entry.poison(source, *position);
+                }
+            }
+        }
+        self.rows_max = (rows / 2).max(1);
+        self.rewind();
+    }
+
+    // === Shipping ===
+
+    fn open_session(&mut self) {
+        self.session = None;
+        self.in_flight = None;
+        self.prepared = None;
+        self.round += 1;
+        self.parts.metrics.sessions.inc();
+        let ask = SessionRequest {
+            agent: self.parts.agent,
+            host: self.parts.config.host.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        };
+        let (collector, reports) = (self.parts.collector.clone(), self.reports.clone());
+        let (metrics, stop, round) = (self.parts.metrics.clone(), self.parts.stop.clone(), self.round);
+        self.parts.runtime.spawn(async move {
+            tokio::select! {
+                answer = collector.open_session(&ask, &metrics) => {
+                    // Nobody listens when the agent stops.
+                    reports.send(Event::Session { round, answer }).await.ok();
+                }
+                () = stop.cancelled() => {}
+            }
+        });
+    }
+
+    fn on_session(&mut self, answer: SessionAnswer) {
+        let level = self.parts.config.compression_level;
+        let key_version = self.parts.filter.key_version();
+        match FrameEncoder::new(self.parts.agent, answer.epoch, key_version, level) {
+            Ok(encoder) => self.session = Some(Session { epoch: answer.epoch.0, encoder }),
+            Err(error) => return self.fail("frames cannot be encoded", &error),
+        }
+        tracing::info!(epoch = answer.epoch.0, sources = answer.sources.len(), "session with the collector is open");
+        self.states = answer.sources.iter().map(|state| (state.source.clone(), Acked::from(state))).collect();
+        self.rewind();
+    }
+
+    /// Reads again from what the collector confirmed.
+    fn rewind(&mut self) {
+        self.parts.metrics.rewinds.inc();
+        self.in_flight = None;
+        self.prepared = None;
+        self.held = None;
+        self.batch_started = None;
+        self.round += 1;
+        self.builder = BatchBuilder::new(self.parts.agent.to_string());
+        for entry in self.entries.values_mut() {
+            entry.rewind(&self.states);
+        }
+    }
+
+    /// Waits a little before reading again, so that a refusal that repeats is no storm.
+    fn pause(&mut self) {
+        self.paused_until = Some(Instant::now() + self.pause.next_wait());
+    }
+
+    /// Hands the prepared frame to the shipper when nothing is under way.
+    fn send(&mut self) {
+        if self.in_flight.is_some() {
+            return;
+        }
+        let Some(prepared) = self.prepared.take() else { return };
+        let (collector, reports) = (self.parts.collector.clone(), self.reports.clone());
+        let (metrics, round, frame) = (self.parts.metrics.clone(), self.round, prepared.frame.clone());
+        self.in_flight = Some(prepared);
+        self.parts.runtime.spawn(async move {
+            let verdict = collector.ship(frame, &metrics).await;
+            // Nobody listens when the agent stops.
+            reports.send(Event::Shipped { round, verdict }).await.ok();
+        });
+    }
+
+    fn on_verdict(&mut self, verdict: Verdict) {
+        let Some(shipped) = self.in_flight.take() else { return };
+        if !matches!(verdict, Verdict::Committed(_)) {
+            self.parts.metrics.refusals.inc();
+        }
+        match verdict {
+            Verdict::Committed(answer) => self.on_committed(shipped, &answer),
+            Verdict::Rewind(expected) => {
+                let agrees = expected.iter().all(|place| {
+                    self.states.get(&place.source).map(|acked| acked.committed).unwrap_or(Position::START)
+                        == place.position
+                });
+                tracing::warn!(sources = expected.len(), "collector expects other positions, reading again");
+                self.pause();
+                if agrees { self.rewind() } else { self.open_session() }
+            }
+            Verdict::NoSession => {
+                tracing::info!("collector knows no session of this agent, opening one");
+                self.pause();
+                self.open_session();
+            }
+            Verdict::Fenced => self.on_fenced(),
+            Verdict::Smaller => {
+                tracing::warn!(rows = shipped.rows, "collector cannot take a frame, cutting it smaller");
+                self.shrink(shipped.rows, &shipped.places);
+            }
+            // The shipper has tried these again already.
+            Verdict::Later(_) | Verdict::Refused(_) => self.rewind(),
+        }
+    }
+
+    fn on_committed(&mut self, shipped: Prepared, answer: &IngestAnswer) {
+        self.pause.reset();
+        self.paused_until = None;
+        self.rows_max = self.rows_max.saturating_mul(2).min(BATCH_ROWS_MAX);
+        let metrics = &self.parts.metrics;
+        metrics.shipped_frames.inc();
+        metrics.shipped_bytes.inc_by(shipped.frame.len() as u64);
+        metrics.shipped_rows.inc_by(answer.rows);
+        metrics.duplicate_rows.inc_by(answer.duplicate_rows);
+        let agrees = shipped.commits.iter().all(|(source, acked, _)| {
+            let answered = answer.committed.iter().find(|place| place.source == *source);
+            answered.is_some_and(|answered| answered.position == acked.committed)
+        });
+        if !agrees {
+            // Somebody else has moved the positions, or the collector has lost some: it must say how things stand.
+            tracing::warn!("collector confirms other positions than were sent, asking anew");
+            self.pause();
+            self.open_session();
+            return;
+        }
+        for (source, acked, is_final) in shipped.commits {
+            for entry in self.entries.values_mut() {
+                entry.commit(&source, &acked, is_final);
+            }
+            if is_final {
+                self.states.remove(&source);
+            } else {
+                self.states.insert(source, acked);
+            }
+        }
+    }
+
+    fn on_fenced(&mut self) {
+        let again = self.fenced_at.is_some_and(|at| at.elapsed() < FENCE_MEMORY);
+        if again {
+            self.error = Some(PumpError::Fenced { agent: self.parts.agent });
+            self.parts.health.set_collector(false);
+            return;
+        }
+        tracing::warn!("a newer session of this agent exists, opening one more");
+        self.fenced_at = Some(Instant::now());
+        self.pause();
+        self.open_session();
+    }
+
+    fn report_status(&mut self) {
+        self.status_at = Instant::now();
+        let metrics = &self.parts.metrics;
+        let mut containers: Vec<_> = self.entries.values().map(Entry::status).collect();
+        containers.sort_by(|left, right| left.name.cmp(&right.name));
+        let problems = self.parts.health.problems();
+        let lag: u64 = containers.iter().map(|container| container.lag_bytes).sum();
+        let open: usize = self.entries.values().map(Entry::open_bytes).sum();
+        metrics.lag_bytes.set(i64::try_from(lag).unwrap_or(i64::MAX));
+        metrics.open_line_bytes.set(i64::try_from(open).unwrap_or(i64::MAX));
+        metrics.containers.set(i64::try_from(containers.len()).unwrap_or(i64::MAX));
+        metrics.healthy.set(i64::from(problems.is_empty()));
+        self.parts.board.set(AgentStatus {
+            agent: self.parts.agent.to_string(),
+            healthy: problems.is_empty(),
+            problems,
+            epoch: self.session.as_ref().map_or(0, |session| session.epoch),
+            containers,
+            lines: metrics.lines.get(),
+            shipped_rows: metrics.shipped_rows.get(),
+            gaps: metrics.gaps.get(),
+            redactions: metrics.redactions.get(),
+            damaged_bytes: metrics.damaged_bytes.get(),
+            quarantined_rows: metrics.quarantined_rows.get(),
+        });
+    }
+}
+
+/// Cuts over-long lines where the filter says, and remembers when it failed to: then the batch must not be closed.
+struct Cutter<'a> {
+    filter: &'a dyn Filter,
+    failure: Cell<Option<ScrubError>>,
+}
+
+impl<'a> Cutter<'a> {
+    fn new(filter: &'a dyn Filter) -> Self {
+        Cutter { filter, failure: Cell::new(None) }
+    }
+
+    fn cut(&self, text: &[u8], at_most: usize) -> usize {
+        match catch_unwind(AssertUnwindSafe(|| self.filter.safe_cut(text, at_most))) {
+            Ok(Ok(place)) => place,
+            Ok(Err(error)) => {
+                self.failure.set(Some(error));
+                at_most
+            }
+            Err(_) => {
+                self.failure.set(Some(ScrubError::Panicked));
+                at_most
+            }
+        }
+    }
+}
+
+fn sink<'a>(
+    builder: &'a mut BatchBuilder,
+    origins: [OriginId; 2],
+    rows_max: usize,
+    safe_cut: &'a dyn Fn(&[u8], usize) -> usize,
+    metrics: &'a Metrics,
+    entry: &Entry,
+) -> Sink<'a> {
+    let has_terminal = entry.has_terminal();
+    Sink { builder, origins, observed_ns: now_ns(), rows_max, has_terminal, safe_cut, metrics }
+}
+
+/// Where the rows stand, for a batch of which every row may be the one at fault.
+fn places(batch: &Batch, rows_max: usize) -> Vec<(Source, Position)> {
+    if batch.rows() > 1 && rows_max > 1 {
+        return Vec::new();
+    }
+    let Ok((keys, values)) = batch.dictionary_column(beeacon_record::schema::Column::Source) else { return Vec::new() };
+    let names: Vec<Option<Source>> =
+        values.iter().map(|name| name.and_then(|name| Source::new(name).ok())).collect();
+    keys.values()
+        .iter()
+        .zip(batch.positions())
+        .filter_map(|(key, position)| {
+            let source = names.get(usize::try_from(*key).ok()?)?.clone()?;
+            Some((source, position))
+        })
+        .collect()
+}
+
+/// Now, in nanoseconds since 1970.
+fn now_ns() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+}

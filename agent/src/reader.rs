@@ -1,0 +1,457 @@
+//! One container as the pump reads it: by its file, by the API, or not at all.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use beeacon_record::{BatchBuilder, IdentityError, Interval, Origin, OriginId, Position, Source};
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
+
+use crate::backoff::Backoff;
+use crate::config::AgentConfig;
+use crate::container::{Container, ReaderKind};
+use crate::docker::api::ApiSource;
+use crate::docker::api_stream::Framing;
+use crate::docker::attach::{Attach, AttachEnd, Portion};
+use crate::docker::file::FileSource;
+use crate::docker::files::Chain;
+use crate::docker::host::DockerHost;
+use crate::docker::watch::Watch;
+use crate::limits::RECHECK_EVERY;
+use crate::metrics::Metrics;
+use crate::progress::{Acked, Progress, Sink, Step};
+use crate::status::ContainerStatus;
+
+/// Why a container cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReaderError {
+    /// Its id makes no source name.
+    #[error("name the source of a container")]
+    Name(#[from] IdentityError),
+    /// Its directory cannot be watched.
+    #[error("open the log files of a container")]
+    Files(#[from] std::io::Error),
+}
+
+/// What readers use of what is around the pump.
+pub struct Surroundings {
+    /// Watches directories.
+    pub watch: Watch,
+    /// Where Docker listens, if it does.
+    pub docker: Option<DockerHost>,
+    /// Where attaches run.
+    pub runtime: Handle,
+    /// Where they hand over pieces.
+    pub portions: mpsc::Sender<Portion>,
+    /// What is counted.
+    pub metrics: Metrics,
+}
+
+/// The API reader's state around its source.
+struct ApiReader {
+    source: ApiSource,
+    task: Option<AbortHandle>,
+    /// Whether a stream shall be opened once the time has come.
+    wants_attach: bool,
+    attach_at: Instant,
+    backoff: Backoff,
+    /// Whether open lines shall end with the stream that has ended.
+    wants_end: bool,
+    is_gone: bool,
+}
+
+enum Reader {
+    File(Box<FileSource>),
+    Api(Box<ApiReader>),
+    Unsupported,
+}
+
+/// A container and its reader.
+pub struct Entry {
+    container: Container,
+    origin: Origin,
+    origin_ids: Option<[OriginId; 2]>,
+    /// Stands in for a source where there is none; no row ever carries it.
+    no_source: Source,
+    reader: Reader,
+    is_removed: bool,
+    /// How many of its sources have committed their last interval.
+    finals_committed: usize,
+    retry_at: Option<Instant>,
+}
+
+impl Entry {
+    /// Chooses a reader and prepares it. Nothing is read before [`Entry::rewind`] has said from where.
+    ///
+    /// # Errors
+    /// When the log's directory cannot be opened.
+    pub fn new(container: Container, config: &AgentConfig, around: &Surroundings) -> Result<Self, ReaderError> {
+        let kind = container.reader(config.reader, around.docker.is_some(), can_read);
+        let reader = match (kind, &container.log_path) {
+            (ReaderKind::File, Some(path)) => Reader::File(Box::new(open_files(&container, path, around)?)),
+            (ReaderKind::Api, _) => Reader::Api(Box::new(ApiReader {
+                source: ApiSource::new(&container.id)?,
+                task: None,
+                wants_attach: true,
+                attach_at: Instant::now(),
+                backoff: Backoff::default(),
+                wants_end: false,
+                is_gone: false,
+            })),
+            _ => {
+                tracing::warn!(container = container.name, driver = container.driver,
+                    "log driver cannot be read, container is left out");
+                Reader::Unsupported
+            }
+        };
+        let origin = container.origin(&config.host, &config.labels);
+        let no_source = Source::new(format!("docker:{}", container.id))?;
+        let mut entry = Entry {
+            container,
+            origin,
+            origin_ids: None,
+            no_source,
+            reader,
+            is_removed: false,
+            finals_committed: 0,
+            retry_at: None,
+        };
+        entry.tell_running();
+        Ok(entry)
+    }
+
+    /// Takes what Docker says anew.
+    pub fn update(&mut self, container: Container, config: &AgentConfig) {
+        let was_started_again = container.started_at != self.container.started_at;
+        let has_changed = was_started_again || container.is_running != self.container.is_running;
+        self.origin = container.origin(&config.host, &config.labels);
+        self.origin_ids = None;
+        self.container = container;
+        self.tell_running();
+        if has_changed && let Reader::Api(api) = &mut self.reader {
+            if was_started_again {
+                api.source.is_unsupported = false;
+                api.is_gone = false;
+            }
+            if api.source.has_ended && !api.source.is_unsupported {
+                api.wants_attach = true;
+                api.attach_at = Instant::now();
+                api.backoff.reset();
+            }
+        }
+    }
+
+    fn tell_running(&mut self) {
+        if let Reader::File(file) = &mut self.reader {
+            file.is_stopped = !self.container.is_running;
+        }
+    }
+
+    /// The container has been removed.
+    pub fn remove(&mut self) {
+        self.is_removed = true;
+        self.container.is_running = false;
+        self.tell_running();
+        if let Reader::File(file) = &mut self.reader {
+            file.is_removed = true;
+        }
+    }
+
+    /// Whether it has a terminal.
+    pub fn has_terminal(&self) -> bool {
+        self.container.has_terminal
+    }
+
+    /// Its origins in the batch being built, for stdout and for stderr.
+    pub fn origins(&mut self, builder: &mut BatchBuilder) -> [OriginId; 2] {
+        if let Some(ids) = self.origin_ids {
+            return ids;
+        }
+        let origin = &self.origin;
+        let ids = match &mut self.reader {
+            Reader::File(file) => [builder.origin(origin, &file.progress.source); 2],
+            Reader::Api(api) => api.source.progress().map(|progress| builder.origin(origin, &progress.source)),
+            Reader::Unsupported => return [builder.origin(origin, &self.no_source); 2],
+        };
+        self.origin_ids = Some(ids);
+        ids
+    }
+
+    /// The batch has been closed: origins have other numbers in the next one.
+    pub fn forget_origins(&mut self) {
+        self.origin_ids = None;
+    }
+
+    fn progress(&mut self) -> Vec<&mut Progress> {
+        match &mut self.reader {
+            Reader::File(file) => vec![&mut file.progress],
+            Reader::Api(api) => api.source.progress().into_iter().collect(),
+            Reader::Unsupported => Vec::new(),
+        }
+    }
+
+    /// Starts again from what the collector confirmed.
+    pub fn rewind(&mut self, states: &HashMap<Source, Acked>) {
+        self.origin_ids = None;
+        match &mut self.reader {
+            Reader::File(file) => {
+                let acked = states.get(&file.progress.source).cloned();
+                file.rewind(acked);
+            }
+            Reader::Api(api) => {
+                api.detach();
+                api.source.rewind(|source| states.get(source).cloned());
+                api.wants_attach = !api.source.is_unsupported && !api.is_gone;
+                api.attach_at = Instant::now();
+            }
+            Reader::Unsupported => {}
+        }
+    }
+
+    /// Reads at most one block of a file, or sees to the stream of the API.
+    ///
+    /// # Errors
+    /// When a file cannot be read.
+    pub fn step(&mut self, sink: &mut Sink<'_>, block: &mut Vec<u8>, around: &Surroundings) -> std::io::Result<Step> {
+        match &mut self.reader {
+            Reader::File(file) => {
+                if self.retry_at.is_some_and(|at| Instant::now() < at) {
+                    return Ok(Step::Idle);
+                }
+                file.step(sink, block)
+            }
+            Reader::Api(api) => Ok(api.step(&self.container, self.is_removed, sink, around)),
+            Reader::Unsupported => Ok(Step::Idle),
+        }
+    }
+
+    /// Takes pieces from the API. Gives back what did not fit into the batch.
+    pub fn take_portion(&mut self, mut portion: Portion, sink: &mut Sink<'_>) -> Option<Portion> {
+        let Reader::Api(api) = &mut self.reader else { return None };
+        if portion.attach != api.source.attach || api.source.has_ended {
+            return None;
+        }
+        let mut taken = 0;
+        for piece in &portion.pieces {
+            if sink.is_full() || !api.source.push(piece, sink) {
+                break;
+            }
+            taken += 1;
+        }
+        portion.pieces.drain(..taken);
+        if !portion.pieces.is_empty() {
+            return Some(portion);
+        }
+        if taken > 0 {
+            api.backoff.reset();
+        }
+        if let Some(end) = portion.end {
+            api.on_end(end, &self.container);
+        }
+        None
+    }
+
+    /// How many of its sources have something in the batch being built, if any has.
+    pub fn touched_sources(&mut self) -> Option<usize> {
+        let touched = self.progress().into_iter().filter(|progress| progress.is_touched()).count();
+        (touched > 0).then_some(touched)
+    }
+
+    /// The intervals for the batch being closed.
+    pub fn take_intervals(&mut self) -> Vec<Interval> {
+        match &mut self.reader {
+            Reader::File(file) => {
+                if !file.progress.is_touched() {
+                    return Vec::new();
+                }
+                let (open, cursor) = (file.open(), file.cursor());
+                file.progress.take_interval(open, cursor).into_iter().collect()
+            }
+            Reader::Api(api) => api.source.take_intervals(),
+            Reader::Unsupported => Vec::new(),
+        }
+    }
+
+    /// A row that the collector refuses even alone.
+    pub fn poison(&mut self, source: &Source, position: Position) {
+        for progress in self.progress() {
+            if progress.source == *source {
+                progress.poison(position);
+            }
+        }
+    }
+
+    /// The collector has confirmed an interval of this source, if it is one of these.
+    pub fn commit(&mut self, source: &Source, acked: &Acked, is_final: bool) {
+        let is_removed = self.is_removed;
+        let mut found = false;
+        for progress in self.progress() {
+            if progress.source == *source {
+                progress.acked = Some(acked.clone());
+                found = true;
+            }
+        }
+        if !found {
+            return;
+        }
+        if let Reader::File(file) = &mut self.reader {
+            file.release();
+        }
+        if is_final && is_removed {
+            self.finals_committed += 1;
+        }
+    }
+
+    /// Whether the container is gone and all it left is committed.
+    pub fn is_finished(&mut self) -> bool {
+        if !self.is_removed {
+            return false;
+        }
+        let committed = self.finals_committed;
+        match &mut self.reader {
+            Reader::File(file) => committed > 0 || file.has_nothing(),
+            Reader::Api(api) => {
+                api.source.has_ended && !api.wants_end && committed >= api.source.final_count()
+            }
+            Reader::Unsupported => true,
+        }
+    }
+
+    /// What to say about it.
+    pub fn status(&self) -> ContainerStatus {
+        let (reader, lag_bytes) = match &self.reader {
+            Reader::File(file) => (ReaderKind::File, file.lag_bytes()),
+            Reader::Api(api) if api.source.is_unsupported => (ReaderKind::Unsupported, 0),
+            Reader::Api(_) => (ReaderKind::Api, 0),
+            Reader::Unsupported => (ReaderKind::Unsupported, 0),
+        };
+        ContainerStatus {
+            id: self.container.id.clone(),
+            name: self.container.name.clone(),
+            service: self.container.service().to_owned(),
+            reader,
+            running: self.container.is_running,
+            lag_bytes,
+        }
+    }
+
+    /// How many bytes of open lines are held.
+    pub fn open_bytes(&self) -> usize {
+        match &self.reader {
+            Reader::File(file) => file.open_bytes(),
+            Reader::Api(api) => api.source.open_bytes(),
+            Reader::Unsupported => 0,
+        }
+    }
+
+    /// A file could not be read: said once, tried again a little later.
+    pub fn note_error(&mut self, error: &std::io::Error) {
+        if self.retry_at.is_none() {
+            tracing::warn!(container = self.container.name, %error, "cannot read a log file, trying again");
+        }
+        self.retry_at = Some(Instant::now() + RECHECK_EVERY);
+    }
+
+    /// Lets go of files and streams.
+    pub fn close(mut self, around: &Surroundings) {
+        match &mut self.reader {
+            Reader::File(file) => around.watch.remove(&file.chain),
+            Reader::Api(api) => api.detach(),
+            Reader::Unsupported => {}
+        }
+    }
+}
+
+impl ApiReader {
+    /// Stops listening to the stream there is.
+    fn detach(&mut self) {
+        if let Some(task) = self.task.take() {
+            task.abort();
+        }
+        // Portions that are still on their way carry the old number.
+        self.source.attach += 1;
+        self.source.has_ended = true;
+        self.wants_end = false;
+    }
+
+    fn step(&mut self, container: &Container, is_removed: bool, sink: &mut Sink<'_>, around: &Surroundings) -> Step {
+        if !self.source.has_ended {
+            return Step::Idle;
+        }
+        let is_over = is_removed || !container.is_running;
+        if self.wants_end && is_over {
+            self.source.end(sink);
+            self.wants_end = false;
+        }
+        if is_removed && !self.wants_attach {
+            self.source.finish();
+            return Step::Idle;
+        }
+        if !self.wants_attach || Instant::now() < self.attach_at {
+            return Step::Idle;
+        }
+        let Some(host) = around.docker.clone() else { return Step::Idle };
+        self.source.reattach();
+        self.source.attach += 1;
+        self.source.has_ended = false;
+        self.wants_attach = false;
+        self.wants_end = false;
+        let attach = Attach {
+            host,
+            container: Arc::from(container.id.as_str()),
+            attach: self.source.attach,
+            framing: if container.has_terminal { Framing::Raw } else { Framing::Multiplexed },
+            since_ns: self.source.since_ns(),
+        };
+        let task = around.runtime.spawn(attach.run(around.portions.clone(), around.metrics.clone()));
+        self.task = Some(task.abort_handle());
+        Step::Idle
+    }
+
+    fn on_end(&mut self, end: AttachEnd, container: &Container) {
+        self.source.has_ended = true;
+        self.task = None;
+        match end {
+            AttachEnd::Ended => {
+                self.wants_end = true;
+                // Perhaps Docker closed the stream, perhaps the container has stopped and we do not know yet.
+                self.wants_attach = container.is_running;
+            }
+            AttachEnd::Failed => self.wants_attach = true,
+            AttachEnd::Gone => {
+                self.wants_end = true;
+                self.is_gone = true;
+            }
+            AttachEnd::Unsupported => {
+                self.source.is_unsupported = true;
+                tracing::warn!(container = container.name, driver = container.driver,
+                    "docker cannot read the log driver, container is left out");
+            }
+        }
+        self.attach_at = Instant::now() + self.backoff.next_wait();
+    }
+}
+
+fn open_files(container: &Container, path: &Path, around: &Surroundings) -> Result<FileSource, ReaderError> {
+    let source = Source::new(format!("docker-file:{}", container.id))?;
+    let directory = path.parent().unwrap_or(Path::new("/")).to_owned();
+    let name = path.file_name().unwrap_or_default().to_owned();
+    let chain = Arc::new(Mutex::new(Chain::new(directory, name)));
+    around.watch.add(chain.clone())?;
+    Ok(FileSource::new(source, chain))
+}
+
+/// Whether a log file can be read; one that is not there yet counts when its directory can be listed.
+fn can_read(path: &PathBuf) -> bool {
+    match File::open(path) {
+        Ok(_) => true,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            path.parent().is_some_and(|directory| std::fs::read_dir(directory).is_ok())
+        }
+        Err(_) => false,
+    }
+}

@@ -1,0 +1,303 @@
+//! Requests to the collector over HTTP/1.1 with keep-alive, plain or TLS.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use beeacon_record::wire::{FRAME_CONTENT_TYPE, INGEST_PATH, SESSION_PATH, SessionRequest};
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use http::{Method, Request, Response, Uri};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
+
+use super::verdict::{SessionVerdict, Verdict, judge_frame, judge_session};
+use crate::backoff::Backoff;
+use crate::limits::{ANSWER_BYTES_MAX, ANSWER_WITHIN};
+use crate::metrics::Metrics;
+use crate::status::Health;
+
+/// Where Debian and most others keep the certificates of authorities they trust.
+pub const SYSTEM_ROOTS: &str = "/etc/ssl/certs/ca-certificates.crt";
+
+/// How long a wait the collector may ask for.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
+
+/// Why requests cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub enum ShipError {
+    /// Not a URL of a collector.
+    #[error("collector \"{url}\" is no http:// or https:// url without a path")]
+    Url {
+        /// What was given.
+        url: String,
+    },
+    /// A token that cannot stand in a header.
+    #[error("collector token holds characters that an http header cannot carry")]
+    Token,
+    /// The authorities' certificates cannot be read.
+    #[error("read certificates of authorities from {}", path.display())]
+    Roots {
+        /// From where.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: rustls_pki_types::pem::Error,
+    },
+    /// There is none in the file.
+    #[error("no certificate of an authority in {}", path.display())]
+    NoRoots {
+        /// The file.
+        path: PathBuf,
+    },
+    /// TLS cannot be set up.
+    #[error("set up tls")]
+    Tls(#[from] rustls::Error),
+    /// The request could not be made.
+    #[error("make a request to the collector")]
+    Request(#[from] http::Error),
+    /// The request failed on the way.
+    #[error("reach the collector at {authority}")]
+    Network {
+        /// Where.
+        authority: String,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// No answer in time.
+    #[error("collector at {authority} gave no answer within {seconds} s")]
+    Timeout {
+        /// Where.
+        authority: String,
+        /// How long was waited.
+        seconds: u64,
+    },
+}
+
+/// A collector, and how to speak to it. Cheap to clone.
+#[derive(Clone)]
+pub struct Collector {
+    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    base: String,
+    authority: String,
+    authorization: Option<HeaderValue>,
+    health: Arc<Health>,
+}
+
+/// What came back: status, `Retry-After`, the collector's date, body.
+pub struct Answer {
+    /// The HTTP status.
+    pub status: u16,
+    /// How long the collector asks to wait.
+    pub retry_after: Option<Duration>,
+    /// Its `Date` header.
+    pub date: Option<String>,
+    /// The body.
+    pub body: Bytes,
+}
+
+impl Collector {
+    /// A collector at `url`. `roots` overrides the system's trusted authorities; they are read only for `https`.
+    ///
+    /// # Errors
+    /// When url, token or certificates are not usable.
+    pub fn new(url: &str, token: Option<&str>, roots: Option<&Path>) -> Result<Self, ShipError> {
+        let bad = || ShipError::Url { url: url.to_owned() };
+        let uri: Uri = url.parse().map_err(|_| bad())?;
+        let authority = uri.authority().ok_or_else(bad)?.to_string();
+        let is_tls = match uri.scheme_str() {
+            Some("http") => false,
+            Some("https") => true,
+            _ => return Err(bad()),
+        };
+        if !matches!(uri.path(), "" | "/") || uri.query().is_some() {
+            return Err(bad());
+        }
+        let tls = tls_config(if is_tls { Some(roots.unwrap_or(Path::new(SYSTEM_ROOTS))) } else { None })?;
+        let mut http = HttpConnector::new();
+        http.enforce_http(false);
+        http.set_nodelay(true);
+        http.set_connect_timeout(Some(Duration::from_secs(10)));
+        http.set_keepalive(Some(Duration::from_secs(30)));
+        let connector =
+            HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().wrap_connector(http);
+        let client = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_max_idle_per_host(1)
+            .build(connector);
+        let authorization = token
+            .map(|token| {
+                let mut value =
+                    HeaderValue::try_from(format!("Bearer {token}")).map_err(|_| ShipError::Token)?;
+                value.set_sensitive(true);
+                Ok::<_, ShipError>(value)
+            })
+            .transpose()?;
+        let base = url.trim_end_matches('/').to_owned();
+        Ok(Collector { client, base, authority, authorization, health: Arc::default() })
+    }
+
+    /// The same, telling `health` whether it takes data.
+    #[must_use]
+    pub fn reporting_to(mut self, health: Arc<Health>) -> Self {
+        self.health = health;
+        self
+    }
+
+    /// Where it is, for people.
+    pub fn authority(&self) -> &str {
+        &self.authority
+    }
+
+    /// Sends one request and reads the answer.
+    ///
+    /// # Errors
+    /// When there is no answer.
+    pub async fn request(
+        &self,
+        method: Method,
+        path: &str,
+        content_type: Option<&'static str>,
+        body: Bytes,
+    ) -> Result<Answer, ShipError> {
+        let mut request = Request::builder().method(method).uri(format!("{}{path}", self.base));
+        if let Some(content_type) = content_type {
+            request = request.header(CONTENT_TYPE, content_type);
+        }
+        if let Some(authorization) = &self.authorization {
+            request = request.header(AUTHORIZATION, authorization);
+        }
+        let request = request.body(Full::new(body))?;
+        let asking = async {
+            let response = self.client.request(request).await.map_err(|error| self.network(error))?;
+            self.read(response).await
+        };
+        let answer = tokio::time::timeout(ANSWER_WITHIN, asking).await;
+        answer.map_err(|_| ShipError::Timeout {
+            authority: self.authority.clone(),
+            seconds: ANSWER_WITHIN.as_secs(),
+        })?
+    }
+
+    async fn read(&self, response: Response<Incoming>) -> Result<Answer, ShipError> {
+        let status = response.status().as_u16();
+        let text = |name| response.headers().get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+        let retry_after = text(RETRY_AFTER)
+            .and_then(|seconds| seconds.parse().ok())
+            .map(|seconds| Duration::from_secs(seconds).min(RETRY_AFTER_MAX));
+        let date = text(http::header::DATE).map(str::to_owned);
+        let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
+        let body = body.map_err(|error| self.network(error))?.to_bytes();
+        Ok(Answer { status, retry_after, date, body })
+    }
+
+    fn network(&self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> ShipError {
+        ShipError::Network { authority: self.authority.clone(), source: source.into() }
+    }
+
+    /// Sends a frame until there is an answer that is more than "later".
+    pub async fn ship(&self, frame: Bytes, metrics: &Metrics) -> Verdict {
+        let mut backoff = Backoff::default();
+        loop {
+            let answer = self.request(Method::POST, INGEST_PATH, Some(FRAME_CONTENT_TYPE), frame.clone()).await;
+            let wait = match answer {
+                Ok(answer) => match judge_frame(answer.status, answer.retry_after, &answer.body) {
+                    Verdict::Later(wait) => self.later(&mut backoff, wait, &answer.status),
+                    Verdict::Refused(code) => self.later(&mut backoff, None, &format_args!("{code:?}")),
+                    verdict => {
+                        self.health.set_collector(true);
+                        return verdict;
+                    }
+                },
+                Err(error) => self.later(&mut backoff, None, &chain(&error)),
+            };
+            metrics.retries.inc();
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    /// Asks for a session until there is one.
+    pub async fn open_session(&self, ask: &SessionRequest, metrics: &Metrics) -> beeacon_record::wire::SessionAnswer {
+        let mut backoff = Backoff::default();
+        let body = Bytes::from(serde_json::to_vec(ask).unwrap_or_default());
+        loop {
+            let answer = self.request(Method::POST, SESSION_PATH, Some("application/json"), body.clone()).await;
+            let wait = match answer {
+                Ok(answer) => match judge_session(answer.status, answer.retry_after, &answer.body) {
+                    SessionVerdict::Open(session) => {
+                        self.health.set_collector(true);
+                        return session;
+                    }
+                    SessionVerdict::Later(wait) => self.later(&mut backoff, wait, &answer.status),
+                    SessionVerdict::Refused(code) => self.later(&mut backoff, None, &format_args!("{code:?}")),
+                },
+                Err(error) => self.later(&mut backoff, None, &chain(&error)),
+            };
+            metrics.retries.inc();
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    /// How long to wait; the first failure in a row is reported, and then every sixteenth.
+    fn later(&self, backoff: &mut Backoff, asked: Option<Duration>, why: &dyn std::fmt::Display) -> Duration {
+        self.health.set_collector(false);
+        if backoff.failures().is_multiple_of(16) {
+            tracing::warn!(collector = self.authority, %why, "collector does not take data now, trying again");
+        }
+        backoff.next_wait().max(asked.unwrap_or_default())
+    }
+}
+
+/// An error with its causes in one line. None of them holds text of a line: they are about connections.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        source = error.source();
+    }
+    text
+}
+
+fn tls_config(roots: Option<&Path>) -> Result<rustls::ClientConfig, ShipError> {
+    let mut store = rustls::RootCertStore::empty();
+    if let Some(path) = roots {
+        let unreadable = |source| ShipError::Roots { path: path.to_owned(), source };
+        for certificate in CertificateDer::pem_file_iter(path).map_err(unreadable)? {
+            // A file of authorities may hold some that rustls does not take; the others still count.
+            store.add(certificate.map_err(unreadable)?).ok();
+        }
+        if store.is_empty() {
+            return Err(ShipError::NoRoots { path: path.to_owned() });
+        }
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+    Ok(builder.with_root_certificates(store).with_no_client_auth())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_urls_of_a_collector_are_taken() {
+        for good in ["http://127.0.0.1:4880", "http://collector:80/"] {
+            assert!(Collector::new(good, Some("token"), None).is_ok(), "{good}");
+        }
+        for bad in ["", "127.0.0.1:4880", "ftp://x", "http://", "http://x/path", "http://x?y=1"] {
+            assert!(matches!(Collector::new(bad, None, None), Err(ShipError::Url { .. })), "{bad}");
+        }
+        assert!(matches!(Collector::new("http://x", Some("a\nb"), None), Err(ShipError::Token)));
+        let missing = Path::new("/nonexistent/roots.pem");
+        assert!(matches!(Collector::new("https://x", None, Some(missing)), Err(ShipError::Roots { .. })));
+    }
+}

@@ -1,0 +1,187 @@
+//! What the agent keeps on disk: its id and the key of keyed hashes. No position, and nothing of a line.
+//!
+//! Write: a temporary file is written, synced, and linked to its name, which fails if somebody was faster; then the directory
+//! is synced. Read: the whole file. Crash: a temporary file may stay behind; it is replaced at the next start. Nothing is ever
+//! written over.
+
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use beeacon_record::AgentId;
+
+/// The id's file name.
+const ID_FILE: &str = "agent-id";
+
+/// The key's file name.
+pub const KEY_FILE: &str = "redaction.key";
+
+/// How long the key is, in bytes: that of a SHA-256 block's half, which is all that HMAC can use of it.
+pub const KEY_BYTES: usize = 32;
+
+/// The longest file that is read, in bytes.
+const FILE_BYTES_MAX: u64 = 4096;
+
+/// Why the agent's state cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    /// A file or directory cannot be used.
+    #[error("{what} {}", path.display())]
+    Io {
+        /// What was tried.
+        what: &'static str,
+        /// With what.
+        path: PathBuf,
+        /// What the system says.
+        #[source]
+        source: io::Error,
+    },
+    /// The id's file holds something else.
+    #[error("{} holds no agent id; remove it to get a new one", path.display())]
+    Id {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The key's file holds something else.
+    #[error("{} holds no key of {KEY_BYTES} bytes", path.display())]
+    Key {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The key can be read by others.
+    #[error("{} has mode {mode:03o}, wanted is 600 so that nobody else reads the key", path.display())]
+    KeyMode {
+        /// The file.
+        path: PathBuf,
+        /// Its mode.
+        mode: u32,
+    },
+}
+
+/// The agent's id, made at the first call.
+///
+/// # Errors
+/// When the directory cannot be written or holds something else under that name.
+pub fn agent_id(data: &Path) -> Result<AgentId, StateError> {
+    let path = data.join(ID_FILE);
+    let text = read_or_create(data, &path, 0o644, || {
+        AgentId::from_bytes(uuid::Uuid::now_v7().into_bytes()).to_string().into_bytes()
+    })?;
+    std::str::from_utf8(&text)
+        .ok()
+        .and_then(|text| text.trim().parse().ok())
+        .ok_or(StateError::Id { path })
+}
+
+/// The key of keyed hashes, made at the first call. Its file must belong to the agent alone.
+///
+/// # Errors
+/// When the directory cannot be written, the file can be read by others, or it holds something else.
+pub fn redaction_key(data: &Path) -> Result<[u8; KEY_BYTES], StateError> {
+    let path = data.join(KEY_FILE);
+    let random = File::open("/dev/urandom")
+        .and_then(|mut file| {
+            let mut key = [0; KEY_BYTES];
+            file.read_exact(&mut key).map(|()| key)
+        })
+        .map_err(io_error("read random bytes from", Path::new("/dev/urandom")))?;
+    let bytes = read_or_create(data, &path, 0o600, || random.to_vec())?;
+    let metadata = std::fs::metadata(&path).map_err(io_error("look at", &path))?;
+    let mode = metadata.permissions().mode() & 0o777;
+    if mode & 0o077 != 0 {
+        return Err(StateError::KeyMode { path, mode });
+    }
+    bytes.try_into().map_err(|_| StateError::Key { path })
+}
+
+/// Makes the directory with all above it, and says so to the disk.
+fn create_directory(path: &Path) -> Result<(), StateError> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(io_error("create directory", path))?;
+    for parent in path.ancestors().skip(1).filter(|parent| !parent.as_os_str().is_empty()) {
+        if let Ok(directory) = File::open(parent) {
+            // Not every file system above can sync a directory, and not every one above is ours.
+            directory.sync_all().ok();
+        }
+    }
+    Ok(())
+}
+
+fn read_or_create(
+    data: &Path,
+    path: &Path,
+    mode: u32,
+    make: impl FnOnce() -> Vec<u8>,
+) -> Result<Vec<u8>, StateError> {
+    if let Some(bytes) = read(path)? {
+        return Ok(bytes);
+    }
+    create_directory(data)?;
+    let temporary = path.with_extension(format!("{}.tmp", std::process::id()));
+    std::fs::remove_file(&temporary).ok();
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true).mode(mode);
+    let mut file = options.open(&temporary).map_err(io_error("create", &temporary))?;
+    file.write_all(&make()).map_err(io_error("write", &temporary))?;
+    file.sync_all().map_err(io_error("sync", &temporary))?;
+    let linked = std::fs::hard_link(&temporary, path);
+    std::fs::remove_file(&temporary).map_err(io_error("remove", &temporary))?;
+    if let Err(error) = linked
+        && error.kind() != io::ErrorKind::AlreadyExists
+    {
+        return Err(io_error("create", path)(error));
+    }
+    let directory = File::open(data).map_err(io_error("open directory", data))?;
+    directory.sync_all().map_err(io_error("sync directory", data))?;
+    let gone = || io_error("read", path)(io::ErrorKind::NotFound.into());
+    read(path)?.ok_or_else(gone)
+}
+
+fn read(path: &Path) -> Result<Option<Vec<u8>>, StateError> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(io_error("open", path)(error)),
+    };
+    let mut bytes = Vec::new();
+    file.take(FILE_BYTES_MAX).read_to_end(&mut bytes).map_err(io_error("read", path))?;
+    Ok(Some(bytes))
+}
+
+fn io_error(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StateError {
+    let path = path.to_owned();
+    move |source| StateError::Io { what, path, source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_id_is_made_once_and_kept() {
+        let directory = tempfile::tempdir().unwrap();
+        let data = directory.path().join("a/b");
+        let id = agent_id(&data).unwrap();
+        assert_eq!(agent_id(&data).unwrap(), id);
+        assert_eq!(std::fs::read_dir(&data).unwrap().count(), 1, "a temporary file was left");
+        std::fs::write(data.join(ID_FILE), "nonsense").unwrap();
+        assert!(matches!(agent_id(&data), Err(StateError::Id { .. })));
+    }
+
+    #[test]
+    fn the_key_is_kept_and_refused_when_others_can_read_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let key = redaction_key(directory.path()).unwrap();
+        assert_eq!(redaction_key(directory.path()).unwrap(), key);
+        assert_ne!(key, [0; KEY_BYTES]);
+        let path = directory.path().join(KEY_FILE);
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
+        assert!(matches!(redaction_key(directory.path()), Err(StateError::KeyMode { mode: 0o640, .. })));
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+        std::fs::write(&path, b"short").unwrap();
+        assert!(matches!(redaction_key(directory.path()), Err(StateError::Key { .. })));
+    }
+}
