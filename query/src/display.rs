@@ -34,7 +34,8 @@ pub fn table(batches: &[RecordBatch]) -> Result<String, ArrowError> {
             Ok(Arc::new(StringArray::from(cells)) as ArrayRef)
         });
         let schema = batch.schema();
-        let fields = schema.fields().iter().map(|field| Field::new(escaped(field.name()), DataType::Utf8, true));
+        let fields =
+            schema.fields().iter().map(|field| Field::new(escaped(field.name()), DataType::Utf8, true));
         let schema = Schema::new(fields.collect::<Vec<_>>());
         RecordBatch::try_new(Arc::new(schema), columns.collect::<Result<Vec<_>, ArrowError>>()?)
     });
@@ -52,7 +53,11 @@ pub fn escaped(text: &str) -> String {
         return text.to_owned();
     }
     text.chars().fold(String::with_capacity(text.len() + 8), |mut out, c| {
-        if acts(c) { out.extend(c.escape_default()) } else { out.push(c) }
+        if acts(c) {
+            out.extend(c.escape_default())
+        } else {
+            out.push(c)
+        }
         out
     })
 }

@@ -18,9 +18,9 @@ use beeacon_store::Store;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::error::DataFusionError;
+use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::cache::cache_manager::FileMetadataCache;
 use datafusion::execution::cache::default_cache::DefaultCache;
-use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_plan::execute_stream;
 use futures_util::{Stream, StreamExt};
 use prometheus_client::registry::Registry;
@@ -293,9 +293,9 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.metrics.running.dec();
         self.metrics.ended(self.outcome);
         self.metrics.seconds.observe(self.since.elapsed().as_secs_f64());
+        self.metrics.running.dec();
     }
 }
 

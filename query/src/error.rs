@@ -10,6 +10,7 @@ use beeacon_store::StoreError;
 use datafusion::arrow::error::ArrowError;
 use datafusion::common::SchemaError;
 use datafusion::error::DataFusionError;
+use datafusion::parquet::errors::ParquetError;
 
 use crate::limits::ERROR_TEXT_BYTES_MAX;
 use crate::position::{self, Place};
@@ -85,7 +86,9 @@ pub enum QueryError {
         count: usize,
     },
     /// Not a statement that reads.
-    #[error("statement is not allowed: only SELECT, WITH, VALUES, EXPLAIN, DESCRIBE and SHOW TABLES or COLUMNS are")]
+    #[error(
+        "statement is not allowed: only SELECT, WITH, VALUES, EXPLAIN, DESCRIBE and SHOW TABLES or COLUMNS are"
+    )]
     ReadOnly,
     /// Not SQL.
     #[error("query is not well formed")]
@@ -246,14 +249,18 @@ impl QueryError {
         match error.find_root() {
             DataFusionError::ResourcesExhausted(_) => QueryError::Memory { bytes: memory_bytes },
             DataFusionError::SQL(..) => QueryError::Syntax { shown, place },
-            DataFusionError::ObjectStore(_) | DataFusionError::ParquetError(_) | DataFusionError::IoError(_) => {
-                QueryError::Store(None)
+            DataFusionError::ParquetError(error) if is_foreign(error) => QueryError::ForeignFile,
+            DataFusionError::ObjectStore(_)
+            | DataFusionError::ParquetError(_)
+            | DataFusionError::IoError(_) => QueryError::Store(None),
+            DataFusionError::Internal(_) | DataFusionError::ExecutionJoin(_) => {
+                QueryError::Internal { shown }
             }
-            DataFusionError::Internal(_) | DataFusionError::ExecutionJoin(_) => QueryError::Internal { shown },
             DataFusionError::ArrowError(error, _) => match error.as_ref() {
-                ArrowError::ParquetError(_) | ArrowError::IoError(..) | ArrowError::IpcError(_) => {
-                    QueryError::Store(None)
-                }
+                ArrowError::ParquetError(_)
+                | ArrowError::IoError(..)
+                | ArrowError::IpcError(_)
+                | ArrowError::ExternalError(_) => QueryError::Store(None),
                 ArrowError::MemoryError(_) => QueryError::Memory { bytes: memory_bytes },
                 _ => QueryError::Execution { shown },
             },
@@ -265,6 +272,13 @@ impl QueryError {
             _ if phase == Phase::Plan => QueryError::Plan { shown, place },
             _ => QueryError::Execution { shown },
         }
+    }
+}
+
+fn is_foreign(error: &ParquetError) -> bool {
+    match error {
+        ParquetError::External(inner) => matches!(inner.downcast_ref(), Some(QueryError::ForeignFile)),
+        _ => false,
     }
 }
 

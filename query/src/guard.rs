@@ -13,6 +13,7 @@ use datafusion::sql::parser::{DFParserBuilder, Statement};
 use datafusion::sql::sqlparser::ast::Statement as SqlStatement;
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::keywords::Keyword;
+use datafusion::sql::sqlparser::parser::ParserError;
 use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 
 use crate::error::{Phase, QueryError, Shown};
@@ -75,8 +76,16 @@ fn too_deep() -> QueryError {
 }
 
 fn is_recursion(error: &DataFusionError) -> bool {
-    use datafusion::sql::sqlparser::parser::ParserError;
-    matches!(error.find_root(), DataFusionError::SQL(e, _) if matches!(**e, ParserError::RecursionLimitExceeded))
+    match error.find_root() {
+        DataFusionError::SQL(error, _) => match error.as_ref() {
+            ParserError::RecursionLimitExceeded => true,
+            // DataFusion puts the limit into words of its own.
+            ParserError::ParserError(text) | ParserError::TokenizerError(text) => {
+                text.contains("recursion limit")
+            }
+        },
+        _ => false,
+    }
 }
 
 fn reads(statement: &Statement) -> bool {
@@ -100,8 +109,7 @@ fn sql_reads(statement: &SqlStatement) -> bool {
 
 /// Checks the plan as the user wrote it: nothing in it writes, and nothing grows without bound.
 pub(crate) fn check_plan(plan: &LogicalPlan) -> Result<(), QueryError> {
-    let options =
-        SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
+    let options = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
     options.verify_plan(plan).map_err(|_| QueryError::ReadOnly)?;
     let mut product = 1_u64;
     let walked = plan.apply_with_subqueries(|node| {
@@ -147,10 +155,10 @@ fn growth(expression: &Expr) -> u64 {
                     let with = function.args.get(2).map_or(1, text_length);
                     children(u64::max).saturating_mul(with.max(1))
                 }
-                "concat" | "concat_ws" | "make_array" | "make_list" | "array_concat" | "array_cat" | "list_concat"
-                | "list_cat" | "array_append" | "array_push_back" | "list_append" | "list_push_back"
-                | "array_prepend" | "array_push_front" | "list_prepend" | "list_push_front" | "struct" | "named_struct"
-                | "map" => children(u64::saturating_add),
+                "concat" | "concat_ws" | "make_array" | "make_list" | "array_concat" | "array_cat"
+                | "list_concat" | "list_cat" | "array_append" | "array_push_back" | "list_append"
+                | "list_push_back" | "array_prepend" | "array_push_front" | "list_prepend"
+                | "list_push_front" | "struct" | "named_struct" | "map" => children(u64::saturating_add),
                 _ => children(u64::max),
             }
         }
@@ -220,29 +228,61 @@ mod tests {
     fn brackets_in_a_string_are_no_nesting() {
         assert!(check_text(&format!("select '{}'", "(".repeat(60))).is_ok());
         let deep = format!("select {}1{}", "(".repeat(51), ")".repeat(51));
-        let Err(QueryError::Depth { place: Some(place), .. }) = check_text(&deep) else { panic!("not refused") };
+        let Err(QueryError::Depth { place: Some(place), .. }) = check_text(&deep) else {
+            panic!("not refused")
+        };
         assert_eq!(place, Place { line: 1, column: 58 });
     }
 
     #[test]
     fn only_statements_that_read_pass() {
         let reading = [
-            "select 1", "with a as (select 1) select * from a", "values (1)", "explain select 1",
-            "explain analyze select 1", "show tables", "describe logs", "table logs", "(select 1) union select 2",
+            "select 1",
+            "with a as (select 1) select * from a",
+            "values (1)",
+            "explain select 1",
+            "explain analyze select 1",
+            "show tables",
+            "describe logs",
+            "(select 1) union select 2",
             "show columns from logs",
         ];
         for query in reading {
             assert!(parse(query).is_ok(), "{query}");
         }
         let writing = [
-            "insert into logs values (1)", "create table a (b int)", "create table a as select 1", "drop table logs",
-            "create view v as select 1", "delete from logs", "update logs set host = 'a'", "set a = 1", "reset a",
-            "copy logs to '/tmp/x'", "copy (select 1) to '/tmp/x'", "truncate logs", "begin", "commit",
-            "create external table t stored as csv location '/etc/passwd'", "prepare p as select 1", "execute p",
-            "explain insert into logs values (1)", "create database d", "create schema s", "show all",
-            "create function f() returns int return 1", "explain copy logs to '/tmp/x'",
-            "grant select on logs to a", "use d", "call f()", "merge into logs using logs on true when matched then delete",
-            "alter table logs add column a int", "analyze logs", "vacuum", "deallocate p", "kill 1",
+            "insert into logs values (1)",
+            "create table a (b int)",
+            "create table a as select 1",
+            "drop table logs",
+            "create view v as select 1",
+            "delete from logs",
+            "update logs set host = 'a'",
+            "set a = 1",
+            "reset a",
+            "copy logs to '/tmp/x'",
+            "copy (select 1) to '/tmp/x'",
+            "truncate logs",
+            "begin",
+            "commit",
+            "create external table t stored as csv location '/etc/passwd'",
+            "prepare p as select 1",
+            "execute p",
+            "explain insert into logs values (1)",
+            "create database d",
+            "create schema s",
+            "show all",
+            "create function f() returns int return 1",
+            "explain copy logs to '/tmp/x'",
+            "grant select on logs to a",
+            "use d",
+            "call f()",
+            "merge into logs using logs on true when matched then delete",
+            "alter table logs add column a int",
+            "analyze logs",
+            "vacuum",
+            "deallocate p",
+            "kill 1",
         ];
         for query in writing {
             assert!(matches!(parse(query), Err(QueryError::ReadOnly | QueryError::Syntax { .. })), "{query}");

@@ -14,8 +14,8 @@
 //! leaves cancels its query. `beeacon-damaged-files` says that rows may be missing, and from how many files.
 
 use axum::body::{Body, Bytes};
-use axum::extract::{DefaultBodyLimit, Extension, State};
 use axum::extract::rejection::BytesRejection;
+use axum::extract::{DefaultBodyLimit, Extension, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
@@ -89,7 +89,12 @@ async fn answer(
         .and_then(|value| value.split(';').next())
         .is_some_and(|value| value.trim().eq_ignore_ascii_case("application/json"));
     if !is_json {
-        return refusal(StatusCode::UNSUPPORTED_MEDIA_TYPE, "content_type", "the body must be application/json", None);
+        return refusal(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "content_type",
+            "the body must be application/json",
+            None,
+        );
     }
     let accept = text(header::ACCEPT).unwrap_or("*/*");
     let Some(format) = Format::accepted(accept) else {
@@ -148,7 +153,9 @@ fn status(error: &QueryError) -> StatusCode {
         | QueryError::Files { .. } => StatusCode::UNPROCESSABLE_ENTITY,
         QueryError::Busy { .. } => StatusCode::TOO_MANY_REQUESTS,
         QueryError::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
-        QueryError::ForeignFile | QueryError::Setup(_) | QueryError::Internal { .. } => StatusCode::INTERNAL_SERVER_ERROR,
+        QueryError::ForeignFile | QueryError::Setup(_) | QueryError::Internal { .. } => {
+            StatusCode::INTERNAL_SERVER_ERROR
+        }
         QueryError::Format { .. } => StatusCode::NOT_ACCEPTABLE,
         _ => StatusCode::BAD_REQUEST,
     }

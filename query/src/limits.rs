@@ -68,5 +68,9 @@ pub const FOOTER_CACHE_TENANTS: usize = 64;
 /// The longest text of an error that is shown to whoever asked, in bytes; a plan in an error can be very long.
 pub const ERROR_TEXT_BYTES_MAX: usize = 2_048;
 
+/// What a sort keeps back for merging its spilled runs, in bytes per partition: DataFusion's own default. It is less where
+/// the query's memory is small.
+pub const SORT_RESERVE_BYTES: usize = 10 << 20;
+
 /// The most files one scan reads; beyond it a query must narrow its time. Each costs memory for its plan.
 pub const SCAN_FILES_MAX: usize = 100_000;

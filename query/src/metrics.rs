@@ -49,14 +49,40 @@ impl Metrics {
     }
 
     pub(crate) fn register(&self, registry: &mut Registry) {
-        registry.register("beeacon_query_queries", "Queries by outcome: ok, abandoned, or the error's code", self.queries.clone());
+        registry.register(
+            "beeacon_query_queries",
+            "Queries by outcome: ok, abandoned, or the error's code",
+            self.queries.clone(),
+        );
         registry.register("beeacon_query_running", "Queries that are running", self.running.clone());
         registry.register("beeacon_query_waiting", "Queries that wait for their turn", self.waiting.clone());
         registry.register("beeacon_query_rows", "Rows given out", self.rows.clone());
-        registry.register_with_unit("beeacon_query_answer", "Bytes given out over HTTP", Unit::Bytes, self.bytes.clone());
-        registry.register("beeacon_query_files", "Live files of the tenants asked about, once per query of logs", self.files_total.clone());
-        registry.register("beeacon_query_files_skipped", "Of those, files that the catalog showed not to match", self.files_skipped.clone());
-        registry.register("beeacon_query_files_damaged", "Of those, files left out because they are missing or damaged", self.files_damaged.clone());
-        registry.register_with_unit("beeacon_query_duration", "Time from admission to the last row", Unit::Seconds, self.seconds.clone());
+        registry.register_with_unit(
+            "beeacon_query_answer",
+            "Bytes given out over HTTP",
+            Unit::Bytes,
+            self.bytes.clone(),
+        );
+        registry.register(
+            "beeacon_query_files",
+            "Live files of the tenants asked about, once per query of logs",
+            self.files_total.clone(),
+        );
+        registry.register(
+            "beeacon_query_files_skipped",
+            "Of those, files that the catalog showed not to match",
+            self.files_skipped.clone(),
+        );
+        registry.register(
+            "beeacon_query_files_damaged",
+            "Of those, files left out because they are missing or damaged",
+            self.files_damaged.clone(),
+        );
+        registry.register_with_unit(
+            "beeacon_query_duration",
+            "Time from admission to the last row",
+            Unit::Seconds,
+            self.seconds.clone(),
+        );
     }
 }

@@ -29,7 +29,8 @@ pub struct Count {
     pub count: u64,
 }
 
-const BY_SERVICE_AND_RULE: &str = "select service, rule, sum(count) as count from redactions group by service, rule";
+const BY_SERVICE_AND_RULE: &str =
+    "select service, rule, sum(count) as count from redactions group by service, rule";
 
 impl Query {
     /// What the pollen filter took out of the stored lines of `tenant`, over all time. It runs as a query, under the same

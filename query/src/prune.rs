@@ -68,7 +68,7 @@ impl Bounds {
 
     /// Whether a file with rows from `min` to `max` may hold a match.
     pub(crate) fn meets(&self, min: i64, max: i64) -> bool {
-        self.time_ns.is_none_or(|(from, to)| from <= max && min <= to)
+        self.time_ns.is_none_or(|(from, to)| from <= to && from <= max && min <= to)
     }
 
     pub(crate) fn to_prune(&self) -> Prune {
@@ -79,7 +79,8 @@ impl Bounds {
     }
 
     fn time(from: Option<i64>, to: Option<i64>) -> Bounds {
-        let time_ns = (from.is_some() || to.is_some()).then(|| (from.unwrap_or(i64::MIN), to.unwrap_or(i64::MAX)));
+        let time_ns =
+            (from.is_some() || to.is_some()).then(|| (from.unwrap_or(i64::MIN), to.unwrap_or(i64::MAX)));
         Bounds { time_ns, services: None }
     }
 
@@ -131,7 +132,9 @@ fn compared(left: &Expr, op: Operator, right: &Expr) -> Option<Bounds> {
     let last = at.checked_add(width_ns - 1);
     match op {
         Operator::Eq => Some(Bounds::time(first, last)),
-        Operator::Gt | Operator::GtEq => Some(Bounds::time(first, None)),
+        Operator::Gt => Some(Bounds::time(first.map(|at| at.saturating_add(1)), None)),
+        Operator::GtEq => Some(Bounds::time(first, None)),
+        Operator::Lt if width_ns == 1 => Some(Bounds::time(None, at.checked_sub(1))),
         Operator::Lt | Operator::LtEq => Some(Bounds::time(None, last)),
         _ => None,
     }
@@ -148,11 +151,11 @@ fn time_width_ns(expression: &Expr) -> Option<i64> {
         Expr::ScalarFunction(function) if function.name() == "date_trunc" => {
             let unit = literal(function.args.first()?)?.try_as_str()??.to_ascii_lowercase();
             let inner = time_width_ns(function.args.get(1)?)?;
-            inner.checked_add(unit_ns(&unit)?)
+            inner.checked_add(unit_ns(&unit)? - 1)
         }
         Expr::ScalarFunction(function) if function.name() == "date_bin" => {
             let inner = time_width_ns(function.args.get(1)?)?;
-            inner.checked_add(interval_ns(literal(function.args.first()?)?)?)
+            inner.checked_add(interval_ns(literal(function.args.first()?)?)? - 1)
         }
         _ => None,
     }
@@ -161,14 +164,14 @@ fn time_width_ns(expression: &Expr) -> Option<i64> {
 /// A cast to a coarser time makes one value stand for more rows; a cast to anything else is not looked through.
 fn widened(width: i64, to: &DataType) -> Option<i64> {
     let unit_ns = match to {
-        DataType::Timestamp(TimeUnit::Nanosecond, zone) if is_utc(zone.as_deref()) => 0,
+        DataType::Timestamp(TimeUnit::Nanosecond, zone) if is_utc(zone.as_deref()) => 1,
         DataType::Timestamp(TimeUnit::Microsecond, zone) if is_utc(zone.as_deref()) => 1_000,
         DataType::Timestamp(TimeUnit::Millisecond, zone) if is_utc(zone.as_deref()) => 1_000_000,
         DataType::Timestamp(TimeUnit::Second, zone) if is_utc(zone.as_deref()) => SECOND_NS,
         DataType::Date32 => DAY_NS,
         _ => return None,
     };
-    width.checked_add(unit_ns)
+    width.checked_add(unit_ns - 1)
 }
 
 const SECOND_NS: i64 = 1_000_000_000;
@@ -194,11 +197,12 @@ fn interval_ns(value: &ScalarValue) -> Option<i64> {
     match value {
         ScalarValue::IntervalMonthDayNano(Some(interval)) => {
             let days = i64::from(interval.months).checked_mul(31)?.checked_add(i64::from(interval.days))?;
-            days.checked_mul(DAY_NS)?.checked_add(interval.nanoseconds).filter(|width| *width >= 0)
+            days.checked_mul(DAY_NS)?.checked_add(interval.nanoseconds).filter(|width| *width > 0)
         }
         ScalarValue::IntervalDayTime(Some(interval)) => {
             let days = i64::from(interval.days).checked_mul(DAY_NS)?;
-            days.checked_add(i64::from(interval.milliseconds).checked_mul(1_000_000)?).filter(|width| *width >= 0)
+            days.checked_add(i64::from(interval.milliseconds).checked_mul(1_000_000)?)
+                .filter(|width| *width > 0)
         }
         _ => None,
     }
@@ -238,7 +242,9 @@ fn nanoseconds(value: &ScalarValue) -> Option<i64> {
     match value {
         ScalarValue::TimestampNanosecond(Some(at), zone) if is_utc(zone.as_deref()) => Some(*at),
         ScalarValue::TimestampMicrosecond(Some(at), zone) if is_utc(zone.as_deref()) => at.checked_mul(1_000),
-        ScalarValue::TimestampMillisecond(Some(at), zone) if is_utc(zone.as_deref()) => at.checked_mul(1_000_000),
+        ScalarValue::TimestampMillisecond(Some(at), zone) if is_utc(zone.as_deref()) => {
+            at.checked_mul(1_000_000)
+        }
         ScalarValue::TimestampSecond(Some(at), zone) if is_utc(zone.as_deref()) => at.checked_mul(SECOND_NS),
         ScalarValue::Date32(Some(days)) => i64::from(*days).checked_mul(DAY_NS),
         ScalarValue::Dictionary(_, inner) => nanoseconds(inner),

@@ -12,24 +12,24 @@ use std::path::Path as FilePath;
 use std::sync::Arc;
 
 use beeacon_store::Store;
-use datafusion::catalog::{CatalogProvider, MemoryCatalogProvider, MemoryCatalogProviderList, TableFunction};
 use datafusion::catalog::CatalogProviderList;
+use datafusion::catalog::{CatalogProvider, MemoryCatalogProvider, MemoryCatalogProviderList, TableFunction};
 use datafusion::common::config::ConfigNonZeroUsize;
 use datafusion::error::{DataFusionError, Result};
+use datafusion::execution::SessionStateDefaults;
 use datafusion::execution::cache::cache_manager::{CacheManagerConfig, FileMetadataCache};
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::object_store::{ObjectStoreRegistry, ObjectStoreUrl};
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
-use datafusion::execution::SessionStateDefaults;
 use datafusion::prelude::SessionConfig;
 use object_store::ObjectStore;
 use object_store::path::Path;
 use object_store::prefix::PrefixStore;
 
 use crate::engine::QueryOptions;
-use crate::limits::{BATCH_ROWS, PARSER_RECURSION_MAX};
+use crate::limits::{BATCH_ROWS, PARSER_RECURSION_MAX, SORT_RESERVE_BYTES};
 use crate::tables::{Moment, Tables};
 
 /// The catalog's and the schema's name, as SQL users see them.
@@ -59,11 +59,12 @@ pub(crate) fn open(
     catalog.register_schema(SCHEMA, Arc::new(Tables(moment.clone())))?;
     let catalogs = MemoryCatalogProviderList::new();
     catalogs.register_catalog(CATALOG.to_owned(), Arc::new(catalog));
-    let table_functions: HashMap<String, Arc<TableFunction>> = SessionStateDefaults::default_table_functions()
-        .into_iter()
-        .map(|function| (function.name().to_owned(), function))
-        .filter(|(name, _)| matches!(name.as_str(), "generate_series" | "range"))
-        .collect();
+    let table_functions: HashMap<String, Arc<TableFunction>> =
+        SessionStateDefaults::default_table_functions()
+            .into_iter()
+            .map(|function| (function.name().to_owned(), function))
+            .filter(|(name, _)| matches!(name.as_str(), "generate_series" | "range"))
+            .collect();
     let mut state = SessionStateBuilder::new()
         .with_config(config(options)?)
         .with_runtime_env(runtime)
@@ -85,11 +86,13 @@ fn config(options: &QueryOptions) -> Result<SessionConfig> {
         .with_target_partitions(options.partitions.max(1))
         .with_default_catalog_and_schema(CATALOG, SCHEMA)
         .with_create_default_catalog_and_schema(false)
+        .with_sort_spill_reservation_bytes(
+            SORT_RESERVE_BYTES.min(options.memory_bytes_max / (8 * options.partitions.max(1))),
+        )
         .with_information_schema(true);
     let settings = config.options_mut();
     settings.sql_parser.collect_spans = true;
-    settings.sql_parser.recursion_limit =
-        ConfigNonZeroUsize::try_new(PARSER_RECURSION_MAX)?;
+    settings.sql_parser.recursion_limit = ConfigNonZeroUsize::try_new(PARSER_RECURSION_MAX)?;
     settings.execution.parquet.pushdown_filters = true;
     settings.execution.time_zone = Some("UTC".into());
     Ok(config)
@@ -104,9 +107,8 @@ fn runtime(
         Some(directory) => DiskManagerMode::Directories(vec![directory.clone()]),
         None => DiskManagerMode::Disabled,
     };
-    let disk = DiskManagerBuilder::default()
-        .with_mode(mode)
-        .with_max_temp_directory_size(options.spill_bytes_max);
+    let disk =
+        DiskManagerBuilder::default().with_mode(mode).with_max_temp_directory_size(options.spill_bytes_max);
     RuntimeEnvBuilder::new()
         .with_memory_pool(Arc::new(FairSpillPool::new(options.memory_bytes_max)))
         .with_disk_manager_builder(disk)

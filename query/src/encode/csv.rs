@@ -5,10 +5,10 @@
 //! lists and structs are written as JSON; a missing value is an empty field, empty text is `""`.
 
 use arrow_json::writer::{EncoderOptions, NullableEncoder, make_encoder};
+use datafusion::arrow::array::AsArray;
 use datafusion::arrow::array::{Array, ArrayRef, RecordBatch, StringArray};
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
-use datafusion::arrow::array::AsArray;
 use datafusion::arrow::error::ArrowError;
 
 /// What happens to cells that a spreadsheet would run.
@@ -40,7 +40,11 @@ impl Lines {
     fn text(&self, text: &str, out: &mut Vec<u8>) {
         let runs = text.starts_with(['=', '+', '-', '@', '\t', '\r']);
         let guard = if runs && self.formulas == Formulas::Disarmed { "'" } else { "" };
-        if text.is_empty() || text.contains(['"', ',', '\n', '\r']) || text.starts_with(' ') || text.ends_with(' ') {
+        if text.is_empty()
+            || text.contains(['"', ',', '\n', '\r'])
+            || text.starts_with(' ')
+            || text.ends_with(' ')
+        {
             out.push(b'"');
             out.extend_from_slice(guard.as_bytes());
             out.extend_from_slice(text.replace('"', "\"\"").as_bytes());

@@ -66,7 +66,10 @@ impl Format {
             let name = fields.next().unwrap_or_default().to_ascii_lowercase();
             let (mut quality, mut raw) = (1.0_f32, false);
             for field in fields {
-                match field.split_once('=').map(|(key, value)| (key.trim().to_ascii_lowercase(), value.trim())) {
+                match field
+                    .split_once('=')
+                    .map(|(key, value)| (key.trim().to_ascii_lowercase(), value.trim()))
+                {
                     Some((key, value)) if key == "q" => quality = value.parse().unwrap_or(0.0),
                     Some((key, value)) if key == "formulas" => raw = value.eq_ignore_ascii_case("raw"),
                     _ => {}

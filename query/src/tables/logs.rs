@@ -17,7 +17,6 @@ use datafusion::common::stats::Precision;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{ColumnStatistics, Statistics};
 use datafusion::datasource::listing::PartitionedFile;
-use datafusion::datasource::physical_plan::parquet::CachedParquetFileReaderFactory;
 use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource};
 use datafusion::datasource::{ViewTable, provider_as_source, source_as_provider};
 use datafusion::error::{DataFusionError, Result};
@@ -31,6 +30,7 @@ use datafusion::scalar::ScalarValue;
 
 use super::Moment;
 use super::labels::labels_map;
+use super::reader::Readers;
 use crate::error::QueryError;
 use crate::limits::SCAN_FILES_MAX;
 use crate::prune::Bounds;
@@ -148,9 +148,8 @@ fn parquet(
             group.push(partitioned(moment, file)?);
         }
     }
-    let readers = CachedParquetFileReaderFactory::new(moment.files.clone(), moment.footers.clone());
     let source = ParquetSource::new(schema::log_schema())
-        .with_parquet_file_reader_factory(Arc::new(readers))
+        .with_parquet_file_reader_factory(Arc::new(Readers::new(moment)))
         .with_pushdown_filters(true)
         .with_enable_page_index(true);
     let config = FileScanConfigBuilder::new(moment.files_url.clone(), Arc::new(source))

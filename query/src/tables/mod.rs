@@ -6,11 +6,13 @@
 //! - [`logs`]: fresh rows and files as one table;
 //! - [`labels`]: the map made of stored labels;
 //! - [`gaps`]: declared losses;
+//! - [`reader`]: reading a file, if it is the tenant's;
 //! - [`redactions`]: what the pollen filter took out, per minute.
 
 pub(crate) mod gaps;
 pub(crate) mod labels;
 pub(crate) mod logs;
+pub(crate) mod reader;
 pub(crate) mod redactions;
 
 use std::fmt;
@@ -86,14 +88,15 @@ impl Moment {
     pub(crate) fn snapshot(&self, bounds: &Bounds) -> Result<&Snapshot> {
         match self.logs.get() {
             Some((taken, snapshot)) if taken.covers(bounds) => Ok(snapshot),
-            _ => Err(DataFusionError::Internal("a scan of logs was planned outside the query's snapshot".into())),
+            _ => Err(DataFusionError::Internal(
+                "a scan of logs was planned outside the query's snapshot".into(),
+            )),
         }
     }
 
     pub(crate) async fn gap_rows(&self) -> Result<RecordBatch> {
-        let load = || async {
-            self.store.gaps(&self.tenant).await.map_err(|error| QueryError::Store(Some(error)))
-        };
+        let load =
+            || async { self.store.gaps(&self.tenant).await.map_err(|error| QueryError::Store(Some(error))) };
         Ok(self.gaps.get_or_try_init(load).await?.clone())
     }
 }

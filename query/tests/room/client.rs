@@ -38,7 +38,12 @@ pub(crate) async fn send(address: SocketAddr, accept: &str, query: &str) -> TcpS
     send_raw(address, accept, "application/json", body.as_bytes()).await
 }
 
-pub(crate) async fn send_raw(address: SocketAddr, accept: &str, content_type: &str, body: &[u8]) -> TcpStream {
+pub(crate) async fn send_raw(
+    address: SocketAddr,
+    accept: &str,
+    content_type: &str,
+    body: &[u8],
+) -> TcpStream {
     let mut socket = TcpStream::connect(address).await.unwrap();
     let head = format!(
         "POST /api/v1/sql HTTP/1.1\r\nHost: beeacon\r\nConnection: close\r\nAccept: {accept}\r\n\

@@ -49,7 +49,9 @@ async fn json_is_an_array_of_exact_values() {
         assert_eq!(answer.json(), expected());
     }
     assert_eq!(ask(address, "*/*", "select 1 where false").await.json(), json!([]));
-    let twice = ask(address, "*/*", "select a.value, b.value from generate_series(1, 1) a, generate_series(2, 2) b").await;
+    let twice =
+        ask(address, "*/*", "select a.value, b.value from generate_series(1, 1) a, generate_series(2, 2) b")
+            .await;
     assert_eq!(twice.json(), json!([{"value": 1, "value_2": 2}]));
 }
 
@@ -67,7 +69,9 @@ async fn csv_has_a_header_and_disarms_formulas() {
     let address = serve(&world.query).await;
     let text = "select message, labels, position_minor, 'x' as x, cast(null as varchar) as nothing, -1 as minus from logs order by timestamp";
     let schema = Arc::new(Schema::new(
-        ["message", "labels", "position_minor", "x", "nothing", "minus"].map(|name| Field::new(name, DataType::Utf8, true)).to_vec(),
+        ["message", "labels", "position_minor", "x", "nothing", "minus"]
+            .map(|name| Field::new(name, DataType::Utf8, true))
+            .to_vec(),
     ));
     for (accept, first) in [
         ("text/csv", "'=1+1, \"quoted\"\r\nand more"),
@@ -75,8 +79,13 @@ async fn csv_has_a_header_and_disarms_formulas() {
     ] {
         let answer = ask(address, accept, text).await;
         assert!(answer.head.contains("content-type: text/csv") && answer.complete);
-        assert!(answer.text().starts_with("message,labels,position_minor,x,nothing,minus\r\n"), "{}", answer.text());
-        let mut reader = arrow_csv::ReaderBuilder::new(schema.clone()).with_header(true).build(&answer.body[..]).unwrap();
+        assert!(
+            answer.text().starts_with("message,labels,position_minor,x,nothing,minus\r\n"),
+            "{}",
+            answer.text()
+        );
+        let mut reader =
+            arrow_csv::ReaderBuilder::new(schema.clone()).with_header(true).build(&answer.body[..]).unwrap();
         let rows = reader.next().unwrap().unwrap();
         assert_eq!(rows.num_rows(), 2);
         let cell = |column: usize, row: usize| rows.column(column).as_string::<i32>().value(row).to_owned();
@@ -99,7 +108,8 @@ async fn the_arrow_stream_keeps_types() {
     let address = serve(&world.query).await;
     let answer = ask(address, "application/vnd.apache.arrow.stream", ROWS).await;
     assert!(answer.complete);
-    let batches: Vec<_> = StreamReader::try_new(&answer.body[..], None).unwrap().map(Result::unwrap).collect();
+    let batches: Vec<_> =
+        StreamReader::try_new(&answer.body[..], None).unwrap().map(Result::unwrap).collect();
     assert_eq!(batches.iter().map(|batch| batch.num_rows()).sum::<usize>(), 2);
     let last = batches.last().unwrap();
     let row = last.num_rows() - 1;

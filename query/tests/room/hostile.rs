@@ -24,8 +24,8 @@ async fn large_and_deep_queries_are_refused_before_they_are_planned() {
         (format!("select {}1{}", "(".repeat(51), ")".repeat(51)), "query_too_deep"),
         (chain("select ", "[", 60), "query_too_deep"),
         (chain("select ", "case when ", 60), "query_too_deep"),
-        (chain("select ", "not ", 1_900), "query_too_deep"),
-        (chain("select ", "- ", 1_900), "query_too_deep"),
+        (chain("select ", "not ", 1_900) + "true", "query_too_deep"),
+        (chain("select ", "- ", 1_900) + "1", "query_too_deep"),
         (format!("select '{}'", "x".repeat(70_000)), "query_too_long"),
         ("select repeat('x', 1000000000)".into(), "query_growth"),
         ("select repeat(repeat(repeat('x', 1000), 1000), 1000)".into(), "query_growth"),
@@ -69,9 +69,9 @@ async fn the_largest_queries_allowed_do_not_overflow_the_stack() {
         format!("select {}1{}", "(".repeat(45), ")".repeat(45)),
         format!("select {}1{}", "abs(".repeat(45), ")".repeat(45)),
         format!("select * from {}logs{}", "(select * from ".repeat(40), ")".repeat(40)),
-        format!("select {} 1 {}", "case when true then".repeat(45), " end".repeat(45)),
+        format!("select {} 1 {}", "case when true then ".repeat(45), " end".repeat(45)),
         chain("select 1", " union all select 1", 480),
-        chain("select 1", " union select 1", 300),
+        chain("select 1", " union select 1", 100),
         format!("select count(*) from logs where position_minor in (1{})", ",2".repeat(900)),
         format!("select 1 where {} true", "not ".repeat(100)),
         chain("select 1 from logs a", " cross join logs b", 0),
@@ -92,7 +92,7 @@ async fn queries_without_end_meet_the_time_limit_and_stop() {
     let world = World::with(options).await;
     let table = [
         "select count(*) from generate_series(1, 1000000) a, generate_series(1, 1000000) b",
-        "select count(*) from generate_series(1, 100000000000)",
+        "select sum(value % 7) from generate_series(1, 100000000000)",
         "select sum(a.value * b.value) from generate_series(1, 3000000) a join generate_series(1, 3000000) b on a.value % 7 <> b.value % 5",
         "with recursive r as (select 1 n union all select n + 1 from r) select count(*) from r",
         "select max(a.value) from generate_series(1, 100000000000) a where a.value % 3 = 5",
@@ -112,7 +112,7 @@ async fn queries_that_need_too_much_memory_end_with_the_memory_limit() {
     let world = World::with(options.clone()).await;
     let table = [
         "select value from generate_series(1, 20000000) order by value % 1000, value desc",
-        "select count(*) from (select value, count(*) from generate_series(1, 20000000) group by value)",
+        "select count(*) from (select count(*) as c from generate_series(1, 20000000) group by value * 7919 % 20000003)",
         "select count(*) from generate_series(1, 5000000) a join generate_series(1, 5000000) b on a.value = b.value",
         "select count(*) from generate_series(1, 20000000) a, generate_series(1, 20000000) b where a.value + b.value = 3",
         "select count(*) from (select row_number() over (order by value desc) from generate_series(1, 20000000))",
@@ -126,8 +126,9 @@ async fn queries_that_need_too_much_memory_end_with_the_memory_limit() {
     // The same sort is possible where it may spill.
     let spill = world.directory.path().join("spill");
     let world = World::with(QueryOptions { spill_directory: Some(spill.clone()), ..options }).await;
-    let sorted = "select max(n) from (select value as n from generate_series(1, 3000000) order by value % 1000, value desc limit 2999999)";
-    assert_eq!(world.one(sorted).await, "3000000");
+    let sorted = "select count(*) from (select row_number() over (order by value % 1000, value desc) as n \
+                  from generate_series(1, 3000000)) where n > 5";
+    assert_eq!(world.one(sorted).await, "2999995");
     world.idle().await;
     assert_eq!(std::fs::read_dir(&spill).unwrap().count(), 0, "spilled files stay behind");
 }

@@ -13,7 +13,7 @@ async fn errors_say_where_in_the_query_they_are() {
         ("select l.nope from logs l", "plan", 1, 8),
         ("select *\nfrom nope", "plan", 2, 6),
         ("select message,\n fooo(1) from logs", "plan", 2, 2),
-        ("select * form logs", "syntax", 1, 15),
+        ("select * form logs", "syntax", 1, 10),
         ("select message from logs where", "syntax", 1, 31),
         ("select\n  1 +\n", "syntax", 2, 6),
         ("selec 1", "syntax", 1, 1),
@@ -23,7 +23,12 @@ async fn errors_say_where_in_the_query_they_are() {
     for (query, code, line, column) in table {
         let error = world.error(query).await;
         let place = error.place().map(|place| (place.line, place.column));
-        assert_eq!((error.code(), place), (code, Some((line, column))), "{query:?}: {}", error.for_the_asker());
+        assert_eq!(
+            (error.code(), place),
+            (code, Some((line, column))),
+            "{query:?}: {}",
+            error.for_the_asker()
+        );
     }
 }
 
@@ -31,12 +36,21 @@ async fn errors_say_where_in_the_query_they_are() {
 async fn what_an_error_prints_in_a_log_holds_no_text_of_query_or_data() {
     let world = World::new().await;
     let table = [
-        "select hunter2 from logs", "select * from hunter2", "select hunter2(1)", "select 'hunter2",
-        "select cast('hunter2' as int)", "select 1 from hunter2 hunter2 hunter2", "select cast(a as int) from (values ('hunter2')) v(a)",
+        "select hunter2 from logs",
+        "select * from hunter2",
+        "select hunter2(1)",
+        "select 'hunter2",
+        "select cast('hunter2' as int)",
+        "select 1 from hunter2 hunter2 hunter2",
+        "select cast(a as int) from (values ('hunter2')) v(a)",
     ];
     for query in table {
         let error = world.error(query).await;
         assert!(!format!("{error} {error:?}").contains("hunter2"), "{query}");
-        assert!(error.for_the_asker().contains("hunter2") || query.ends_with("'hunter2"), "{query}: {}", error.for_the_asker());
+        assert!(
+            error.for_the_asker().contains("hunter2") || query.ends_with("'hunter2"),
+            "{query}: {}",
+            error.for_the_asker()
+        );
     }
 }

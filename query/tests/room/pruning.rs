@@ -8,7 +8,12 @@ async fn six_files() -> World {
     for hour in 0..3 {
         for service in ["web", "db"] {
             let at = NOON_NS + hour * HOUR_NS;
-            world.publish_and_flush("default", &[said(service, at, "a"), said(service, at + 60_000_000_000, "b")]).await;
+            world
+                .publish_and_flush(
+                    "default",
+                    &[said(service, at, "a"), said(service, at + 60_000_000_000, "b")],
+                )
+                .await;
         }
     }
     world
@@ -34,7 +39,7 @@ async fn filters_on_time_and_service_leave_files_out() {
         ("'2026-01-05T14:00:00Z' <= timestamp", 2, 4),
         ("timestamp = to_timestamp_nanos(1767614400000000000)", 2, 2),
         ("timestamp >= now() - interval '1 hour'", 0, 0),
-        ("timestamp >= now() - interval '1000 years'", 6, 12),
+        ("timestamp >= now() - interval '100 years'", 6, 12),
         ("service = 'web'", 3, 6),
         ("service in ('web', 'nobody')", 3, 6),
         ("service = 'web' or service = 'db'", 6, 12),
@@ -65,8 +70,8 @@ async fn filters_on_time_and_service_leave_files_out() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_scan_of_a_query_reads_only_its_own_files() {
     let world = six_files().await;
-    let text = "select (select count(*) from logs where timestamp < '2026-01-05T12:30:00Z' and message = 'a'), \
-                (select count(*) from logs where timestamp > '2026-01-05T13:30:00Z' and message = 'a')";
+    let text = "select (select count(*) from logs where timestamp < '2026-01-05T12:30:00Z' and message = 'a') as early, \
+                (select count(*) from logs where timestamp > '2026-01-05T13:30:00Z' and message = 'a') as late";
     assert_eq!(files_read(&world, text).await, 4);
     assert_eq!(world.cells(text).await, [["2", "2"]]);
     let join = "select count(*) from logs a join logs b on a.position_minor = b.position_minor \
@@ -76,8 +81,8 @@ async fn each_scan_of_a_query_reads_only_its_own_files() {
                   (select 1 from logs b where b.service = 'db' and b.timestamp = a.timestamp)";
     assert_eq!(world.one(exists).await, "6");
     let with = "with w as (select * from logs where service = 'web'), d as (select * from logs where service = 'db') \
-                select (select count(*) from w) + (select count(*) from d), (select count(message) from w union all select 0 limit 1)";
-    assert_eq!(world.cells(with).await[0][0], "12");
+                select (select count(*) from w) + (select count(*) from d)";
+    assert_eq!(world.one(with).await, "12");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,5 +1,7 @@
 //! What a query may not do.
 
+use beeacon_query::QueryError;
+
 use crate::world::{NOON_NS, World, said};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -49,7 +51,9 @@ async fn nothing_but_reading_is_possible() {
         let error = world.error(&statement).await;
         assert_eq!(error.code(), code, "{statement}: {}", error.for_the_asker());
     }
-    for statement in ["select * into a from logs", "with a as (insert into logs select * from logs returning 1) select 1"] {
+    for statement in
+        ["select * into a from logs", "with a as (insert into logs select * from logs returning 1) select 1"]
+    {
         let error = world.error(statement).await;
         assert!(matches!(error.code(), "read_only" | "plan" | "syntax"), "{statement}: {}", error.code());
     }
@@ -59,11 +63,25 @@ async fn nothing_but_reading_is_possible() {
     assert!(allowed.contains("SELECT") && allowed.contains("EXPLAIN"), "{allowed}");
 }
 
+/// A catalog that has mixed up two tenants' files: the file's own footer is what stops the rows.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_file_that_lies_outside_the_tenants_part_stops_the_query() {
-    let world = World::new().await;
-    world.publish_and_flush("acme", &[said("web", NOON_NS, "one")]).await;
-    let plan = world.cells_of("acme", "explain select message from logs").await;
-    let plan = &plan[1][1];
+async fn a_file_that_names_another_tenant_stops_the_query() {
+    let (acme, bolt) = (World::new().await, World::new().await);
+    acme.publish_and_flush("acme", &[said("web", NOON_NS, "of acme")]).await;
+    bolt.publish_and_flush("bolt", &[said("web", NOON_NS, "of bolt")]).await;
+    let file = |world: &World, tenant: &str| {
+        let day = world.directory.path().join(format!("parquet/tenants/{tenant}/2026-01-05"));
+        std::fs::read_dir(day).unwrap().next().unwrap().unwrap().path()
+    };
+    let plan = acme.cells_of("acme", "explain select message from logs").await;
+    let plan = plan.iter().map(|row| row[1].as_str()).collect::<String>();
     assert!(plan.contains(".parquet") && !plan.contains("tenants/"), "{plan}");
+    let (from, to) = (file(&acme, "acme"), file(&bolt, "bolt"));
+    let size = |path: &std::path::Path| std::fs::metadata(path).unwrap().len();
+    assert_eq!(size(&from), size(&to), "the test needs files of one size");
+    std::fs::copy(from, to).unwrap();
+    let rows = bolt.query.sql("bolt", "select message from logs").await;
+    let error = rows.map(|_| ()).unwrap_err();
+    assert!(matches!(error, QueryError::ForeignFile), "{error}");
+    assert_eq!(acme.cells_of("acme", "select message from logs").await, [["of acme"]]);
 }

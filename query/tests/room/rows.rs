@@ -33,7 +33,8 @@ async fn counting_flushed_rows_opens_no_file() {
     // Were a file opened, its absence would be an error.
     std::fs::remove_dir_all(world.directory.path().join("parquet/tenants")).unwrap();
     assert_eq!(world.one("select count(*) from logs").await, "2");
-    let bounds = world.cells("select cast(min(timestamp) as bigint), cast(max(timestamp) as bigint) from logs").await;
+    let bounds =
+        world.cells("select cast(min(timestamp) as bigint), cast(max(timestamp) as bigint) from logs").await;
     assert_eq!(bounds, [[NOON_NS.to_string(), (NOON_NS + 9).to_string()]]);
     assert_eq!(world.error("select message from logs").await.code(), "store");
 }
@@ -42,11 +43,14 @@ async fn counting_flushed_rows_opens_no_file() {
 async fn labels_and_attributes_are_maps_wherever_the_row_is() {
     let world = World::new().await;
     world.publish_and_flush("default", &[said("web", NOON_NS, "stored")]).await;
-    world.publish("default", &[said("db", NOON_NS + 1, "fresh"), said("api", NOON_NS + 2, "fresh too")]).await;
+    world
+        .publish("default", &[said("db", NOON_NS + 1, "fresh"), said("api", NOON_NS + 2, "fresh too")])
+        .await;
     let text = "select labels['com.docker.compose.project'], labels['tier'], labels['none'], attributes['trace_id'] \
                 from logs order by timestamp";
     let cells = world.cells(text).await;
-    let expected = [["shop", "web-tier", "", "t0"], ["shop", "db-tier", "", "t0"], ["shop", "api-tier", "", "t1"]];
+    let expected =
+        [["shop", "web-tier", "", "t0"], ["shop", "db-tier", "", "t0"], ["shop", "api-tier", "", "t1"]];
     assert_eq!(cells, expected);
     assert_eq!(world.one("select message from logs where labels['tier'] = 'web-tier'").await, "stored");
     let grouped = "select labels['tier'] as tier, count(*) from logs group by tier order by tier limit 1";
@@ -106,7 +110,8 @@ async fn gaps_show_where_and_how_much() {
     let text = "select source, service, from_major, from_minor, to_major, to_minor, reason, bytes, \
                 cast(timestamp_before as bigint), timestamp_after is null from gaps where reason = 'rotated'";
     let before = (NOON_NS - 7).to_string();
-    let expected = [["docker-file:4f2a", "web", "1", "10", "2", "90", "rotated", "1234", &before, "true"]];
+    let expected =
+        [["docker-file:4f2a", "web", "1", "10", "2", "90", "rotated", "1234", before.as_str(), "true"]];
     assert_eq!(world.cells(text).await, expected);
     world.store.flush().await.unwrap();
     assert_eq!(world.cells(text).await, expected);
@@ -147,8 +152,8 @@ async fn every_row_is_seen_exactly_once_while_rows_move_to_files() {
             flushes
         })
     };
-    let text = "select count(*), count(distinct position_minor), (select count(*) from logs where position_minor > 0), \
-                (select max(position_minor) from logs) = max(position_minor) from logs";
+    let text = "select count(*), count(distinct position_minor), (select count(*) from logs where position_minor > 0) as again, \
+                (select max(position_minor) from logs) = max(position_minor) as same from logs";
     let (mut queries, mut mixed) = (0, 0);
     while !over.load(Ordering::SeqCst) {
         let at_least = done.load(Ordering::SeqCst);
@@ -177,12 +182,18 @@ async fn a_tenant_sees_its_own_rows_only() {
     world.publish("acme", &[said("web", NOON_NS + 1, "acme fresh")]).await;
     world.publish("umbrella", &[said("web", NOON_NS + 1, "umbrella fresh")]).await;
     for tenant in ["acme", "umbrella"] {
-        let expected = [[format!("{tenant} stored"), tenant.into()], [format!("{tenant} fresh"), tenant.into()]];
-        assert_eq!(world.cells_of(tenant, "select message, tenant from logs order by timestamp").await, expected);
+        let expected =
+            [[format!("{tenant} stored"), tenant.into()], [format!("{tenant} fresh"), tenant.into()]];
+        assert_eq!(
+            world.cells_of(tenant, "select message, tenant from logs order by timestamp").await,
+            expected
+        );
         assert_eq!(world.cells_of(tenant, "select count(*) from logs where tenant <> 'x'").await, [["2"]]);
     }
     assert_eq!(world.one("select count(*) from logs").await, "0");
-    for text in ["select * from acme.logs", "select * from beeacon.acme.logs", "select * from acme.public.logs"] {
+    for text in
+        ["select * from acme.logs", "select * from beeacon.acme.logs", "select * from acme.public.logs"]
+    {
         assert_eq!(world.error(text).await.code(), "plan", "{text}");
     }
     for tenant in ["../acme", "acme/../umbrella", "", "a\0b"] {
@@ -196,9 +207,13 @@ async fn the_tables_describe_themselves() {
     let tables = "select table_name from information_schema.tables where table_schema = 'public' order by 1";
     assert_eq!(world.cells(tables).await, [["gaps"], ["logs"], ["redactions"]]);
     let shown = world.cells("show tables").await;
-    assert!(["gaps", "logs", "redactions"].iter().all(|name| shown.iter().any(|row| row[2] == *name)), "{shown:?}");
+    assert!(
+        ["gaps", "logs", "redactions"].iter().all(|name| shown.iter().any(|row| row[2] == *name)),
+        "{shown:?}"
+    );
     let columns = world.cells("describe logs").await;
     assert_eq!((columns.len(), columns[0][0].as_str()), (18, "timestamp"));
-    let columns: Vec<_> = world.cells("describe redactions").await.into_iter().map(|row| row[0].clone()).collect();
+    let columns: Vec<_> =
+        world.cells("describe redactions").await.into_iter().map(|row| row[0].clone()).collect();
     assert_eq!(columns, ["minute", "service", "rule", "count"]);
 }

@@ -79,7 +79,8 @@ impl World {
     }
 
     pub(crate) async fn cells_of(&self, tenant: &str, text: &str) -> Vec<Vec<String>> {
-        let rows = self.query.sql(tenant, text).await.unwrap_or_else(|e| panic!("{text}: {}", e.for_the_asker()));
+        let rows =
+            self.query.sql(tenant, text).await.unwrap_or_else(|e| panic!("{text}: {}", e.for_the_asker()));
         let batches: Vec<RecordBatch> =
             rows.try_collect().await.unwrap_or_else(|e| panic!("{text}: {}", e.for_the_asker()));
         let mut cells = Vec::new();
