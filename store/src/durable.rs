@@ -65,7 +65,8 @@ impl std::fmt::Display for DurableDirectory {
     }
 }
 
-fn sync_directory(path: &FilePath) -> io::Result<()> {
+/// Makes a directory's entries survive a power cut.
+pub(crate) fn sync_directory(path: &FilePath) -> io::Result<()> {
     File::open(path)?.sync_all()
 }
 
@@ -167,5 +168,41 @@ impl ObjectStore for DurableDirectory {
 
     async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
         self.inner.copy_opts(from, to, options).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use object_store::ObjectStoreExt;
+
+    use super::*;
+
+    fn create() -> PutOptions {
+        PutOptions { mode: PutMode::Create, ..PutOptions::default() }
+    }
+
+    #[tokio::test]
+    async fn a_put_object_is_there_whole_and_no_name_is_used_twice() {
+        let directory = tempfile::tempdir().unwrap();
+        let objects = DurableDirectory::open(&directory.path().join("parquet")).unwrap();
+        let path = Path::from("tenants/default/2026-11-20/a.parquet");
+        let parts: PutPayload = [bytes::Bytes::from("one"), bytes::Bytes::from("two")].into_iter().collect();
+        objects.put_opts(&path, parts, create()).await.unwrap();
+        let again = objects.put_opts(&path, "other".into(), create()).await;
+        assert!(matches!(again, Err(Error::AlreadyExists { .. })));
+        assert_eq!(objects.get(&path).await.unwrap().bytes().await.unwrap(), "onetwo");
+        assert_eq!(fs::read_dir(directory.path().join("parquet/incoming")).unwrap().count(), 0);
+        assert!(matches!(objects.put(&path, "x".into()).await, Err(Error::NotImplemented { .. })));
+    }
+
+    #[tokio::test]
+    async fn a_put_that_cannot_get_its_name_leaves_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path().join("parquet");
+        let objects = DurableDirectory::open(&root).unwrap();
+        fs::write(root.join("tenants"), b"a file where a directory has to be").unwrap();
+        let put = objects.put_opts(&Path::from("tenants/a.parquet"), "x".into(), create()).await;
+        assert!(put.is_err());
+        assert_eq!(fs::read_dir(root.join(INCOMING)).unwrap().count(), 0);
     }
 }

@@ -394,3 +394,104 @@ fn row_group_facts(metadata: &ParquetMetaData, bytes: &[u8]) -> Result<Vec<RowGr
     }
     Ok(facts)
 }
+
+#[cfg(test)]
+mod tests {
+    use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+    use parquet::file::metadata::PageIndexPolicy;
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::Commit;
+    use crate::tests::{NOON_NS, batch, rows_of};
+
+    fn fresh(lsn: u64, service: &str, first: u64, times_ns: &[i64]) -> Arc<FreshCommit> {
+        let mut commit = Commit::new(lsn, "default", NOON_NS);
+        commit.batch = Some(batch(service, first, times_ns));
+        Arc::new(FreshCommit::new(commit, Instant::now()).unwrap())
+    }
+
+    #[test]
+    fn days_have_the_names_of_the_calendar() {
+        for (day, name) in [
+            (0, "1970-01-01"),
+            (-1, "1969-12-31"),
+            (58, "1970-02-28"),
+            (59, "1970-03-01"),
+            (789, "1972-02-29"),
+            (11_016, "2000-02-29"),
+            (20_777, "2026-11-20"),
+            (47_540, "2100-02-28"),
+            (47_541, "2100-03-01"),
+            (106_751, "2262-04-11"),
+        ] {
+            assert_eq!(day_name(day), name, "{day}");
+        }
+    }
+
+    #[test]
+    fn a_timestamp_decides_the_day_only_near_its_arrival() {
+        let day = NOON_NS.div_euclid(DAY_NS);
+        for (ahead_ns, expected) in [
+            (0, (day, false)),
+            (TIMESTAMP_AHEAD_MAX_NS, (day, false)),
+            (TIMESTAMP_AHEAD_MAX_NS + 1, (day, true)),
+            (-TIMESTAMP_BEHIND_MAX_NS, (day - 7, false)),
+            (-TIMESTAMP_BEHIND_MAX_NS - 1, (day, true)),
+        ] {
+            assert_eq!(filing_day(NOON_NS + ahead_ns, NOON_NS), expected, "{ahead_ns}");
+        }
+        assert_eq!(filing_day(i64::MIN, i64::MAX).1, filing_day(i64::MAX, i64::MIN).1);
+    }
+
+    #[test]
+    fn rows_of_equal_time_keep_the_order_of_their_positions() {
+        let commits = [
+            fresh(1, "web", 20, &[NOON_NS; 3]),
+            fresh(2, "db", 0, &[NOON_NS + 1, NOON_NS]),
+            fresh(3, "web", 9, &[NOON_NS; 2]),
+        ];
+        let files = encode(&commits).unwrap();
+        assert_eq!(files.len(), 1);
+        let reader =
+            ParquetRecordBatchReaderBuilder::try_new(files[0].bytes.clone()).unwrap().build().unwrap();
+        let rows: Vec<_> = reader.map(Result::unwrap).flat_map(|batch| rows_of(&batch)).collect();
+        let found: Vec<_> = rows.iter().map(|row| (row.service.as_str(), row.minor)).collect();
+        assert_eq!(
+            found,
+            [("db", 1), ("db", 0), ("web", 9), ("web", 10), ("web", 20), ("web", 21), ("web", 22)]
+        );
+        assert_eq!(files[0].facts.services.as_deref(), Some(["db".to_owned(), "web".to_owned()].as_slice()));
+        assert_eq!((files[0].facts.time_min_ns, files[0].facts.time_max_ns), (NOON_NS, NOON_NS + 1));
+    }
+
+    /// What readers prune by, and the sizes that they rely on.
+    #[test]
+    fn row_groups_pages_and_statistics_are_as_documented() {
+        let times: Vec<i64> = (0..40_000).map(|i| NOON_NS + i * 1_000).collect();
+        let commits = [fresh(1, "web", 0, &times), fresh(2, "db", 0, &times)];
+        let file = encode(&commits).unwrap().remove(0);
+        let options = parquet::arrow::arrow_reader::ArrowReaderOptions::new()
+            .with_page_index_policy(PageIndexPolicy::Required);
+        let reader =
+            ParquetRecordBatchReaderBuilder::try_new_with_options(file.bytes.clone(), options).unwrap();
+        let metadata = reader.metadata();
+        let rows: Vec<i64> = metadata.row_groups().iter().map(|group| group.num_rows()).collect();
+        assert_eq!(rows, [65_536, 80_000 - 65_536]);
+        let column = |column: Column| metadata.row_group(0).column(column.index());
+        assert!(
+            column(Column::Timestamp).statistics().is_some()
+                && column(Column::Service).statistics().is_some()
+        );
+        assert!(column(Column::Message).statistics().is_none());
+        assert!(column(Column::Service).dictionary_page_offset().is_some());
+        assert!(column(Column::Message).dictionary_page_offset().is_none());
+        assert!(matches!(column(Column::Message).compression(), Compression::ZSTD(_)));
+        let pages = metadata.offset_index().unwrap()[0][Column::Service.index()].page_locations().len();
+        assert_eq!(pages, ROW_GROUP_ROWS / PAGE_ROWS_MAX);
+        let groups = &file.facts.row_groups;
+        assert_eq!(groups.iter().map(|group| group.rows).collect::<Vec<_>>(), [65_536, 14_464]);
+        assert_eq!(groups[0].offset_bytes, 4);
+        assert_eq!(groups[0].offset_bytes + groups[0].length_bytes, groups[1].offset_bytes);
+    }
+}

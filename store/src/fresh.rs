@@ -261,3 +261,65 @@ pub(crate) fn rows_beyond(view: &[Arc<FreshCommit>], upto: u64, prune: &Prune) -
         .map(|rows| rows.records.clone())
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tests::commit;
+
+    fn fresh_commit(lsn: u64) -> Arc<FreshCommit> {
+        Arc::new(FreshCommit::new(commit(lsn), Instant::now()).unwrap())
+    }
+
+    fn lsns(chunk: &[Arc<FreshCommit>]) -> Vec<u64> {
+        chunk.iter().map(|commit| commit.lsn).collect()
+    }
+
+    #[test]
+    fn a_chunk_is_an_unbroken_run_within_its_limits_and_never_empty_when_there_is_one() {
+        let mut fresh = Fresh::new(10, usize::MAX);
+        for lsn in [15, 11, 13, 12] {
+            assert_eq!(fresh.admit(&fresh_commit(lsn)).unwrap(), Admission::Admitted);
+        }
+        let one = fresh_commit(11).bytes;
+        assert_eq!(lsns(&fresh.next_chunk(99, usize::MAX, 99)), [11, 12, 13]);
+        assert_eq!(lsns(&fresh.next_chunk(12, usize::MAX, 99)), [11, 12]);
+        assert_eq!(lsns(&fresh.next_chunk(99, 2 * one, 99)), [11, 12]);
+        assert_eq!(lsns(&fresh.next_chunk(99, 1, 99)), [11]);
+        assert_eq!(lsns(&fresh.next_chunk(99, usize::MAX, 1)), [11]);
+        assert_eq!(lsns(&fresh.next_chunk(10, usize::MAX, 99)), [] as [u64; 0]);
+        fresh.release(13);
+        assert!(fresh.next_chunk(99, usize::MAX, 99).is_empty());
+        assert_eq!((fresh.bytes(), fresh.prefix_bytes(), fresh.rows()), (one, 0, 5));
+        assert!(fresh.oldest_arrival().is_none());
+        fresh.admit(&fresh_commit(14)).unwrap();
+        assert_eq!((fresh.prefix_end(), fresh.prefix_bytes()), (15, 2 * one));
+    }
+
+    #[test]
+    fn without_room_only_the_commit_that_fills_the_first_hole_is_taken() {
+        let mut fresh = Fresh::new(0, 2 * fresh_commit(4).bytes);
+        for (lsn, admission) in [
+            (2, Admission::Admitted),
+            (4, Admission::Admitted),
+            (3, Admission::Wait),
+            (1, Admission::Admitted),
+            (3, Admission::Wait),
+        ] {
+            assert_eq!(fresh.admit(&fresh_commit(lsn)).unwrap(), admission, "{lsn}");
+        }
+        assert!(!fresh.has_room());
+        fresh.release(2);
+        assert_eq!(fresh.admit(&fresh_commit(3)).unwrap(), Admission::Admitted);
+    }
+
+    /// A decoded frame's columns are slices of one buffer; counted by capacity they would weigh seventeen times too much.
+    #[test]
+    fn shared_buffers_are_counted_once() {
+        let records = commit(1).batch.unwrap().get().with_tenant("default").unwrap();
+        let whole = record_bytes(&records).unwrap();
+        let half = record_bytes(&records.slice(0, records.num_rows() / 2)).unwrap();
+        assert!(half < whole, "{half} of {whole}");
+        assert!(whole < 4096, "{whole} bytes for five short rows");
+    }
+}

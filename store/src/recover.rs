@@ -81,8 +81,8 @@ pub(crate) async fn recover(
     objects: &Arc<dyn ObjectStore>,
 ) -> Result<RecoveryReport, StoreError> {
     let started = Instant::now();
-    let mut report = RecoveryReport::default();
-    report.staged_removed = sweep_staged(catalog, objects).await?;
+    let staged_removed = sweep_staged(catalog, objects).await?;
+    let mut report = RecoveryReport { staged_removed, ..RecoveryReport::default() };
     if report.staged_removed > 0 {
         tracing::info!(files = report.staged_removed, "removed files of an interrupted flush");
     }

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use crate::catalog::sqlite::SqliteCatalog;
 use crate::catalog::{Catalog, Totals};
 use crate::commit::{Commit, GapRow, SourceProgress, check_tenant, gap_batch};
-use crate::durable::DurableDirectory;
+use crate::durable::{DurableDirectory, sync_directory};
 use crate::error::StoreError;
 use crate::flush::run_flushes;
 use crate::fresh::{Admission, Fresh, FreshCommit, rows_beyond};
@@ -172,6 +172,15 @@ impl Drop for Waiting<'_> {
     }
 }
 
+/// Makes the data directory and locks it.
+fn take_directory(directory: &FilePath) -> Result<File, StoreError> {
+    std::fs::create_dir_all(directory).map_err(|e| StoreError::io("create directory", directory, e))?;
+    if let Some(parent) = directory.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        sync_directory(parent).map_err(|e| StoreError::io("sync directory", parent, e))?;
+    }
+    lock_directory(directory)
+}
+
 fn lock_directory(directory: &FilePath) -> Result<File, StoreError> {
     let path = directory.join("store.lock");
     let file = File::options().create(true).truncate(false).write(true).open(&path);
@@ -196,8 +205,7 @@ impl Store {
     pub async fn open(options: StoreOptions) -> Result<Store, StoreError> {
         options.check()?;
         let directory = options.directory.clone();
-        std::fs::create_dir_all(&directory).map_err(|e| StoreError::io("create directory", &directory, e))?;
-        let lock = lock_directory(&directory)?;
+        let lock = take_directory(&directory)?;
         let objects = Arc::new(DurableDirectory::open(&directory.join("parquet"))?);
         Store::assemble(options, lock, objects).await
     }
@@ -215,8 +223,7 @@ impl Store {
     ) -> Result<Store, StoreError> {
         options.check()?;
         let directory = options.directory.clone();
-        std::fs::create_dir_all(&directory).map_err(|e| StoreError::io("create directory", &directory, e))?;
-        let lock = lock_directory(&directory)?;
+        let lock = take_directory(&directory)?;
         Store::assemble(options, lock, objects).await
     }
 
@@ -227,6 +234,8 @@ impl Store {
     ) -> Result<Store, StoreError> {
         let catalog: Arc<dyn Catalog> =
             Arc::new(SqliteCatalog::open(&options.directory.join("catalog.sqlite")).await?);
+        let directory = &options.directory;
+        sync_directory(directory).map_err(|e| StoreError::io("sync directory", directory, e))?;
         let recovery = recover(catalog.as_ref(), &objects).await?;
         let flushed_lsn = catalog.upto().await?;
         let totals = catalog.totals().await?;

@@ -1,5 +1,6 @@
 //! Readers beside writers beside flushes: every row exactly once at every moment.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -12,6 +13,7 @@ use crate::{Store, StoreOptions};
 
 const COMMITS: u64 = 1_500;
 const WRITERS: u64 = 6;
+const AHEAD_MAX: u64 = 40;
 const READERS: usize = 3;
 
 /// The positions in a snapshot; files are read once.
@@ -22,10 +24,9 @@ async fn positions(store: &Store, cache: &mut HashMap<Uuid, Vec<u64>>) -> BTreeM
         *counts.entry(row.minor).or_default() += 1;
     }
     for file in &snapshot.files {
-        if !cache.contains_key(&file.file_id) {
+        if let Entry::Vacant(unread) = cache.entry(file.file_id) {
             let batches = file_batches(&store.object_store(), file).await;
-            let minors = batches.iter().flat_map(rows_of).map(|row| row.minor).collect();
-            cache.insert(file.file_id, minors);
+            unread.insert(batches.iter().flat_map(rows_of).map(|row| row.minor).collect());
         }
         for minor in &cache[&file.file_id] {
             *counts.entry(*minor).or_default() += 1;
@@ -59,6 +60,9 @@ async fn every_row_is_read_exactly_once_while_flushes_run() {
                 for _ in 0..(lsn * 7 + writer) % 5 {
                     tokio::task::yield_now().await;
                 }
+                // And nobody runs away from the flushes, so that there are many of them.
+                let mut flushed = store.watch_flushed();
+                flushed.wait_for(|flushed| flushed + AHEAD_MAX >= lsn).await.unwrap();
                 store.publish(commit(lsn)).await.unwrap();
                 published[usize::try_from(lsn).unwrap()].store(true, Ordering::SeqCst);
             }

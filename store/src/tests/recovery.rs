@@ -21,6 +21,9 @@ async fn two_files(directory: &Path) -> Vec<PathBuf> {
     files
 }
 
+/// A word of the report, and what is done to the file.
+type Damage<'a> = (&'a str, &'a dyn Fn(&Path));
+
 /// Scenario: a file is missing, too short, too long, or has another file's content.
 /// Guarantees: found when the store opens, reported, left out; the rest is read; once it is back it is read again.
 #[tokio::test]
@@ -37,7 +40,7 @@ async fn a_missing_or_damaged_file_is_reported_and_does_not_stop_the_rest() {
     };
     let remove = |path: &Path| fs::remove_file(path).unwrap();
     let empty = |path: &Path| fs::write(path, b"").unwrap();
-    let damages: [(&str, &dyn Fn(&Path)); 4] =
+    let damages: [Damage<'_>; 4] =
         [("missing", &remove), ("has", &cut), ("magic", &zero_footer), ("has 0 bytes", &empty)];
     for (word, damage) in damages {
         let directory = tempfile::tempdir().unwrap();
