@@ -52,9 +52,44 @@ impl Strings {
         }
         let before = line.get(..start)?.trim_ascii_end().last();
         let behind = line.get(end..)?.trim_ascii_start().first();
+        let token = line.get(start..end)?;
+        let number = token.iter().all(|byte| byte.is_ascii_digit() || matches!(byte, b'+' | b'-' | b'.' | b'e' | b'E'));
+        if !number && !matches!(token, b"true" | b"false" | b"null") {
+            return None;
+        }
         let value = matches!(before, Some(b':' | b',' | b'[')) && matches!(behind, Some(b',' | b'}' | b']') | None);
         value.then_some(start..end)
     }
+}
+
+/// The span grown so that it cuts no escape sequence: `\nbob@...` is found as `nbob@...`, and goes with its backslash.
+pub(crate) fn whole_escapes(line: &[u8], span: &Range<usize>) -> Range<usize> {
+    let at = |index: usize| line.get(index).copied();
+    // The backslashes that end before `end`.
+    let run = |end: usize| line.get(..end).unwrap_or(&[]).iter().rev().take_while(|byte| **byte == b'\\').count();
+    let (mut start, mut end) = (span.start, span.end);
+    // Inside `\uXXXX`, of which `u` and up to three digits stand before the span.
+    for back in 1..=4 {
+        let Some(u) = start.checked_sub(back) else { break };
+        let digits = line.get(u + 1..start).unwrap_or(&[]);
+        if at(u) == Some(b'u') && run(u) > 0 && digits.iter().all(u8::is_ascii_hexdigit) {
+            start = u;
+            break;
+        }
+    }
+    start -= run(start);
+    if run(end) % 2 == 1 {
+        end += if at(end) == Some(b'u') { 5 } else { 1 };
+    } else {
+        for back in 1..=4 {
+            let Some(u) = end.checked_sub(back).filter(|u| *u >= start) else { break };
+            if at(u) == Some(b'u') && run(u) % 2 == 1 {
+                end = u + 5;
+                break;
+            }
+        }
+    }
+    start..end.min(line.len())
 }
 
 #[cfg(test)]
@@ -68,11 +103,28 @@ mod tests {
     }
 
     #[test]
+    fn escape_sequences_are_taken_whole() {
+        let grown = |line: &str, part: &str| {
+            let start = line.find(part).unwrap();
+            line[whole_escapes(line.as_bytes(), &(start..start + part.len()))].to_owned()
+        };
+        assert_eq!(grown(r#"{"a":"\nbob@x.y"}"#, "nbob@x.y"), r"\nbob@x.y");
+        assert_eq!(grown(r#"{"a":"\u0000bob@x.y"}"#, "u0000bob@x.y"), r"\u0000bob@x.y");
+        assert_eq!(grown(r#"{"a":"\u00e9bob@x.y"}"#, "9bob@x.y"), r"\u00e9bob@x.y");
+        assert_eq!(grown(r#"{"a":"\\\\nbob@x.y"}"#, "nbob@x.y"), r"\\\\nbob@x.y");
+        assert_eq!(grown(r#"{"a":"ab\u00e9"}"#, r"ab\u0"), r"ab\u00e9");
+        assert_eq!(grown(r#"{"a":"ab\\u00e9"}"#, r"ab\\u0"), r"ab\\u0");
+        assert_eq!(grown(r#"{"a":"ab\n"}"#, r"ab\"), r"ab\n");
+        assert_eq!(grown(r#"{"a":"yu12"}"#, "12"), "12");
+    }
+
+    #[test]
     fn numbers_are_bare_and_strings_are_not() {
         assert_eq!(bare(r#"{"card": 4111, "x": 1}"#, "4111").as_deref(), Some("4111"));
         assert_eq!(bare(r#"[-4111.5]"#, "4111").as_deref(), Some("-4111.5"));
         assert_eq!(bare(r#"{"card":"4111"}"#, "4111"), None);
         assert_eq!(bare(r#"{"a\"b":"c:4111,"}"#, "4111"), None);
         assert_eq!(bare("{not json} 4111 x", "4111"), None);
+        assert_eq!(bare("[2001:db8::1]", "2001:db8::1"), None);
     }
 }

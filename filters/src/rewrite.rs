@@ -7,7 +7,7 @@
 use std::ops::Range;
 
 use crate::action::Action;
-use crate::json::{Strings, starts_like_json};
+use crate::json::{self, Strings};
 use crate::key::Key;
 use crate::limits::REWRITE_PASSES_MAX;
 use crate::marker::{self, Names};
@@ -177,18 +177,19 @@ impl Rewriter {
 
     /// Writes one line with its clusters replaced. `base` is where the line starts in the coordinates of the clusters.
     fn apply(&self, line: &[u8], base: usize, clusters: &[Cluster], out: &mut Vec<u8>) {
-        let json = starts_like_json(line);
+        let json = json::starts_like_json(line);
         let mut strings = Strings::new();
         let mut copied = 0;
         for cluster in clusters {
             let covered = cluster.covered.start - base..cluster.covered.end - base;
             let bare = if json { strings.bare_value(line, &covered) } else { None };
-            let covered = bare.clone().unwrap_or(covered);
-            if covered.start < copied {
+            let grown = if json { json::whole_escapes(line, &covered) } else { covered };
+            let mut covered = bare.clone().unwrap_or(grown);
+            if bare.is_some() && covered.start < copied {
                 // Two findings in one bare value: the first has taken it whole.
-                copied = copied.max(covered.end);
                 continue;
             }
+            covered = covered.start.max(copied)..covered.end.max(copied);
             out.extend_from_slice(line.get(copied..covered.start).unwrap_or(&[]));
             if bare.is_some() {
                 out.push(b'"');

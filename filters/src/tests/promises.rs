@@ -154,7 +154,7 @@ fn keys_and_schemes_stay_and_values_go() {
         ("refresh_token=abc123def&x=1", "refresh_token=<PASSWORD>&x=1"),
         (r#"{"m":"{\"password\":\"hunter2\",\"a\":1}"}"#, r#"{"m":"{\"password\":\"<PASSWORD>\",\"a\":1}"}"#),
         ("api_key: AKIAIOSFODNN7EXAMPLE", "api_key: <AWS_KEY>"),
-        ("Authorization: Bearer eyJhbGciOiJI.eyJzdWIiOiIx.abcdefghijkl ok", "Authorization: Bearer <JWT> ok"),
+        ("Authorization: Bearer eyJhbGciOiJIUzI1.eyJzdWIiOiIxMjM0.abcdefghijkl ok", "Authorization: Bearer <JWT> ok"),
         ("password=hunter2", "password=<PASSWORD>"),
         (r#"{"token": 12345, "n": 4111111111111111}"#, r#"{"token": "<PASSWORD>", "n": "<CARD>"}"#),
         ("postgres://anna:s3cret@db:5432/app", "postgres://anna:<URL_PASSWORD>@db:5432/app"),
