@@ -175,6 +175,8 @@ struct Promises {
     /// file system went down; no caller would have heard of it in a real power cut.
     is_going: bool,
     while_going: u64,
+    /// Threads that have met an error and stopped.
+    stopped: u64,
 }
 
 #[derive(Default)]
@@ -207,6 +209,8 @@ fn write(journal: &Journal, ledger: &Ledger, seed: u64) {
             }
             Err(error) => {
                 // The cut makes syncs and writes fail: the journal must not go on.
+                ledger.promises.lock().unwrap().stopped += 1;
+                ledger.changed.notify_all();
                 assert_eq!(error.duty(), Duty::Stop, "{error}");
                 return;
             }
@@ -223,6 +227,7 @@ fn work_until_cut(rig: &Rig, cutter: &mut Cutter, ledger: &Ledger, chance: &mut 
     let target = {
         let mut promises = ledger.promises.lock().unwrap();
         promises.is_going = false;
+        promises.stopped = 0;
         promises.acknowledged.len() as u64 + chance.below(60)
     };
     ledger.is_cut.store(false, Ordering::SeqCst);
@@ -237,9 +242,13 @@ fn work_until_cut(rig: &Rig, cutter: &mut Cutter, ledger: &Ledger, chance: &mut 
             cursor.advance(Lsn(synced.0.saturating_sub(chance.below(50))).max(cursor.get())).unwrap();
             journal.truncate().unwrap();
         }
-        let promises = ledger.promises.lock().unwrap();
-        let mut promises =
-            ledger.changed.wait_while(promises, |found| (found.acknowledged.len() as u64) < target).unwrap();
+        let mut promises = ledger
+            .changed
+            .wait_while(ledger.promises.lock().unwrap(), |found| {
+                (found.acknowledged.len() as u64) < target && found.stopped == 0
+            })
+            .unwrap();
+        assert_eq!(promises.stopped, 0, "a writer stopped while there was power");
         promises.is_going = true;
         drop(promises);
         cutter.cut(&rig.mount_point()).unwrap();

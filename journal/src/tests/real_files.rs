@@ -93,7 +93,8 @@ fn a_reader_follows_the_writer_over_segments_and_is_woken_by_it() {
         assert_eq!(journal.append(payload(id, 10_000)).unwrap(), Lsn(id));
     }
     follower.join().unwrap();
-    assert_eq!(woken.try_iter().last(), Some(Lsn(60)));
+    // Listeners are told right after the callers, so the last word may still be on its way.
+    assert!(woken.iter().any(|lsn| lsn == Lsn(60)));
     assert!(journal.statistics().rotations > 8);
     assert!(journal.statistics().segments_removed >= journal.statistics().rotations - 1);
     assert_eq!(journal.wait_beyond(Lsn(60), Duration::ZERO), Lsn(60), "nothing more: the timeout passes");
