@@ -30,7 +30,7 @@ pub(crate) fn check_text(query: &str) -> Result<(), QueryError> {
     let tokens = Tokenizer::new(&GenericDialect {}, query).tokenize_with_location().map_err(|error| {
         QueryError::Syntax { shown: Shown::new(error.message), place: Place::from_location(error.location) }
     })?;
-    let (mut count, mut depth) = (0_usize, 0_usize);
+    let (mut count, mut depth, mut prefixes) = (0_usize, 0_usize, 0_usize);
     for token in &tokens {
         let place = Place::from_location(token.span.start);
         match &token.token {
@@ -41,15 +41,25 @@ pub(crate) fn check_text(query: &str) -> Result<(), QueryError> {
             Token::Word(word) if word.keyword == Keyword::END => depth = depth.saturating_sub(1),
             _ => {}
         }
+        // Each `not` and each sign in front of an expression nests it as a bracket would.
+        prefixes = if is_prefix(&token.token) { prefixes + 1 } else { 0 };
         count += 1;
         if count > QUERY_TOKENS_MAX {
             return Err(QueryError::Tokens { max: QUERY_TOKENS_MAX, place });
         }
-        if depth > QUERY_DEPTH_MAX {
+        if depth.max(prefixes) > QUERY_DEPTH_MAX {
             return Err(QueryError::Depth { max: QUERY_DEPTH_MAX, place });
         }
     }
     Ok(())
+}
+
+fn is_prefix(token: &Token) -> bool {
+    match token {
+        Token::Minus | Token::Plus | Token::Tilde | Token::ExclamationMark => true,
+        Token::Word(word) => word.keyword == Keyword::NOT,
+        _ => false,
+    }
 }
 
 /// Parses a checked text into the one statement it must be, and that statement must read.
