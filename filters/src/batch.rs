@@ -166,7 +166,9 @@ fn labels(
     sum.add(&rewritten, |_| None);
     let Some(values) = column(rewritten)? else { return Ok(None) };
     let array = DictionaryArray::<Int32Type>::try_new(keys.clone(), Arc::new(values));
-    array.map(|array| -> Option<ArrayRef> { Some(Arc::new(array)) }).map_err(|_| Failed::Filter(FilterError::Column))
+    array
+        .map(|array| -> Option<ArrayRef> { Some(Arc::new(array)) })
+        .map_err(|_| Failed::Filter(FilterError::Column))
 }
 
 /// The batch without these rows, which are counted in the intervals of their sources.
@@ -184,7 +186,8 @@ fn leave_out(mut batch: Batch, rows: &[u32]) -> Result<Batch, Failed> {
             if *kept {
                 continue;
             }
-            let name = usize::try_from(*key).ok().filter(|key| *key < values.len()).map(|key| values.value(key));
+            let name =
+                usize::try_from(*key).ok().filter(|key| *key < values.len()).map(|key| values.value(key));
             let Some(name) = name else { continue };
             match dropped.iter_mut().find(|(source, _)| source.as_str() == name) {
                 Some((_, count)) => *count += 1,

@@ -48,7 +48,13 @@ pub struct EngineOptions {
 
 impl Default for EngineOptions {
     fn default() -> Self {
-        EngineOptions { profile: "default".to_owned(), rules: Vec::new(), profiles: Vec::new(), key: None, clock: None }
+        EngineOptions {
+            profile: "default".to_owned(),
+            rules: Vec::new(),
+            profiles: Vec::new(),
+            key: None,
+            clock: None,
+        }
     }
 }
 
@@ -134,7 +140,11 @@ impl Engine {
         let mut faults = Vec::new();
         for (index, rule) in rules.iter().enumerate() {
             if rules.iter().take(index).any(|earlier| earlier.id == rule.id) {
-                faults.push(RuleFault::new(&rule.id, "id is taken by another rule", "give each rule its own id"));
+                faults.push(RuleFault::new(
+                    &rule.id,
+                    "id is taken by another rule",
+                    "give each rule its own id",
+                ));
             }
             if rule.marker == LINE_NAME {
                 faults.push(RuleFault::new(&rule.id, "marker LINE is taken", "give it another marker"));
@@ -167,15 +177,18 @@ impl Engine {
         let (scanner, costs) = Scanner::new(&rules, options.clock).map_err(RulesError)?;
         let id = identify(&chosen, options.key.as_ref());
         let names = Names::new(rules.iter().map(|rule| rule.marker.as_str()));
-        let standing =
-            chosen.iter().map(|(rule, action)| Standing { action: *action, precedence: rule.precedence }).collect();
+        let standing = chosen
+            .iter()
+            .map(|(rule, action)| Standing { action: *action, precedence: rule.precedence })
+            .collect();
         let replacement = |(rule, action): &(Rule, Action)| Replacement {
             action: *action,
             marker: rule.marker.clone(),
             normalise: rule.normalise,
         };
         let replacements = chosen.iter().map(replacement).collect();
-        let active = chosen.into_iter().zip(costs).map(|((rule, action), cost)| ActiveRule { rule, action, cost });
+        let active =
+            chosen.into_iter().zip(costs).map(|((rule, action), cost)| ActiveRule { rule, action, cost });
         let active: Vec<ActiveRule> = active.collect();
         Ok(Engine {
             board: Board::new(active.len()),
@@ -412,7 +425,10 @@ fn identify(chosen: &[(Rule, Action)], key: Option<&Key>) -> RuleSetId {
         feed(&rule.pattern);
         feed(&rule.marker);
         feed(rule.validator().unwrap_or(""));
-        feed(&format!("{:?} {:?} {:?} {} {action:?}", rule.redact, rule.normalise, rule.window_bytes, rule.precedence));
+        feed(&format!(
+            "{:?} {:?} {:?} {} {action:?}",
+            rule.redact, rule.normalise, rule.window_bytes, rule.precedence
+        ));
     }
     feed(&key.map_or(String::new(), |key| key.version().to_string()));
     RuleSetId(hash.digest())

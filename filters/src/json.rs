@@ -53,11 +53,14 @@ impl Strings {
         let before = line.get(..start)?.trim_ascii_end().last();
         let behind = line.get(end..)?.trim_ascii_start().first();
         let token = line.get(start..end)?;
-        let number = token.iter().all(|byte| byte.is_ascii_digit() || matches!(byte, b'+' | b'-' | b'.' | b'e' | b'E'));
+        let number = token
+            .iter()
+            .all(|byte| byte.is_ascii_digit() || matches!(byte, b'+' | b'-' | b'.' | b'e' | b'E'));
         if !number && !matches!(token, b"true" | b"false" | b"null") {
             return None;
         }
-        let value = matches!(before, Some(b':' | b',' | b'[')) && matches!(behind, Some(b',' | b'}' | b']') | None);
+        let value =
+            matches!(before, Some(b':' | b',' | b'[')) && matches!(behind, Some(b',' | b'}' | b']') | None);
         value.then_some(start..end)
     }
 }
@@ -66,7 +69,8 @@ impl Strings {
 pub(crate) fn whole_escapes(line: &[u8], span: &Range<usize>) -> Range<usize> {
     let at = |index: usize| line.get(index).copied();
     // The backslashes that end before `end`.
-    let run = |end: usize| line.get(..end).unwrap_or(&[]).iter().rev().take_while(|byte| **byte == b'\\').count();
+    let run =
+        |end: usize| line.get(..end).unwrap_or(&[]).iter().rev().take_while(|byte| **byte == b'\\').count();
     let (mut start, mut end) = (span.start, span.end);
     // Inside `\uXXXX`, of which `u` and up to three digits stand before the span.
     for back in 1..=4 {
@@ -99,14 +103,14 @@ mod tests {
     fn bare(line: &str, part: &str) -> Option<String> {
         let start = line.find(part).unwrap();
         let span = start..start + part.len();
-        Strings::new().bare_value(line.as_bytes(), &span).map(|span| line[span].to_owned())
+        Strings::new().bare_value(line.as_bytes(), &span).and_then(|span| line.get(span).map(str::to_owned))
     }
 
     #[test]
     fn escape_sequences_are_taken_whole() {
         let grown = |line: &str, part: &str| {
             let start = line.find(part).unwrap();
-            line[whole_escapes(line.as_bytes(), &(start..start + part.len()))].to_owned()
+            line.get(whole_escapes(line.as_bytes(), &(start..start + part.len()))).unwrap().to_owned()
         };
         assert_eq!(grown(r#"{"a":"\nbob@x.y"}"#, "nbob@x.y"), r"\nbob@x.y");
         assert_eq!(grown(r#"{"a":"\u0000bob@x.y"}"#, "u0000bob@x.y"), r"\u0000bob@x.y");

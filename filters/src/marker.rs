@@ -40,10 +40,12 @@ impl Names {
             Some(b'>') => 0,
             Some(b':') => {
                 let version = rest.strip_prefix(b":v")?;
-                let digits = version.iter().position(|byte| !byte.is_ascii_digit()).filter(|count| *count > 0)?;
+                let digits =
+                    version.iter().position(|byte| !byte.is_ascii_digit()).filter(|count| *count > 0)?;
                 let token = version.get(digits..)?.strip_prefix(b":")?;
                 let base32 = |byte: &u8| matches!(byte, b'a'..=b'z' | b'2'..=b'7');
-                let closes = token.get(..HASH_CHARACTERS)?.iter().all(base32) && token.get(HASH_CHARACTERS) == Some(&b'>');
+                let closes = token.get(..HASH_CHARACTERS)?.iter().all(base32)
+                    && token.get(HASH_CHARACTERS) == Some(&b'>');
                 closes.then_some(2 + digits + 1 + HASH_CHARACTERS)?
             }
             _ => return None,
@@ -88,23 +90,27 @@ pub(crate) fn write(
     out: &mut Vec<u8>,
 ) {
     match action {
-        Action::Mask { keep_first, keep_last } => mask(covered, usize::from(keep_first), usize::from(keep_last), out),
+        Action::Mask { keep_first, keep_last } => {
+            mask(covered, usize::from(keep_first), usize::from(keep_last), out)
+        }
         Action::Truncate => match truncated(value).filter(|_| value.len() == covered.len()) {
             Some(text) => out.extend_from_slice(text.as_bytes()),
             None => plain(name, out),
         },
-        Action::Hash => match key.and_then(|key| Some((key.version(), key.token(name, &normalise.apply(value))?))) {
-            Some((version, token)) => {
-                out.push(b'<');
-                out.extend_from_slice(name.as_bytes());
-                out.extend_from_slice(b":v");
-                out.extend_from_slice(version.to_string().as_bytes());
-                out.push(b':');
-                out.extend_from_slice(&token);
-                out.push(b'>');
+        Action::Hash => {
+            match key.and_then(|key| Some((key.version(), key.token(name, &normalise.apply(value))?))) {
+                Some((version, token)) => {
+                    out.push(b'<');
+                    out.extend_from_slice(name.as_bytes());
+                    out.extend_from_slice(b":v");
+                    out.extend_from_slice(version.to_string().as_bytes());
+                    out.push(b':');
+                    out.extend_from_slice(&token);
+                    out.push(b'>');
+                }
+                None => plain(name, out),
             }
-            None => plain(name, out),
-        },
+        }
         Action::Marker | Action::Drop | Action::Tag | Action::Off => plain(name, out),
     }
 }
@@ -118,7 +124,8 @@ pub(crate) fn plain(name: &str, out: &mut Vec<u8>) {
 
 fn mask(value: &[u8], keep_first: usize, keep_last: usize, out: &mut Vec<u8>) {
     let starts = value.iter().filter(|byte| !is_continuation(**byte)).count();
-    let (keep_first, keep_last) = if 2 * (keep_first + keep_last) > starts { (0, 0) } else { (keep_first, keep_last) };
+    let (keep_first, keep_last) =
+        if 2 * (keep_first + keep_last) > starts { (0, 0) } else { (keep_first, keep_last) };
     let mut index = 0_usize;
     for (at, byte) in value.iter().enumerate() {
         if is_continuation(*byte) && at > 0 {
@@ -162,7 +169,9 @@ mod tests {
         let length = |text: &str| names().length_at(text.as_bytes(), 0);
         assert_eq!(length("<EMAIL>x"), Some(7));
         assert_eq!(length("<SSN:v12:abcdefghijklmnopqrst>"), Some(30));
-        for other in ["<B>", "<EMAIL", "<EMAIL:v1:short>", "<EMAIL:v:abcdefghijklmnopqrst>", "EMAIL>", "<email>", "<>"] {
+        for other in
+            ["<B>", "<EMAIL", "<EMAIL:v1:short>", "<EMAIL:v:abcdefghijklmnopqrst>", "EMAIL>", "<email>", "<>"]
+        {
             assert_eq!(length(other), None, "{other}");
         }
     }

@@ -56,7 +56,13 @@ pub(crate) fn resolve(hits: &mut [Hit], standing: &[Standing], out: &mut Vec<Clu
                 last.covered.end = last.covered.end.max(span.end);
                 last.matched = last.matched.start.min(matched.start)..last.matched.end.max(matched.end);
             }
-            _ => out.push(Cluster { rule: hit.rule, line: hit.line, covered: span.clone(), value: span, matched }),
+            _ => out.push(Cluster {
+                rule: hit.rule,
+                line: hit.line,
+                covered: span.clone(),
+                value: span,
+                matched,
+            }),
         }
     }
 }

@@ -39,13 +39,17 @@ impl Pattern {
         let fault = |reason: String, instead: &str| RuleFault::new(&rule.id, reason, instead);
         let hir = syntax::parse_with(&rule.pattern, &syntax_config()).map_err(|error| {
             let text = error.to_string();
-            let last = text.lines().rev().find(|line| line.starts_with("error:")).unwrap_or("error: is no regex");
+            let last =
+                text.lines().rev().find(|line| line.starts_with("error:")).unwrap_or("error: is no regex");
             let reason = format!("pattern cannot compile: {}", last.trim_start_matches("error:").trim());
             fault(reason, advice(&text))
         })?;
         let properties = hir.properties();
         if properties.minimum_len().unwrap_or(0) == 0 {
-            return Err(fault("pattern matches the empty string".into(), "ask for at least one character, `+` for `*`"));
+            return Err(fault(
+                "pattern matches the empty string".into(),
+                "ask for at least one character, `+` for `*`",
+            ));
         }
         if properties.look_set().contains_word_unicode() {
             return Err(fault("pattern has a Unicode word boundary".into(), "write \\b outside of (?u:...)"));
@@ -53,7 +57,10 @@ impl Pattern {
         let groups = properties.explicit_captures_len();
         match rule.redact {
             Redact::Group if groups == 0 => {
-                return Err(fault("redact is \"group\" and the pattern has none".into(), "put ( ) around the value"));
+                return Err(fault(
+                    "redact is \"group\" and the pattern has none".into(),
+                    "put ( ) around the value",
+                ));
             }
             _ => {}
         }
@@ -62,9 +69,9 @@ impl Pattern {
             .configure(thompson_config())
             .build(&rule.pattern)
             .map_err(|_| {
-                let reason = format!("pattern is too large: its automaton exceeds {PATTERN_NFA_BYTES_MAX} bytes");
-                fault(reason, "use smaller repetition counts, `+` and window_bytes")
-            })?;
+            let reason = format!("pattern is too large: its automaton exceeds {PATTERN_NFA_BYTES_MAX} bytes");
+            fault(reason, "use smaller repetition counts, `+` and window_bytes")
+        })?;
         let longest = properties.maximum_len().unwrap_or(WINDOW_BYTES_DEFAULT).min(WINDOW_BYTES_DEFAULT);
         Ok(Pattern { hir, window_bytes: rule.window_bytes.unwrap_or(longest) })
     }
@@ -150,7 +157,9 @@ impl Verifier {
             Redact::Group => Some(
                 meta::Builder::new()
                     .syntax(syntax_config())
-                    .configure(meta::Config::new().utf8_empty(false).nfa_size_limit(Some(PATTERN_NFA_BYTES_MAX)))
+                    .configure(
+                        meta::Config::new().utf8_empty(false).nfa_size_limit(Some(PATTERN_NFA_BYTES_MAX)),
+                    )
                     .build(&rule.pattern)
                     .map_err(|_| fault("pattern cannot compile with its groups"))?,
             ),

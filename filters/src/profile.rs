@@ -71,7 +71,11 @@ impl Profile {
             return Err(RulesError(vec![RuleFault::new(file, reason, "")]));
         }
         let raw: RawProfile = toml::from_str(text).map_err(|error| {
-            RulesError(vec![RuleFault::new(file, format!("does not parse: {}", error.to_string().trim()), "")])
+            RulesError(vec![RuleFault::new(
+                file,
+                format!("does not parse: {}", error.to_string().trim()),
+                "",
+            )])
         })?;
         let mut faults = Vec::new();
         let mut uses = Vec::new();

@@ -53,7 +53,12 @@ impl Rewriter {
     }
 
     /// Scans `text` and rewrites it if anything was found.
-    pub(crate) fn rewrite(&self, text: &[u8], offsets: &[i32], scratch: &mut Scratch) -> Result<Rewritten, RuleGaveUp> {
+    pub(crate) fn rewrite(
+        &self,
+        text: &[u8],
+        offsets: &[i32],
+        scratch: &mut Scratch,
+    ) -> Result<Rewritten, RuleGaveUp> {
         scratch.hits.clear();
         self.scanner.scan(text, offsets, &self.names, scratch)?;
         let mut result = Rewritten::default();
@@ -84,7 +89,8 @@ impl Rewriter {
         scratch: &mut Scratch,
         result: &mut Rewritten,
     ) -> Result<(Vec<u8>, Vec<i32>), RuleGaveUp> {
-        let bound = |index: usize| offsets.get(index).and_then(|at| usize::try_from(*at).ok()).unwrap_or(text.len());
+        let bound =
+            |index: usize| offsets.get(index).and_then(|at| usize::try_from(*at).ok()).unwrap_or(text.len());
         let mut out = Vec::with_capacity(text.len() + text.len() / 16);
         let mut ends = Vec::with_capacity(offsets.len());
         ends.push(0);
@@ -101,7 +107,10 @@ impl Rewriter {
             let source = text.get(bound(line)..bound(line + 1)).unwrap_or(&[]);
             for cluster in group {
                 result.found.push((cluster.line, cluster.rule));
-                if self.replacement(cluster.rule).is_some_and(|replacement| replacement.action == Action::Drop) {
+                if self
+                    .replacement(cluster.rule)
+                    .is_some_and(|replacement| replacement.action == Action::Drop)
+                {
                     result.dropped.push(cluster.line);
                 }
             }
@@ -150,7 +159,10 @@ impl Rewriter {
             self.apply(text, 0, &clusters, spare);
             for cluster in &clusters {
                 result.found.push((line, cluster.rule));
-                if self.replacement(cluster.rule).is_some_and(|replacement| replacement.action == Action::Drop) {
+                if self
+                    .replacement(cluster.rule)
+                    .is_some_and(|replacement| replacement.action == Action::Drop)
+                {
                     result.dropped.push(line);
                 }
             }
@@ -163,7 +175,14 @@ impl Rewriter {
     }
 
     /// Writes what stands in a cluster's place.
-    fn stand_in(&self, cluster: &Cluster, line: &[u8], base: usize, covered: &Range<usize>, out: &mut Vec<u8>) {
+    fn stand_in(
+        &self,
+        cluster: &Cluster,
+        line: &[u8],
+        base: usize,
+        covered: &Range<usize>,
+        out: &mut Vec<u8>,
+    ) {
         let value = cluster.value.start - base..cluster.value.end - base;
         let value = line.get(value).unwrap_or(&[]);
         let covered = line.get(covered.clone()).unwrap_or(&[]);

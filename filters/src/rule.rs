@@ -265,7 +265,11 @@ impl RuleFile {
         let rules: Vec<Rule> = raw.rule.into_iter().filter_map(|raw| resolve(raw, &mut faults)).collect();
         for (index, rule) in rules.iter().enumerate() {
             if rules.iter().take(index).any(|earlier| earlier.id == rule.id) {
-                faults.push(RuleFault::new(&rule.id, "id stands twice in one file", "give each rule its own id"));
+                faults.push(RuleFault::new(
+                    &rule.id,
+                    "id stands twice in one file",
+                    "give each rule its own id",
+                ));
             }
             if let Err(found) = crate::pattern::Pattern::parse(rule) {
                 faults.push(found);
@@ -309,7 +313,10 @@ fn resolve(raw: RawRule, faults: &mut Vec<RuleFault>) -> Option<Rule> {
             [text, part] if !part.is_empty() && text.contains(part.as_str()) => {
                 finds.push((text.clone(), part.clone()));
             }
-            _ => fault("an entry of `finds` is not [text, part of it]".into(), "write [\"pin 1234\", \"1234\"]"),
+            _ => fault(
+                "an entry of `finds` is not [text, part of it]".into(),
+                "write [\"pin 1234\", \"1234\"]",
+            ),
         }
     }
     let validator = raw.validator.clone().and_then(|name| match checks::by_name(&name) {

@@ -3,13 +3,18 @@
 use std::net::Ipv6Addr;
 use std::ops::Range;
 
-use super::{before, is_word, two_from};
+use super::{before, hex_group_before, is_word, two_from};
 
 pub(super) fn check(line: &[u8], span: Range<usize>) -> Option<Range<usize>> {
     let text = std::str::from_utf8(line.get(span.clone())?).ok()?;
-    let alone_before = !matches!(before(line, span.start), Some(b':' | b'.')) && !is_word(before(line, span.start));
+    let alone_before = match before(line, span.start) {
+        Some(b':') => {
+            before(line, span.start - 1) != Some(b':') && !hex_group_before(line, span.start - 1, 4)
+        }
+        last => last != Some(b'.') && !is_word(last),
+    };
     let (next, later) = two_from(line, span.end);
-    let alone_behind = !is_word(next) && !(next == Some(b':') && is_word(later));
+    let alone_behind = !is_word(next) && (next != Some(b':') || !is_word(later));
     let has_digit = text.bytes().any(|byte| byte.is_ascii_digit());
     (alone_before && alone_behind && has_digit && text.parse::<Ipv6Addr>().is_ok()).then_some(span)
 }
@@ -23,9 +28,15 @@ mod tests {
     fn addresses_pass_and_times_and_paths_do_not() {
         table(
             check,
-            &["2001:db8::1", "fe80::1ff:fe23:4567:890a", "2001:0db8:0000:0000:0000:ff00:0042:8329", "2001:db8::"],
+            &[
+                "2001:db8::1",
+                "fe80::1ff:fe23:4567:890a",
+                "2001:0db8:0000:0000:0000:ff00:0042:8329",
+                "2001:db8::",
+            ],
             &["12:34:56:78", "fade::bead", "1:2:3:4:5:6:7:8:9", "a::b::1"],
         );
-        assert_eq!(judge(check, "x:fe80::1", "fe80::1"), None);
+        assert_eq!(judge(check, "1:fe80::1", "fe80::1"), None);
+        assert!(judge(check, "peer:fe80::1", "fe80::1").is_some());
     }
 }

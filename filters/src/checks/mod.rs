@@ -58,6 +58,13 @@ fn is_digit(byte: Option<u8>) -> bool {
     byte.is_some_and(|byte| byte.is_ascii_digit())
 }
 
+/// Whether a group of one to `most` hexadecimal digits, and no longer word, ends before `at`. `mac` before a colon is none.
+fn hex_group_before(line: &[u8], at: usize, most: usize) -> bool {
+    let head = line.get(..at).unwrap_or(&[]);
+    let digits = head.iter().rev().take_while(|byte| byte.is_ascii_hexdigit()).count();
+    (1..=most).contains(&digits) && !is_word(before(line, at - digits))
+}
+
 fn is_word(byte: Option<u8>) -> bool {
     byte.is_some_and(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
@@ -74,7 +81,7 @@ fn is_part_of_longer_number(line: &[u8], span: &Range<usize>, joints: &[u8]) -> 
 fn judge(check: Check, line: &str, part: &str) -> Option<String> {
     let start = line.find(part).unwrap();
     let span = check(line.as_bytes(), start..start + part.len())?;
-    Some(line[span].to_owned())
+    line.get(span).map(str::to_owned)
 }
 
 #[cfg(test)]

@@ -5,7 +5,18 @@ use std::ops::Range;
 use super::before;
 
 const NONE: [&str; 12] = [
-    "null", "none", "nil", "true", "false", "undefined", "empty", "<nil>", "(null)", "[redacted]", "redacted", "[filtered]",
+    "null",
+    "none",
+    "nil",
+    "true",
+    "false",
+    "undefined",
+    "empty",
+    "<nil>",
+    "(null)",
+    "[redacted]",
+    "redacted",
+    "[filtered]",
 ];
 
 pub(super) fn check(line: &[u8], span: Range<usize>) -> Option<Range<usize>> {
@@ -26,7 +37,11 @@ mod tests {
 
     #[test]
     fn words_for_nothing_and_masks_are_no_secrets() {
-        table(check, &["hunter2", "nullable", "/etc/pw"], &["null", "NONE", "true", "****", "xxxx", "[REDACTED]"]);
+        table(
+            check,
+            &["hunter2", "nullable", "/etc/pw"],
+            &["null", "NONE", "true", "****", "xxxx", "[REDACTED]"],
+        );
         assert_eq!(judge(check, "PWD=/srv/app", "/srv/app"), None);
         assert!(judge(check, "PWD=/", "/").is_none());
     }

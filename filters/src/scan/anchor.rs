@@ -50,11 +50,13 @@ impl Default for ByteSet {
 
 impl ByteSet {
     #[inline]
+    #[expect(clippy::indexing_slicing, reason = "a byte is a place in a table of 256")]
     pub(crate) fn holds(&self, byte: u8) -> bool {
         self.0[usize::from(byte)]
     }
 
     /// The set of a class such as `[a-z0-9]`.
+    #[expect(clippy::indexing_slicing, reason = "a byte is a place in a table of 256")]
     fn parse(class: &str) -> Option<ByteSet> {
         let hir = regex_automata::util::syntax::parse_with(class, &syntax_config()).ok()?;
         let mut set = ByteSet::default();
@@ -82,7 +84,8 @@ pub(crate) fn of(rule: &Rule, pattern: &Pattern) -> Result<(Vec<Anchor>, LookBac
         .map(|text| Anchor::Literal { bytes: text.as_bytes().to_vec(), ignore_case: spec.ignore_case })
         .collect();
     if let Some(name) = &spec.shape {
-        anchors.push(Anchor::Shape(Shape::by_name(name).ok_or_else(|| fault("anchor names an unknown shape"))?));
+        anchors
+            .push(Anchor::Shape(Shape::by_name(name).ok_or_else(|| fault("anchor names an unknown shape"))?));
     }
     if anchors.is_empty() || spec.literals.iter().any(String::is_empty) {
         return Err(fault("anchor says nothing"));
@@ -90,7 +93,8 @@ pub(crate) fn of(rule: &Rule, pattern: &Pattern) -> Result<(Vec<Anchor>, LookBac
     if spec.back_bytes == 0 {
         return Ok((anchors, LookBack::default()));
     }
-    let through = ByteSet::parse(&spec.through).ok_or_else(|| fault("anchor's `through` is no class of bytes"))?;
+    let through =
+        ByteSet::parse(&spec.through).ok_or_else(|| fault("anchor's `through` is no class of bytes"))?;
     Ok((anchors, LookBack { bytes_max: spec.back_bytes, through }))
 }
 

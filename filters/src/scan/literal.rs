@@ -90,6 +90,7 @@ impl Literals {
         }
     }
 
+    #[expect(clippy::indexing_slicing, reason = "a byte is a place in a table of 256")]
     /// The buckets of every position that the window decides, and a mask of those that have any.
     #[inline]
     pub(crate) fn fingerprints(&self, window: &[u8; WINDOW_BYTES], out: &mut [u8; WINDOW_BYTES]) -> u64 {
@@ -101,7 +102,10 @@ impl Literals {
         let quads = window.windows(DEPTH).zip(out.iter_mut()).take(WINDOW_STRIDE + 1).enumerate();
         for (at, (quad, slot)) in quads {
             let &[a, b, c, d] = quad else { continue };
-            let found = first[usize::from(a)] & second[usize::from(b)] & third[usize::from(c)] & fourth[usize::from(d)];
+            let found = first[usize::from(a)]
+                & second[usize::from(b)]
+                & third[usize::from(c)]
+                & fourth[usize::from(d)];
             *slot = found;
             mask |= u64::from(found != 0) << at;
         }

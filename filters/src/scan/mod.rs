@@ -104,6 +104,7 @@ impl Spending {
 pub(crate) struct Scanner {
     rules: Vec<Compiled>,
     shapes: [Vec<u32>; SHAPES],
+    has_shapes: bool,
     literals: Literals,
     reverse: Option<Reverse>,
     clock: Option<fn() -> u64>,
@@ -135,7 +136,10 @@ pub struct Cost {
 
 impl Scanner {
     /// Compiles rules. Their order gives their numbers.
-    pub(crate) fn new(rules: &[&Rule], clock: Option<fn() -> u64>) -> Result<(Scanner, Vec<Cost>), Vec<RuleFault>> {
+    pub(crate) fn new(
+        rules: &[&Rule],
+        clock: Option<fn() -> u64>,
+    ) -> Result<(Scanner, Vec<Cost>), Vec<RuleFault>> {
         let (mut compiled, mut costs, mut faults) = (Vec::new(), Vec::new(), Vec::new());
         let mut shapes: [Vec<u32>; SHAPES] = std::array::from_fn(|_| Vec::new());
         let mut literals = literal::Builder::default();
@@ -170,7 +174,12 @@ impl Scanner {
                     Anchor::Automaton => unanchored.push(number),
                 }
             }
-            compiled.push(Compiled { verifier, check: rule.validator.as_ref().map(|(_, check)| *check), back, exact });
+            compiled.push(Compiled {
+                verifier,
+                check: rule.validator.as_ref().map(|(_, check)| *check),
+                back,
+                exact,
+            });
         }
         if !faults.is_empty() {
             return Err(faults);
@@ -179,7 +188,14 @@ impl Scanner {
             [] => None,
             numbers => Some(Reverse::new(rules, numbers).map_err(|fault| vec![fault])?),
         };
-        let scanner = Scanner { rules: compiled, shapes, literals: literals.build(), reverse, clock };
+        let scanner = Scanner {
+            rules: compiled,
+            has_shapes: shapes.iter().any(|rules| !rules.is_empty()),
+            shapes,
+            literals: literals.build(),
+            reverse,
+            clock,
+        };
         Ok((scanner, costs))
     }
 
@@ -275,7 +291,8 @@ impl Pass<'_> {
         let mut fingerprints = [0_u8; WINDOW_BYTES];
         let mut base = 0;
         while base < self.text.len() {
-            let whole = base.checked_sub(1).and_then(|from| self.text.get(from..)).and_then(<[u8]>::first_chunk);
+            let whole =
+                base.checked_sub(1).and_then(|from| self.text.get(from..)).and_then(<[u8]>::first_chunk);
             let window: &[u8; WINDOW_BYTES] = match whole {
                 Some(window) => window,
                 None => {
@@ -290,9 +307,12 @@ impl Pass<'_> {
                 }
             };
             // At the start of the text bit 0 is no position; edges are counted from one before it.
-            let edges = if base == 0 { self.lines.edges(0) << 1 } else { self.lines.edges(base - 1) };
-            let masks = Masks::of(window, edges);
-            let found = shape::find(&masks);
+            let found = if self.scanner.has_shapes {
+                let edges = if base == 0 { self.lines.edges(0) << 1 } else { self.lines.edges(base - 1) };
+                shape::find(&Masks::of(window, edges))
+            } else {
+                [0; SHAPES]
+            };
             let literal = self.scanner.literals.fingerprints(window, &mut fingerprints);
             let mut any = literal;
             for (mask, rules) in found.iter().zip(&self.scanner.shapes) {
@@ -343,7 +363,13 @@ impl Pass<'_> {
     }
 
     /// Tries every start from which a match could reach the anchor at `at`.
-    fn anchor_found(&mut self, rule: u32, line: usize, bounds: &Range<usize>, at: usize) -> Result<(), RuleGaveUp> {
+    fn anchor_found(
+        &mut self,
+        rule: u32,
+        line: usize,
+        bounds: &Range<usize>,
+        at: usize,
+    ) -> Result<(), RuleGaveUp> {
         let number = usize::try_from(rule).unwrap_or(usize::MAX);
         let Some(compiled) = self.scanner.rules.get(number) else { return Ok(()) };
         let untried = self.scratch.untried.get(number).copied().unwrap_or(0);
@@ -383,7 +409,10 @@ impl Pass<'_> {
         };
         spending.at_line(line);
         let alone = self.text.get(bounds.clone()).unwrap_or(&[]);
-        if !spending.allows(&compiled.exact, alone, start - bounds.start).map_err(|GaveUp| RuleGaveUp(number))? {
+        if !spending
+            .allows(&compiled.exact, alone, start - bounds.start)
+            .map_err(|GaveUp| RuleGaveUp(number))?
+        {
             return Ok(start + 1);
         }
         let steps_before = tally.steps;

@@ -2,7 +2,9 @@
 
 use arrow_array::Array;
 use beeacon_record::schema::Column;
-use beeacon_record::{Batch, BatchBuilder, Interval, Level, Line, Origin, Position, Scrubbed, Source, Stream};
+use beeacon_record::{
+    Batch, BatchBuilder, Interval, Level, Line, Origin, Position, Scrubbed, Source, Stream,
+};
 
 use crate::{Engine, EngineOptions, Profile};
 
@@ -14,7 +16,10 @@ fn batch(lines: &[&str], labels: &[(&str, &str)], attributes: &[(usize, &str, &s
     for (row, text) in lines.iter().enumerate() {
         let position = Position::new(1, u64::try_from(row).unwrap());
         let (stream, level) = (Stream::Stdout, Level::Info);
-        builder.push(Line { origin, timestamp_ns: 1, observed_timestamp_ns: 2, stream, level, position }, text.as_bytes());
+        builder.push(
+            Line { origin, timestamp_ns: 1, observed_timestamp_ns: 2, stream, level, position },
+            text.as_bytes(),
+        );
         for (_, key, value) in attributes.iter().filter(|(at, _, _)| *at == row) {
             assert!(builder.attribute(key, value));
         }
@@ -38,7 +43,11 @@ fn a_clean_batch_keeps_its_buffers() {
     let batch = batch(&["nothing here", "", "nor there"], &[("app", "web")], &[(0, "k", "v")]);
     let place = |batch: &Batch| {
         let (_, labels) = batch.dictionary_column(Column::Labels).unwrap();
-        (batch.messages().value_data().as_ptr(), batch.column(Column::Attributes).to_data().child_data()[0].child_data()[1].buffers()[1].as_ptr(), labels.value_data().as_ptr())
+        (
+            batch.messages().value_data().as_ptr(),
+            batch.column(Column::Attributes).to_data().child_data()[0].child_data()[1].buffers()[1].as_ptr(),
+            labels.value_data().as_ptr(),
+        )
     };
     let before = place(&batch);
     let (out, report) = engine(None).scrub(batch).unwrap();
@@ -50,7 +59,11 @@ fn a_clean_batch_keeps_its_buffers() {
 #[test]
 fn messages_attributes_and_labels_are_scrubbed_and_rows_say_what_went() {
     let lines = ["a", "bob@example.org and x@y.io", "", "password=hunter2 10.1.2.3"];
-    let batch = batch(&lines, &[("owner", "eve@example.org")], &[(0, "user", "u@v.org"), (3, "k", "clean"), (3, "ssn", "123-45-6789")]);
+    let batch = batch(
+        &lines,
+        &[("owner", "eve@example.org")],
+        &[(0, "user", "u@v.org"), (3, "k", "clean"), (3, "ssn", "123-45-6789")],
+    );
     let (out, report) = engine(None).scrub(batch).unwrap();
     assert_eq!(messages(&out), ["a", "<EMAIL> and <EMAIL>", "", "password=<PASSWORD> 10.1.2.0"]);
     let labels = out.get().dictionary_column(Column::Labels).unwrap().1;
@@ -64,8 +77,12 @@ fn messages_attributes_and_labels_are_scrubbed_and_rows_say_what_went() {
         let list = list.as_any().downcast_ref::<arrow_array::StructArray>().unwrap();
         let rules = list.column(0).as_any().downcast_ref::<arrow_array::StringArray>().unwrap();
         let counts = list.column(1).as_any().downcast_ref::<arrow_array::UInt32Array>().unwrap();
-        let mut pairs: Vec<(String, u32)> =
-            rules.iter().flatten().zip(counts.values()).map(|(rule, count)| (rule.to_owned(), *count)).collect();
+        let mut pairs: Vec<(String, u32)> = rules
+            .iter()
+            .flatten()
+            .zip(counts.values())
+            .map(|(rule, count)| (rule.to_owned(), *count))
+            .collect();
         pairs.sort();
         pairs
     };
@@ -80,7 +97,8 @@ fn messages_attributes_and_labels_are_scrubbed_and_rows_say_what_went() {
 #[test]
 fn dropped_rows_are_left_out_and_counted_in_their_interval() {
     let profile = "name = \"m\"\ndescription = \"d\"\n[[use]]\nrules = [\"email\"]\naction = \"drop\"\n[[use]]\nrules = [\"ssn\"]\n";
-    let batch = batch(&["a", "bob@example.org", "123-45-6789", "x"], &[("owner", "e@f.org")], &[(3, "u", "u@v.org")]);
+    let batch =
+        batch(&["a", "bob@example.org", "123-45-6789", "x"], &[("owner", "e@f.org")], &[(3, "u", "u@v.org")]);
     let (out, report) = engine(Some(profile)).scrub(batch).unwrap();
     assert_eq!(messages(&out), ["a", "<SSN>"]);
     assert_eq!((report.rows_dropped, out.get().intervals()[0].dropped_rows), (2, 2));
@@ -90,7 +108,11 @@ fn dropped_rows_are_left_out_and_counted_in_their_interval() {
 
 #[test]
 fn a_batch_that_is_a_slice_of_another_is_scrubbed_alike() {
-    let whole = batch(&["bob@example.org", "x@y.io", "z"], &[], &[(0, "a", "u@v.org"), (1, "b", "w@v.org"), (2, "c", "c")]);
+    let whole = batch(
+        &["bob@example.org", "x@y.io", "z"],
+        &[],
+        &[(0, "a", "u@v.org"), (1, "b", "w@v.org"), (2, "c", "c")],
+    );
     let sliced = Batch::try_new(whole.records().slice(1, 2), whole.intervals().to_vec()).unwrap();
     let (out, report) = engine(None).scrub(sliced).unwrap();
     assert_eq!(messages(&out), ["<EMAIL>", "z"]);
@@ -142,7 +164,9 @@ fn only_one_line_of_this_crate_declares_text_scrubbed() {
             .filter(|path| !path.ends_with("tests"))
             .map(|path| match path.is_dir() {
                 true => count(&path),
-                false => std::fs::read_to_string(&path).unwrap().matches(concat!("Scrubbed::", "seal(")).count(),
+                false => {
+                    std::fs::read_to_string(&path).unwrap().matches(concat!("Scrubbed::", "seal(")).count()
+                }
             })
             .sum()
     }

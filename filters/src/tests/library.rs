@@ -4,7 +4,8 @@ use crate::{Engine, EngineOptions, Key};
 
 fn engine(profile: &str) -> Engine {
     let key = Key::new(1, b"a key for tests only").unwrap();
-    Engine::new(EngineOptions { profile: profile.into(), key: Some(key), ..EngineOptions::default() }).unwrap()
+    Engine::new(EngineOptions { profile: profile.into(), key: Some(key), ..EngineOptions::default() })
+        .unwrap()
 }
 
 #[test]

@@ -12,14 +12,20 @@ fn key() -> Option<Key> {
 
 /// One engine for each action, all rules alike, and the built-in profiles.
 fn engines() -> Vec<Engine> {
-    let alike = ["marker", "hash", "truncate", "mask\"\nkeep_last = \"4", "mask\"\nkeep_first = \"2"].map(|action| {
-        let text = format!("name = \"mine\"\ndescription = \"d\"\n[[use]]\nrules = [\"*\"]\naction = \"{action}\"\n");
-        let text = text.replace("\"4\"", "4").replace("\"2\"", "2");
-        let profiles = vec![Profile::parse("mine.toml", &text).unwrap()];
-        EngineOptions { profile: "mine".into(), profiles, key: key(), ..EngineOptions::default() }
+    let alike =
+        ["marker", "hash", "truncate", "mask\"\nkeep_last = \"4", "mask\"\nkeep_first = \"2"].map(|action| {
+            let text = format!(
+                "name = \"mine\"\ndescription = \"d\"\n[[use]]\nrules = [\"*\"]\naction = \"{action}\"\n"
+            );
+            let text = text.replace("\"4\"", "4").replace("\"2\"", "2");
+            let profiles = vec![Profile::parse("mine.toml", &text).unwrap()];
+            EngineOptions { profile: "mine".into(), profiles, key: key(), ..EngineOptions::default() }
+        });
+    let named = ["default", "pci_dss", "soc2"].map(|profile| EngineOptions {
+        profile: profile.into(),
+        key: key(),
+        ..EngineOptions::default()
     });
-    let named = ["default", "pci_dss", "soc2"]
-        .map(|profile| EngineOptions { profile: profile.into(), key: key(), ..EngineOptions::default() });
     alike.into_iter().chain(named).map(|options| Engine::new(options).unwrap()).collect()
 }
 
@@ -67,8 +73,10 @@ fn document() -> impl Strategy<Value = Value> {
         1 => any::<bool>().prop_map(Value::from),
     ];
     let name = prop_oneof![
-        proptest::sample::select(&["password", "token", "msg", "api_key", "a\"secret", "pwd", "token\\", "e"][..])
-            .prop_map(str::to_owned),
+        proptest::sample::select(
+            &["password", "token", "msg", "api_key", "a\"secret", "pwd", "token\\", "e"][..]
+        )
+        .prop_map(str::to_owned),
         texts::line(),
     ];
     leaf.prop_recursive(4, 20, 5, move |inner| {
@@ -127,17 +135,26 @@ fn keyed_hashes_join_spellings_of_one_value_under_one_key() {
     assert_eq!(scrubbed(&one, "4111111111111111"), scrubbed(&one, "4111-1111-1111-1111"));
     assert_ne!(token, scrubbed(&engine(3, b"0123456789abcdeX"), "bob@example.org"));
     assert_ne!(one.rule_set_id(), engine(4, b"0123456789abcdef").rule_set_id());
-    assert_eq!(one.rule_set_id(), engine(3, b"0123456789abcdeX").rule_set_id(), "the key itself is not in the id");
+    assert_eq!(
+        one.rule_set_id(),
+        engine(3, b"0123456789abcdeX").rule_set_id(),
+        "the key itself is not in the id"
+    );
 }
 
 #[test]
 fn actions_do_what_they_say() {
     let with = |action: &str, rule: &str| {
-        let text = format!("name = \"m\"\ndescription = \"d\"\n[[use]]\nrules = [\"{rule}\"]\naction = \"{action}\"\nkeep_last = 4\n");
+        let text = format!(
+            "name = \"m\"\ndescription = \"d\"\n[[use]]\nrules = [\"{rule}\"]\naction = \"{action}\"\nkeep_last = 4\n"
+        );
         let profiles = vec![Profile::parse("m", &text).unwrap()];
         Engine::new(EngineOptions { profile: "m".into(), profiles, ..EngineOptions::default() }).unwrap()
     };
-    assert_eq!(scrubbed(&with("mask", "credit_card"), "pan 4111 1111 1111 1111."), "pan ***************1111.");
+    assert_eq!(
+        scrubbed(&with("mask", "credit_card"), "pan 4111 1111 1111 1111."),
+        "pan ***************1111."
+    );
     assert_eq!(scrubbed(&with("truncate", "ipv4"), "from 203.0.113.77:80"), "from 203.0.113.0:80");
     assert_eq!(scrubbed(&with("truncate", "ipv6"), "[2001:db8:85a3::8a2e:370:7334]"), "[2001:db8:85a3::]");
     assert_eq!(scrubbed(&with("drop", "email"), "a\nbob@example.org\nc\n"), "a\nc\n");
@@ -154,11 +171,17 @@ fn keys_and_schemes_stay_and_values_go() {
         ("refresh_token=abc123def&x=1", "refresh_token=<PASSWORD>&x=1"),
         (r#"{"m":"{\"password\":\"hunter2\",\"a\":1}"}"#, r#"{"m":"{\"password\":\"<PASSWORD>\",\"a\":1}"}"#),
         ("api_key: AKIAIOSFODNN7EXAMPLE", "api_key: <AWS_KEY>"),
-        ("Authorization: Bearer eyJhbGciOiJIUzI1.eyJzdWIiOiIxMjM0.abcdefghijkl ok", "Authorization: Bearer <JWT> ok"),
+        (
+            "Authorization: Bearer eyJhbGciOiJIUzI1.eyJzdWIiOiIxMjM0.abcdefghijkl ok",
+            "Authorization: Bearer <JWT> ok",
+        ),
         ("password=hunter2", "password=<PASSWORD>"),
         (r#"{"token": 12345, "n": 4111111111111111}"#, r#"{"token": "<PASSWORD>", "n": "<CARD>"}"#),
         ("postgres://anna:s3cret@db:5432/app", "postgres://anna:<URL_PASSWORD>@db:5432/app"),
-        ("x -----BEGIN RSA PRIVATE KEY-----\\nMIIE+/=\\n-----END RSA PRIVATE KEY----- y", "x <PRIVATE_KEY> y"),
+        (
+            "x -----BEGIN RSA PRIVATE KEY-----\\nMIIE+/=\\n-----END RSA PRIVATE KEY----- y",
+            "x <PRIVATE_KEY> y",
+        ),
         ("build 1.2.3.4.5 by v1.2.3.4", "build 1.2.3.4.5 by v1.2.3.4"),
     ] {
         assert_eq!(scrubbed(&engine, text), wanted);

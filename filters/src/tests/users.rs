@@ -62,18 +62,27 @@ fn a_rule_without_an_anchor_runs_and_says_its_price() {
 fn a_users_profile_inherits_and_overrides() {
     let text = "name = \"m\"\ndescription = \"d\"\ninherits = \"default\"\n[[use]]\nrules = [\"email\"]\naction = \"off\"\n[[use]]\nrules = [\"ipv4\"]\naction = \"marker\"\n";
     let profiles = vec![Profile::parse("m", text).unwrap()];
-    let engine = Engine::new(EngineOptions { profile: "m".into(), profiles, ..EngineOptions::default() }).unwrap();
-    assert_eq!(engine.scrub_text("a@b.cd 10.1.2.3 AKIAIOSFODNN7EXAMPLE").unwrap().0, "a@b.cd <IPV4> <AWS_KEY>");
+    let engine =
+        Engine::new(EngineOptions { profile: "m".into(), profiles, ..EngineOptions::default() }).unwrap();
+    assert_eq!(
+        engine.scrub_text("a@b.cd 10.1.2.3 AKIAIOSFODNN7EXAMPLE").unwrap().0,
+        "a@b.cd <IPV4> <AWS_KEY>"
+    );
 }
 
 #[test]
 fn profiles_that_cannot_be_are_refused() {
     let parse = |text: &str| Profile::parse("m", &format!("name = \"m\"\ndescription = \"d\"\n{text}"));
     assert!(parse("").unwrap_err().to_string().contains("uses no rule"));
-    assert!(parse("[[use]]\nrules=[\"*\"]\naction=\"eat\"").unwrap_err().to_string().contains("choose one of"));
+    assert!(
+        parse("[[use]]\nrules=[\"*\"]\naction=\"eat\"").unwrap_err().to_string().contains("choose one of")
+    );
     let fault = |text: &str| {
         let profiles = vec![parse(text).unwrap()];
-        Engine::new(EngineOptions { profile: "m".into(), profiles, ..EngineOptions::default() }).err().unwrap().to_string()
+        Engine::new(EngineOptions { profile: "m".into(), profiles, ..EngineOptions::default() })
+            .err()
+            .unwrap()
+            .to_string()
     };
     assert!(fault("inherits = \"m\"").contains("from itself"));
     assert!(fault("inherits = \"nowhere\"").contains("no profile of this name"));
