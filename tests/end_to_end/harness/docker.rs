@@ -3,6 +3,7 @@
 //! A host's own Docker is not touched. Containers have no network. dockerd can be stopped in order and started again; with
 //! `--live-restore` the containers go on meanwhile.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::net::UnixStream;
@@ -231,6 +232,28 @@ impl Docker {
             .collect();
         files.sort_by_key(|(number, _)| std::cmp::Reverse(*number));
         files.into_iter().map(|(_, path)| path).collect()
+    }
+
+    /// The last id of each stream that Docker has, of an ended container whose json-files are rotated; otherwise nothing.
+    pub(crate) fn last_ids_kept(&self, name: &str) -> Option<BTreeMap<String, u64>> {
+        let container = self.inspect(name)?;
+        let is_rotated = container["HostConfig"]["LogConfig"]["Config"]["max-size"].is_string();
+        if !is_rotated || container["State"]["Running"] == json!(true) {
+            return None;
+        }
+        let mut last = BTreeMap::new();
+        for file in self.json_files(container["Id"].as_str()?) {
+            for record in fs::read(file).ok()?.split(|byte| *byte == b'\n') {
+                let Ok(record) = serde_json::from_slice::<Value>(record) else { continue };
+                let id = record["log"]
+                    .as_str()
+                    .and_then(|text| text.strip_prefix("id=")?.split(' ').next()?.parse().ok());
+                if let (Some(id), Some(stream)) = (id, record["stream"].as_str()) {
+                    last.insert(stream.to_owned(), id);
+                }
+            }
+        }
+        Some(last)
     }
 
     /// For the agent's `--docker-host`.

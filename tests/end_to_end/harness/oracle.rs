@@ -294,13 +294,23 @@ fn judge_stream(
         }
         before = Some((id, row));
     }
+    let last = before.map_or(0, |(id, _)| id + 1);
+    // A stream's end can be lost while the other stream's is kept: then the gap row stands behind its last row.
+    let behind: Vec<usize> = gaps
+        .iter()
+        .enumerate()
+        .filter(|(_, gap)| before.is_some_and(|(_, row)| row.source == gap.source && gap.from > row.place))
+        .map(|(index, _)| index)
+        .collect();
+    if last < count && !behind.is_empty() {
+        declared += count - last;
+        used.extend(behind);
+    } else if last < count {
+        verdict.note(|| format!("ids {last} to {} of {stream} never came", count - 1));
+    }
     let never = (0..count).filter(|id| !seen.contains(id)).count() as u64;
     verdict.missing += never.saturating_sub(declared);
     verdict.declared += declared;
-    let last = before.map_or(0, |(id, _)| id + 1);
-    if last < count {
-        verdict.note(|| format!("ids {last} to {} of {stream} never came", count - 1));
-    }
 }
 
 fn judge_text(printed: &Printed, stream: char, id: u64, row: &Row, verdict: &mut Verdict) {

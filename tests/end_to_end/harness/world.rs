@@ -165,13 +165,19 @@ impl World {
         verdicts
     }
 
+    /// Whether the last line of each stream is stored, as far as Docker still has it.
     fn has_last_lines(&self, printed: &Printed) -> bool {
+        let kept = self.docker.last_ids_kept(&printed.container);
         printed.counts().into_iter().filter(|(_, count)| *count > 0).all(|(stream, count)| {
             let name = if stream == 'e' { "stderr" } else { "stdout" };
+            let last = match &kept {
+                Some(kept) => kept.get(name).copied(),
+                None => Some(count - 1),
+            };
+            let Some(last) = last else { return true };
             let query = format!(
-                "select count(*) as n from logs where container = '{}' and stream = '{name}' and message like 'id={} %'",
+                "select count(*) as n from logs where container = '{}' and stream = '{name}' and message like 'id={last} %'",
                 printed.container,
-                count - 1
             );
             self.sql.try_number(&query).is_ok_and(|n| n > 0)
         })
