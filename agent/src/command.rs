@@ -3,22 +3,19 @@
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use anyhow::Context;
 use beeacon_agent::container::ReaderChoice;
 use beeacon_agent::doctor::{Severity, examine};
+use beeacon_agent::pollen::FilterConfig;
 use beeacon_agent::{Agent, AgentConfig};
-use beeacon_filters::{Engine, EngineOptions, Key};
+use beeacon_settings::{Document, Process};
 use clap::{Parser, Subcommand, ValueEnum};
 use tokio_util::sync::CancellationToken;
 
 const EXIT_USAGE: u8 = 64;
 const EXIT_IO: u8 = 74;
 const EXIT_CONFIG: u8 = 78;
-
-/// The version of the key that the agent makes for itself. A key that replaces it gets a higher one.
-const KEY_VERSION: u32 = 1;
 
 /// Tails this host's containers, scrubs their lines in memory and ships them to a collector.
 #[derive(Parser)]
@@ -40,7 +37,7 @@ enum Verb {
 
 #[derive(clap::Args)]
 struct Options {
-    /// A TOML file; its section [agent] is read. Options given here win.
+    /// A TOML file; its sections [agent] and [filter] are read. Options given here win.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Where the collector is.
@@ -64,9 +61,9 @@ struct Options {
     /// How logs are read.
     #[arg(long)]
     reader: Option<Reader>,
-    /// The rules' profile.
-    #[arg(long, value_name = "NAME", default_value = "default")]
-    profile: String,
+    /// The rules' profile, instead of the configured one.
+    #[arg(long, value_name = "NAME")]
+    profile: Option<String>,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -77,10 +74,20 @@ enum Reader {
 }
 
 impl Options {
-    fn resolve(&self) -> anyhow::Result<AgentConfig> {
+    fn resolve(&self) -> anyhow::Result<(AgentConfig, FilterConfig)> {
         let mut config = AgentConfig::from_environment();
+        let mut filter = FilterConfig::default();
         if let Some(path) = &self.config {
-            config = config.read_file(path)?;
+            let text = std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
+            let document = Document::parse(&path.display().to_string(), &text, &Process);
+            let mut section = document.root().section("agent");
+            config = config.read(&document, &mut section);
+            section.close();
+            filter = FilterConfig::read_document(&document);
+            document.finish()?;
+        }
+        if let Some(profile) = &self.profile {
+            filter.profile.clone_from(profile);
         }
         if let Some(collector) = &self.collector {
             config.collector.clone_from(collector);
@@ -103,14 +110,15 @@ impl Options {
             Some(Reader::Api) => config.reader = ReaderChoice::Api,
             None => {}
         }
-        Ok(config)
+        Ok((config, filter))
     }
 
-    fn validate(&self) -> anyhow::Result<AgentConfig> {
-        let config = self.resolve()?;
+    fn validate(&self) -> anyhow::Result<(AgentConfig, FilterConfig)> {
+        let (config, filter) = self.resolve()?;
         let faults = config.faults();
         if faults.is_empty() {
-            return Ok(config);
+            filter.engine_to_try().context("make the pollen filter ready")?;
+            return Ok((config, filter));
         }
         let lines: Vec<String> =
             faults.iter().map(|fault| format!("agent.{}: {}", fault.key, fault.message)).collect();
@@ -141,11 +149,11 @@ pub(crate) fn execute(arguments: Arguments) -> ExitCode {
             Err(error) => refuse(EXIT_CONFIG, &error),
         },
         Verb::Doctor(options) => match options.resolve() {
-            Ok(config) => runtime.block_on(doctor(&config)),
+            Ok((config, _)) => runtime.block_on(doctor(&config)),
             Err(error) => refuse(EXIT_CONFIG, &error),
         },
         Verb::Run(options) => match options.validate() {
-            Ok(config) => match runtime.block_on(run(config, &options.profile)) {
+            Ok((config, filter)) => match runtime.block_on(run(config, &filter)) {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(error) => refuse(EXIT_IO, &error),
             },
@@ -154,11 +162,9 @@ pub(crate) fn execute(arguments: Arguments) -> ExitCode {
     }
 }
 
-async fn run(config: AgentConfig, profile: &str) -> anyhow::Result<()> {
-    let key = beeacon_agent::state::redaction_key(&config.data)?;
-    let key = Key::new(KEY_VERSION, &key)?;
-    let options = EngineOptions { profile: profile.to_owned(), key: Some(key), ..EngineOptions::default() };
-    let agent = Agent::new(config, Arc::new(Engine::new(options)?), KEY_VERSION)?;
+async fn run(config: AgentConfig, filter: &FilterConfig) -> anyhow::Result<()> {
+    let engine = filter.engine(&config.data).context("make the pollen filter ready")?;
+    let agent = Agent::new(config, engine, filter.key_version)?;
     let stop = CancellationToken::new();
     let (stopping, signals) = (stop.clone(), signals()?);
     tokio::spawn(async move {

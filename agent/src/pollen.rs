@@ -2,13 +2,10 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
-use beeacon_filters::{Engine, EngineOptions, FilterError, Key, Profile, RuleFile, RulesError};
-use beeacon_record::{Batch, Scrubbed};
+use beeacon_filters::{Engine, EngineOptions, Key, Profile, RuleFile, RulesError};
 use beeacon_settings::{Document, Section};
 
-use crate::filter::{Filter, ScrubCounts, ScrubError};
 use crate::state::{self, StateError};
 
 /// The largest file of rules or of a profile, in bytes; ten times the built-in ones.
@@ -77,7 +74,7 @@ impl FilterConfig {
         }
     }
 
-    /// Reads the `[filter]` section of a whole file.
+    /// Reads the `[filter]` section of a whole file, whose other sections are other rooms'.
     pub fn read_document(document: &Document) -> Self {
         let mut section = document.root().section("filter");
         let config = FilterConfig::read(&mut section);
@@ -127,44 +124,6 @@ fn read(path: &Path) -> Result<String, PollenError> {
         return Err(PollenError::TooLarge { path: path.to_owned(), bytes });
     }
     std::fs::read_to_string(path).map_err(unreadable)
-}
-
-/// The engine as the agent uses it: with the version of its key.
-pub struct Pollen {
-    engine: Arc<Engine>,
-    key_version: u32,
-    /// A cut could not be checked: what was cut may hold half of a secret, so nothing passes any more.
-    has_failed: AtomicBool,
-}
-
-impl Pollen {
-    /// The filter of an engine.
-    pub fn new(engine: Arc<Engine>, key_version: u32) -> Self {
-        Pollen { engine, key_version, has_failed: AtomicBool::new(false) }
-    }
-}
-
-impl Filter for Pollen {
-    fn scrub(&self, batch: Batch) -> Result<(Scrubbed<Batch>, ScrubCounts), ScrubError> {
-        let refused = |error: FilterError| ScrubError::Refused { reason: error.to_string() };
-        if self.has_failed.load(Ordering::Acquire) {
-            return Err(ScrubError::Refused { reason: "a long line could not be cut safely".to_owned() });
-        }
-        let (batch, report) = self.engine.scrub(batch).map_err(refused)?;
-        let redactions = report.counts.iter().map(|count| count.count).sum();
-        Ok((batch, ScrubCounts { redactions, dropped_rows: report.rows_dropped }))
-    }
-
-    fn safe_cut(&self, text: &[u8], limit: usize) -> usize {
-        self.engine.safe_cut(text, limit).unwrap_or_else(|_| {
-            self.has_failed.store(true, Ordering::Release);
-            limit
-        })
-    }
-
-    fn key_version(&self) -> u32 {
-        self.key_version
-    }
 }
 
 #[cfg(test)]

@@ -24,7 +24,7 @@ use beeacon_record::{
 use bytes::Bytes;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc};
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::backoff::Backoff;
 use crate::config::AgentConfig;
@@ -125,6 +125,8 @@ pub struct Pump {
     error: Option<PumpError>,
     status_at: Instant,
     block: Vec<u8>,
+    /// Ends requests that are under way when the pump goes.
+    over: DropGuard,
 }
 
 impl Pump {
@@ -169,6 +171,7 @@ impl Pump {
             error: None,
             status_at: Instant::now(),
             block: Vec::new(),
+            over: CancellationToken::new().drop_guard(),
         })
     }
 
@@ -480,14 +483,14 @@ impl Pump {
             version: env!("CARGO_PKG_VERSION").to_owned(),
         };
         let (collector, reports) = (self.parts.collector.clone(), self.reports.clone());
-        let (metrics, stop, round) = (self.parts.metrics.clone(), self.parts.stop.clone(), self.round);
+        let (metrics, round, over) = (self.parts.metrics.clone(), self.round, self.over.token().clone());
         self.parts.runtime.spawn(async move {
             tokio::select! {
                 answer = collector.open_session(&ask, &metrics) => {
                     // Nobody listens when the agent stops.
                     reports.send(Event::Session { round, answer }).await.ok();
                 }
-                () = stop.cancelled() => {}
+                () = over.cancelled() => {}
             }
         });
     }
@@ -531,11 +534,16 @@ impl Pump {
         let Some(prepared) = self.prepared.take() else { return };
         let (collector, reports) = (self.parts.collector.clone(), self.reports.clone());
         let (metrics, round, frame) = (self.parts.metrics.clone(), self.round, prepared.frame.clone());
+        let over = self.over.token().clone();
         self.in_flight = Some(prepared);
         self.parts.runtime.spawn(async move {
-            let verdict = collector.ship(frame, &metrics).await;
-            // Nobody listens when the agent stops.
-            reports.send(Event::Shipped { round, verdict }).await.ok();
+            tokio::select! {
+                verdict = collector.ship(frame, &metrics) => {
+                    // Nobody listens when the agent has stopped.
+                    reports.send(Event::Shipped { round, verdict }).await.ok();
+                }
+                () = over.cancelled() => {}
+            }
         });
     }
 

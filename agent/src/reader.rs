@@ -436,6 +436,15 @@ impl ApiReader {
     }
 }
 
+/// Nobody reads a stream whose reader is gone.
+impl Drop for ApiReader {
+    fn drop(&mut self) {
+        if let Some(task) = &self.task {
+            task.abort();
+        }
+    }
+}
+
 fn open_files(container: &Container, path: &Path, around: &Surroundings) -> Result<FileSource, ReaderError> {
     let source = Source::new(format!("docker-file:{}", container.id))?;
     let directory = path.parent().unwrap_or(Path::new("/")).to_owned();

@@ -77,12 +77,14 @@ pub struct Decoder {
     time: TimeParser,
     /// With a terminal: the timestamp of the piece whose rest comes without one.
     inside: Option<i64>,
+    /// With a terminal: the timestamp of the full piece that was given last, when another timestamp followed it.
+    split: Option<i64>,
 }
 
 impl Decoder {
     /// A decoder for a new stream.
     pub fn new(framing: Framing) -> Self {
-        Decoder { framing, buffer: Vec::new(), at: 0, time: TimeParser::default(), inside: None }
+        Decoder { framing, buffer: Vec::new(), at: 0, time: TimeParser::default(), inside: None, split: None }
     }
 
     /// Takes the next bytes. Call [`Decoder::next_item`] until it gives `None` before the next call, so that the buffer stays
@@ -167,9 +169,17 @@ impl Decoder {
         };
         let text = rest.get(prefix_bytes..).unwrap_or(&[]);
         let window = text.get(..COPIER_PIECE_BYTES).unwrap_or(text);
+        let is_rest = self.split == Some(timestamp_ns);
+        if let Some(end) = is_rest.then(|| stamped_return(&mut self.time, window)).flatten() {
+            self.at += prefix_bytes + end;
+            self.split = None;
+            let text = window.get(..end).unwrap_or(&[]);
+            return Some(Item::Piece { stream: Stream::Stdout, timestamp_ns, ends_line: true, text });
+        }
         if let Some(end) = memchr(b'\n', window) {
             self.at += prefix_bytes + end + 1;
             self.inside = None;
+            self.split = None;
             let text = window.get(..end).unwrap_or(&[]);
             return Some(Item::Piece { stream: Stream::Stdout, timestamp_ns, ends_line: true, text });
         }
@@ -183,8 +193,18 @@ impl Decoder {
         self.at += prefix_bytes + window.len();
         let next_is_stamped = stamped(&mut self.time, behind).is_some();
         self.inside = (!next_is_stamped).then_some(timestamp_ns);
+        self.split = next_is_stamped.then_some(timestamp_ns);
         Some(Item::Piece { stream: Stream::Stdout, timestamp_ns, ends_line: false, text: window })
     }
+}
+
+/// Where the rest of a split line ends although no newline stands there: behind a carriage return that a timestamp follows.
+/// Docker 20.10 leaves the newline of such a rest out when the log driver is `local`; the next line would be taken for its end.
+fn stamped_return(time: &mut TimeParser, window: &[u8]) -> Option<usize> {
+    let line = window.get(..memchr(b'\n', window).unwrap_or(window.len()))?;
+    memchr::memchr_iter(b'\r', line)
+        .map(|at| at + 1)
+        .find(|end| line.get(*end..).is_some_and(|behind| stamped(time, behind).is_some()))
 }
 
 /// A line of a terminal without a timestamp: the daemon speaks. Gives how many bytes it has, with its newline.
@@ -342,6 +362,23 @@ mod tests {
         });
         for at in edges {
             let (left, right) = bytes.split_at(at);
+            assert_eq!(decode(Framing::Raw, &[left, right]), expected, "cut at {at}");
+        }
+    }
+
+    /// Seen with Docker 20.10, a terminal and the `local` driver: the rest of a split line comes without its newline.
+    #[test]
+    fn the_rest_of_a_split_line_without_its_newline_does_not_swallow_the_next_line() {
+        let full = "f".repeat(COPIER_PIECE_BYTES);
+        let text = format!("{T1} {full}{T1} end\r{T2} 10%\r20%\r\n{T2} last\r\n");
+        let expected = [
+            format!("stdout@1:{full}"),
+            "stdout@1:end\r$".to_owned(),
+            "stdout@2:10%\r20%\r$".to_owned(),
+            "stdout@2:last\r$".to_owned(),
+        ];
+        for at in COPIER_PIECE_BYTES..=text.len() {
+            let (left, right) = text.as_bytes().split_at(at);
             assert_eq!(decode(Framing::Raw, &[left, right]), expected, "cut at {at}");
         }
     }

@@ -1,0 +1,255 @@
+//! A collector in memory: sessions, epochs, intervals, gaps; and what may go wrong with one.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex};
+
+use beeacon_record::schema::Column;
+use beeacon_record::wire::{
+    Committed, INGEST_PATH, IngestAnswer, Refusal, RefusalBody, RefusalCode, SESSION_PATH, SessionAnswer, SourceState,
+};
+use beeacon_record::{Epoch, Frame, Gap, Position};
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpListener;
+
+/// What the collector does with the next frames.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mood {
+    /// Commits and answers.
+    Well,
+    /// Answers 503 to every second frame.
+    Busy,
+    /// Commits, and every second time the connection breaks before the answer.
+    LosesAnswers,
+    /// Refuses frames with a row that holds this word.
+    Refuses(&'static str),
+    /// Forgets every fifth time that there was a session.
+    Forgets,
+}
+
+#[derive(Clone, Debug)]
+pub struct Row {
+    pub message: String,
+    pub stream: String,
+    pub attributes: usize,
+}
+
+pub struct State {
+    pub mood: Mood,
+    epoch: u64,
+    has_session: bool,
+    frames: u64,
+    pub sources: HashMap<String, SourceState>,
+    /// Rows by source and position, in the order of arrival.
+    pub rows: Vec<(String, Position, Row)>,
+    seen: HashSet<(String, Position)>,
+    pub gaps: Vec<(String, Gap, Position)>,
+    pub duplicates_stored: usize,
+    pub refused: usize,
+    pub duplicate_rows: u64,
+    pub sessions: u64,
+    pub finals: usize,
+}
+
+#[derive(Clone)]
+pub struct Collector {
+    pub state: Arc<Mutex<State>>,
+    pub url: String,
+}
+
+impl Collector {
+    pub async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let state = State {
+            mood: Mood::Well,
+            epoch: 0,
+            has_session: false,
+            frames: 0,
+            sources: HashMap::new(),
+            rows: Vec::new(),
+            seen: HashSet::new(),
+            gaps: Vec::new(),
+            duplicates_stored: 0,
+            refused: 0,
+            duplicate_rows: 0,
+            sessions: 0,
+            finals: 0,
+        };
+        let state = Arc::new(Mutex::new(state));
+        let shared = state.clone();
+        tokio::spawn(async move {
+            loop {
+                let Ok((stream, _)) = listener.accept().await else { return };
+                let shared = shared.clone();
+                tokio::spawn(async move {
+                    let service = hyper::service::service_fn(move |request| answer(shared.clone(), request));
+                    hyper::server::conn::http1::Builder::new()
+                        .serve_connection(TokioIo::new(stream), service)
+                        .await
+                        .ok();
+                });
+            }
+        });
+        Collector { state, url }
+    }
+
+    pub fn messages(&self) -> Vec<String> {
+        self.state.lock().unwrap().rows.iter().map(|(_, _, row)| row.message.clone()).collect()
+    }
+
+    /// Waits until a condition holds; gives up loudly.
+    pub async fn until(&self, what: &str, mut holds: impl FnMut(&State) -> bool) {
+        for _ in 0..600 {
+            if holds(&self.state.lock().unwrap()) {
+                return;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+        let state = self.state.lock().unwrap();
+        panic!(
+            "after 30 s still not so: {what}; rows {}, gaps {:?}, last {:?}",
+            state.rows.len(),
+            state.gaps,
+            state.rows.last()
+        );
+    }
+}
+
+async fn answer(state: Arc<Mutex<State>>, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, std::io::Error> {
+    let path = request.uri().path().to_owned();
+    let body = request.into_body().collect().await.map_err(std::io::Error::other)?.to_bytes();
+    let mut state = state.lock().unwrap();
+    let result = match path.as_str() {
+        SESSION_PATH => {
+            state.epoch += 1;
+            state.sessions += 1;
+            state.has_session = true;
+            let sources = state.sources.values().cloned().collect();
+            Ok(serde_json::to_vec(&SessionAnswer { epoch: Epoch(state.epoch), sources }).unwrap())
+        }
+        INGEST_PATH => {
+            let result = state.ingest(body);
+            if state.mood == Mood::LosesAnswers && state.frames % 2 == 0 {
+                return Err(std::io::Error::other("the connection breaks"));
+            }
+            result.map(|answer| serde_json::to_vec(&answer).unwrap())
+        }
+        _ => Err((404, RefusalCode::NotFound, Vec::new())),
+    };
+    let _: Option<Infallible> = None;
+    Ok(match result {
+        Ok(body) => Response::new(Full::new(Bytes::from(body))),
+        Err((status, code, expected)) => {
+            state.refused += 1;
+            let body = Refusal { error: RefusalBody { code, message: "no".into() }, expected };
+            let body = serde_json::to_vec(&body).unwrap();
+            Response::builder().status(status).body(Full::new(Bytes::from(body))).unwrap()
+        }
+    })
+}
+
+type Refused = (u16, RefusalCode, Vec<Committed>);
+
+impl State {
+    fn ingest(&mut self, body: Bytes) -> Result<IngestAnswer, Refused> {
+        self.frames += 1;
+        if self.mood == Mood::Busy && self.frames % 2 == 1 {
+            return Err((503, RefusalCode::Busy, Vec::new()));
+        }
+        if self.mood == Mood::Forgets && self.frames % 5 == 0 {
+            self.has_session = false;
+        }
+        if !self.has_session {
+            return Err((409, RefusalCode::NoSession, Vec::new()));
+        }
+        let frame = Frame::parse(body).expect("the agent sends frames that can be read");
+        if frame.header().epoch != Epoch(self.epoch) {
+            return Err((409, RefusalCode::Fenced, Vec::new()));
+        }
+        let batch = frame.decode().unwrap().into_inner();
+        if let Mood::Refuses(word) = self.mood
+            && batch.messages().iter().flatten().any(|message| message.contains(word))
+        {
+            return Err((400, RefusalCode::Malformed, Vec::new()));
+        }
+        let committed = |state: &State, source: &str| state.sources.get(source).map(|known| known.committed);
+        let expected: Vec<Committed> = batch
+            .intervals()
+            .iter()
+            .map(|interval| Committed {
+                source: interval.source.clone(),
+                position: committed(self, interval.source.as_str()).unwrap_or_default(),
+            })
+            .collect();
+        for interval in batch.intervals() {
+            let Some(place) = committed(self, interval.source.as_str()) else { continue };
+            let is_covered = interval.gap.as_ref().is_some_and(|gap| gap.from <= place);
+            if interval.from > place && !is_covered {
+                return Err((409, RefusalCode::Position, expected));
+            }
+        }
+        let (keys, names) = batch.dictionary_column(Column::Source).unwrap();
+        let (streams, stream_names) = batch.dictionary_column(Column::Stream).unwrap();
+        let mut stored = 0;
+        let mut duplicates = 0;
+        let mut rows: BTreeMap<String, Vec<(Position, Row)>> = BTreeMap::new();
+        for (index, position) in batch.positions().enumerate() {
+            let source = names.value(usize::try_from(keys.value(index)).unwrap()).to_owned();
+            let row = Row {
+                message: batch.messages().value(index).to_owned(),
+                stream: stream_names.value(usize::try_from(streams.value(index)).unwrap()).to_owned(),
+                attributes: usize::try_from(batch.attributes().value_length(index)).unwrap(),
+            };
+            rows.entry(source).or_default().push((position, row));
+        }
+        let mut answer = Vec::new();
+        for interval in batch.intervals() {
+            let name = interval.source.as_str().to_owned();
+            let known = self.sources.get(&name).cloned();
+            let place = known.as_ref().map(|known| known.committed);
+            let is_duplicate =
+                place.is_some_and(|place| interval.to < place || (interval.to == place && interval.from < place));
+            let given = rows.remove(&name).unwrap_or_default();
+            if is_duplicate {
+                duplicates += given.len() as u64;
+                answer.push(Committed { source: interval.source.clone(), position: place.unwrap() });
+                continue;
+            }
+            for (position, row) in given {
+                let open = known.as_ref().is_some_and(|known| known.open.contains(&position));
+                if place.is_some_and(|place| position < place) && !open {
+                    duplicates += 1;
+                    continue;
+                }
+                if !self.seen.insert((name.clone(), position)) {
+                    self.duplicates_stored += 1;
+                }
+                stored += 1;
+                self.rows.push((name.clone(), position, row));
+            }
+            if let Some(gap) = &interval.gap
+                && let Some(place) = place
+                && interval.from > place
+            {
+                self.gaps.push((name.clone(), Gap { from: place, ..gap.clone() }, interval.from));
+            }
+            self.finals += usize::from(interval.is_final);
+            let state = SourceState {
+                source: interval.source.clone(),
+                committed: interval.to,
+                open: interval.open.clone(),
+                cursor: interval.cursor.clone(),
+            };
+            self.sources.insert(name, state);
+            answer.push(Committed { source: interval.source.clone(), position: interval.to });
+        }
+        assert!(rows.is_empty(), "rows without an interval");
+        self.duplicate_rows += duplicates;
+        Ok(IngestAnswer { committed: answer, rows: stored, duplicate_rows: duplicates })
+    }
+}

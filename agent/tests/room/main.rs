@@ -1,0 +1,9 @@
+//! The agent against real files and a collector that speaks the real wire: reading, rotation, resumption, refusals.
+//!
+//! Files are written as dockerd writes them; the collector applies the rules by which positions are committed and keeps the
+//! rows in memory. The real collector and a real dockerd are tested end to end elsewhere.
+
+mod collector;
+mod dockerd;
+mod live;
+mod stories;

@@ -1,0 +1,476 @@
+use std::collections::HashMap;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use beeacon_agent::filter::{Filter, ScrubCounts, ScrubError};
+use beeacon_agent::{Agent, AgentConfig, AgentError};
+use beeacon_filters::{Engine, EngineOptions};
+use beeacon_record::{Batch, GapReason, Position, Scrubbed};
+use tempfile::TempDir;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::collector::{Collector, Mood};
+use crate::dockerd::Log;
+
+struct Running {
+    agent: Agent,
+    stop: CancellationToken,
+    task: JoinHandle<Result<(), AgentError>>,
+}
+
+impl Running {
+    fn start(collector: &Collector, directory: &Path) -> Self {
+        let engine = Arc::new(Engine::new(EngineOptions::default()).unwrap());
+        let agent = Agent::new(config(collector, directory), engine, 0).unwrap();
+        Running::run(agent)
+    }
+
+    fn run(agent: Agent) -> Self {
+        let stop = CancellationToken::new();
+        let (running, stopping) = (agent.clone(), stop.clone());
+        let task = tokio::spawn(async move { running.run(stopping).await });
+        Running { agent, stop, task }
+    }
+
+    async fn stop(self) {
+        self.stop.cancel();
+        self.task.await.unwrap().unwrap();
+    }
+}
+
+fn config(collector: &Collector, directory: &Path) -> AgentConfig {
+    AgentConfig {
+        collector: collector.url.clone(),
+        data: directory.join("data"),
+        docker_host: None,
+        containers_directory: Some(directory.join("containers")),
+        host: "h".into(),
+        flush_after: Duration::from_millis(20),
+        ..AgentConfig::default()
+    }
+}
+
+fn directory() -> TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::create_dir(directory.path().join("containers")).unwrap();
+    directory
+}
+
+fn log(directory: &TempDir, id: &str, size_max: u64, file_max: usize) -> Log {
+    Log::create(&directory.path().join("containers"), id, size_max, file_max)
+}
+
+/// The number at the end of a message.
+fn number(message: &str) -> u64 {
+    message.rsplit(' ').next().unwrap().parse().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lines_of_several_containers_are_stored_once_scrubbed_and_in_order() {
+    let (collector, directory) = (Collector::start().await, directory());
+    let mut logs: Vec<Log> = (0..3).map(|index| log(&directory, &format!("c{index}"), 0, 1)).collect();
+    let running = Running::start(&collector, directory.path());
+    for line in 0..1000 {
+        for log in &mut logs {
+            let stream = if line % 3 == 0 { "stderr" } else { "stdout" };
+            log.line(stream, &format!("mail bob@example.org \"q\" \u{1f41d} {line}"));
+        }
+    }
+    collector.until("3000 rows", |state| state.rows.len() == 3000).await;
+    let state = collector.state.lock().unwrap();
+    let mut next: HashMap<String, u64> = HashMap::new();
+    for (source, _, row) in &state.rows {
+        let expected = next.entry(source.clone()).or_default();
+        assert_eq!(number(&row.message), *expected);
+        assert!(row.message.starts_with("mail <EMAIL> \"q\" \u{1f41d}"), "{}", row.message);
+        assert_eq!(row.stream, if expected.is_multiple_of(3) { "stderr" } else { "stdout" });
+        *expected += 1;
+    }
+    assert!(state.gaps.is_empty() && state.duplicates_stored == 0);
+    drop(state);
+    assert!(running.agent.status().healthy);
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn split_empty_damaged_and_terminal_lines_come_out_right() {
+    let (collector, directory) = (Collector::start().await, directory());
+    let mut plain = log(&directory, "plain", 0, 1);
+    let full = "f".repeat(16 << 10);
+    plain.line("stdout", "");
+    let at = plain.now();
+    plain.piece("stdout", &full, at);
+    plain.line("stderr", "between");
+    plain.piece("stdout", &full, at);
+    plain.piece("stdout", "\n", at);
+    plain.raw(b"{\"log\":\"torn");
+    plain.line("stdout", "behind a torn record");
+    plain.raw(&[0; 300]);
+    plain.line("stdout", "behind a hole");
+    plain.raw(b"no record at all\n");
+    plain.line("stdout", "carriage return stays\r");
+    let at = plain.now();
+    plain.piece("stdout", "last words", at);
+    plain.describe(false, false);
+    let mut terminal = log(&directory, "terminal", 0, 1);
+    terminal.describe(true, true);
+    terminal.line("stdout", "10%\r20%\r");
+    let running = Running::start(&collector, directory.path());
+    collector.until("9 rows", |state| state.rows.len() >= 9).await;
+    running.stop().await;
+    let state = collector.state.lock().unwrap();
+    let of = |wanted: &str| {
+        let rows = state.rows.iter().filter(|(source, ..)| source.ends_with(wanted));
+        rows.map(|(_, _, row)| row.message.clone()).collect::<Vec<_>>()
+    };
+    let double = format!("{full}{full}");
+    let expected = [
+        "",
+        "between",
+        &double,
+        "behind a torn record",
+        "behind a hole",
+        "carriage return stays\r",
+        "last words",
+    ];
+    assert_eq!(of("plain"), expected);
+    assert_eq!(of("terminal"), ["10%\r20%"]);
+    assert_eq!(state.rows.iter().filter(|(_, _, row)| row.attributes == 1).count(), 1, "only the last words are cut");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secret_across_the_cuts_of_an_endless_line_is_scrubbed_and_no_byte_is_lost() {
+    let (collector, directory) = (Collector::start().await, directory());
+    let mut endless = log(&directory, "endless", 0, 1);
+    let at = endless.now();
+    let mut written = 0;
+    for piece in 0..200 {
+        let text = format!("{piece:08} secret-{piece}@example.org ").repeat(480);
+        let text = &text[..16 << 10];
+        written += text.len();
+        endless.piece("stdout", text, at);
+    }
+    endless.piece("stdout", "\n", at);
+    let running = Running::start(&collector, directory.path());
+    collector.until("the last row", |state| !state.sources.is_empty() && state.rows.len() >= 4).await;
+    running.stop().await;
+    let messages = collector.messages();
+    assert!(written > 3 << 20 && messages.iter().all(|message| !message.contains("@example.org")));
+    assert_eq!(collector.state.lock().unwrap().duplicates_stored, 0);
+    let joined = messages.concat();
+    assert!((0..200).all(|piece| joined.contains(&format!("{piece:08} "))));
+}
+
+/// Scenario: Docker rotates several hundred times a second and keeps two files. Guarantees: a line is stored, or it lies
+/// within a gap; never both, never neither.
+async fn storm(size_max: u64, file_max: usize, lines: u64) -> (usize, usize) {
+    let (collector, directory) = (Collector::start().await, directory());
+    let mut storm = log(&directory, "storm", size_max, file_max);
+    let first = storm.line("stdout", "line 0");
+    let running = Running::start(&collector, directory.path());
+    collector.until("the first line", |state| state.rows.len() == 1).await;
+    let writing = tokio::task::spawn_blocking(move || {
+        let mut places = vec![first];
+        let text = "x".repeat(150);
+        for line in 1..lines {
+            places.push(storm.line("stdout", &format!("{text} {line}")));
+        }
+        places
+    });
+    let places = writing.await.unwrap();
+    let last = lines - 1;
+    collector
+        .until("the last line", |state| state.rows.last().is_some_and(|(_, _, row)| number(&row.message) == last))
+        .await;
+    running.stop().await;
+    let state = collector.state.lock().unwrap();
+    assert_eq!(state.duplicates_stored, 0);
+    let stored: HashMap<u64, Position> =
+        state.rows.iter().map(|(_, position, row)| (number(&row.message), *position)).collect();
+    let mut missing = 0;
+    for (line, place) in places.iter().enumerate() {
+        let in_gap = state.gaps.iter().any(|(_, gap, to)| gap.from <= *place && place < to);
+        match stored.get(&(line as u64)) {
+            Some(position) => {
+                assert_eq!(position, place, "line {line} stands elsewhere");
+                assert!(!in_gap, "line {line} is stored and in a gap");
+            }
+            None => {
+                assert!(in_gap, "line {line} at {place} is missing and in no gap: {:?}", state.gaps);
+                missing += 1;
+            }
+        }
+    }
+    (missing, state.gaps.len())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn in_a_storm_of_rotations_every_line_is_stored_or_in_a_gap() {
+    let (missing, gaps) = storm(20_000, 2, 60_000).await;
+    println!("two files: {missing} of 60000 lines missing in {gaps} gaps");
+    let (missing, gaps) = storm(20_000, 1, 60_000).await;
+    println!("one file: {missing} of 60000 lines missing in {gaps} gaps");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn moderate_rotation_loses_nothing_and_declares_nothing() {
+    assert_eq!(storm(1 << 20, 5, 60_000).await, (0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_rotated_away_while_the_agent_was_down_is_one_gap_with_its_bounds() {
+    let (collector, directory) = (Collector::start().await, directory());
+    let mut kept = log(&directory, "kept", 0, 3);
+    let mut lost = log(&directory, "lost", 0, 2);
+    for line in 0..10 {
+        kept.line("stdout", &format!("kept {line}"));
+        lost.line("stdout", &format!("lost {line}"));
+    }
+    let running = Running::start(&collector, directory.path());
+    collector.until("20 rows", |state| state.rows.len() == 20).await;
+    running.stop().await;
+    let committed = collector.state.lock().unwrap().sources["docker-file:lost"].committed;
+    for line in 10..13 {
+        kept.line("stdout", &format!("kept {line}"));
+        lost.line("stdout", &format!("lost {line}"));
+        kept.rotate();
+        lost.rotate();
+        if line == 11 {
+            // Only two of kept's files are old ones.
+            kept.line("stdout", "kept 12");
+            lost.line("stdout", "lost 12");
+            lost.rotate();
+            break;
+        }
+    }
+    lost.line("stdout", "lost 13");
+    let running = Running::start(&collector, directory.path());
+    collector
+        .until("the rest", |state| {
+            let has = |wanted: &str| state.rows.iter().any(|(_, _, row)| row.message == wanted);
+            has("kept 12") && has("lost 13")
+        })
+        .await;
+    running.stop().await;
+    let state = collector.state.lock().unwrap();
+    let count = |wanted: &str| state.rows.iter().filter(|(source, ..)| source.ends_with(wanted)).count();
+    assert_eq!(count("kept"), 13);
+    assert_eq!(state.gaps.len(), 1);
+    let (source, gap, to) = &state.gaps[0];
+    assert_eq!((source.as_str(), gap.from, gap.reason), ("docker-file:lost", committed, GapReason::Rotated));
+    assert_eq!(*to, Position::new(2, 0));
+    assert_eq!(state.duplicates_stored, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_emptied_in_place_is_a_new_one_behind_a_gap() {
+    let (collector, directory) = (Collector::start().await, directory());
+    let mut emptied = log(&directory, "emptied", 0, 1);
+    for line in 0..100 {
+        emptied.line("stdout", &format!("before {line}"));
+    }
+    let running = Running::start(&collector, directory.path());
+    collector.until("100 rows", |state| state.rows.len() == 100).await;
+    emptied.truncate();
+    emptied.line("stdout", "after 0");
+    collector.until("the line after", |state| state.rows.len() == 101).await;
+    running.stop().await;
+    let state = collector.state.lock().unwrap();
+    assert_eq!(state.gaps.len(), 1);
+    assert_eq!(state.rows[100].1, Position::new(2, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn refusals_lost_answers_and_forgotten_sessions_neither_lose_nor_repeat_a_line() {
+    for mood in [Mood::Busy, Mood::LosesAnswers, Mood::Forgets] {
+        let (collector, directory) = (Collector::start().await, directory());
+        collector.state.lock().unwrap().mood = mood;
+        let mut log = log(&directory, "c", 100_000, 20);
+        let running = Running::start(&collector, directory.path());
+        for line in 0..3000 {
+            log.line("stdout", &format!("line {line}"));
+            if line % 300 == 0 {
+                tokio::time::sleep(Duration::from_millis(30)).await;
+            }
+        }
+        collector.until("3000 rows", |state| state.rows.len() >= 3000).await;
+        running.stop().await;
+        let state = collector.state.lock().unwrap();
+        assert_eq!((state.rows.len(), state.duplicates_stored, state.gaps.len()), (3000, 0, 0), "{mood:?}");
+        assert!(state.rows.iter().enumerate().all(|(index, (_, _, row))| number(&row.message) == index as u64));
+        match mood {
+            Mood::Busy => assert!(state.refused > 0),
+            Mood::LosesAnswers => assert!(state.duplicate_rows > 0),
+            _ => assert!(state.sessions > 1),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_that_is_refused_even_alone_becomes_a_gap_and_the_others_go_on() {
+    let (collector, directory) = (Collector::start().await, directory());
+    collector.state.lock().unwrap().mood = Mood::Refuses("poison");
+    let mut log = log(&directory, "c", 0, 1);
+    let mut poisoned = Position::START;
+    for line in 0..200 {
+        let word = if line == 77 { "poison" } else { "line" };
+        let place = log.line("stdout", &format!("{word} {line}"));
+        if line == 77 {
+            poisoned = place;
+        }
+    }
+    let running = Running::start(&collector, directory.path());
+    collector.until("199 rows", |state| state.rows.len() == 199).await;
+    running.stop().await;
+    let state = collector.state.lock().unwrap();
+    let gaps: Vec<_> = state.gaps.iter().map(|(_, gap, _)| (gap.from, gap.reason)).collect();
+    assert_eq!(gaps, [(poisoned, GapReason::Policy)]);
+    assert_eq!(state.duplicates_stored, 0);
+}
+
+/// A filter that fails after a while.
+struct Failing {
+    engine: Engine,
+    fails: AtomicBool,
+    panics: bool,
+}
+
+impl Filter for Failing {
+    fn scrub(&self, batch: Batch) -> Result<(Scrubbed<Batch>, ScrubCounts), ScrubError> {
+        if self.fails.load(Ordering::Relaxed) {
+            assert!(!self.panics, "as asked for");
+            return Err(ScrubError::Refused { reason: "as asked for".into() });
+        }
+        let (scrubbed, _) = self.engine.scrub(batch).unwrap();
+        Ok((scrubbed, ScrubCounts::default()))
+    }
+
+    fn safe_cut(&self, _: &[u8], at_most: usize) -> Result<usize, ScrubError> {
+        Ok(at_most)
+    }
+
+    fn key_version(&self) -> u32 {
+        0
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_filter_that_fails_stops_shipping_for_good() {
+    for panics in [false, true] {
+        let (collector, directory) = (Collector::start().await, directory());
+        let mut log = log(&directory, "c", 0, 1);
+        log.line("stdout", "first 0");
+        let engine = Engine::new(EngineOptions::default()).unwrap();
+        let filter = Arc::new(Failing { engine, fails: AtomicBool::new(false), panics });
+        let agent = Agent::with_filter(config(&collector, directory.path()), filter.clone()).unwrap();
+        let running = Running::run(agent);
+        collector.until("the first row", |state| state.rows.len() == 1).await;
+        filter.fails.store(true, Ordering::Relaxed);
+        log.line("stdout", "second 1");
+        for _ in 0..200 {
+            if !running.agent.status().healthy {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        assert!(running.agent.status().problems.iter().any(|problem| problem.contains("filter")));
+        filter.fails.store(false, Ordering::Relaxed);
+        log.line("stdout", "third 2");
+        running.stop().await;
+        assert_eq!(collector.messages(), ["first 0"]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_removed_container_is_read_to_its_end_and_named_final() {
+    let (collector, directory) = (Collector::start().await, directory());
+    let mut log = log(&directory, "gone", 0, 1);
+    let running = Running::start(&collector, directory.path());
+    log.line("stdout", "line 0");
+    collector.until("the first row", |state| state.rows.len() == 1).await;
+    let at = log.now();
+    log.piece("stdout", "last words 1", at);
+    log.remove();
+    collector.until("the end", |state| state.finals == 1).await;
+    assert_eq!(collector.messages(), ["line 0", "last words 1"]);
+    running.stop().await;
+}
+
+fn spawn(collector: &Collector, directory: &Path) -> Child {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_beeacon-agent"));
+    command.args(["run", "--docker-host", "none", "--collector", &collector.url]);
+    command.arg("--data").arg(directory.join("data"));
+    command.arg("--containers-directory").arg(directory.join("containers"));
+    command.env("BEEACON_LOG", "trace").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    command.spawn().unwrap()
+}
+
+/// Scenario: the program is killed again and again while lines, split lines and rotations go on; its state is erased once.
+/// Guarantees: every line is stored once and in order; nothing that was planted stands in its own output at trace level.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_program_loses_and_repeats_nothing() {
+    let (collector, directory) = (Collector::start().await, directory());
+    let mut log = log(&directory, "c", 200_000, 50);
+    let done = Arc::new(AtomicBool::new(false));
+    let finished = done.clone();
+    let writing = tokio::task::spawn_blocking(move || {
+        let mut split = None;
+        let mut line = 0;
+        while !finished.load(Ordering::Relaxed) || split.is_some() {
+            match (line % 50, split) {
+                (10, None) => {
+                    let at = log.now();
+                    log.piece("stdout", "planted-8c1f@example.org split ", at);
+                    split = Some(at);
+                }
+                (40, Some(at)) => {
+                    log.piece("stdout", &format!("{line}\n"), at);
+                    split = None;
+                    line += 1;
+                    continue;
+                }
+                _ => {}
+            }
+            log.line("stderr", &format!("planted-8c1f@example.org line {line}"));
+            line += 1;
+            if line % 20 == 0 {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
+        line
+    });
+    let mut output = Vec::new();
+    for round in 0..12u64 {
+        let mut child = spawn(&collector, directory.path());
+        tokio::time::sleep(Duration::from_millis(150 + round * 37)).await;
+        child.kill().unwrap();
+        let printed = child.wait_with_output().unwrap();
+        output.extend_from_slice(&printed.stderr);
+    }
+    done.store(true, Ordering::Relaxed);
+    let lines = writing.await.unwrap();
+    let mut child = spawn(&collector, directory.path());
+    collector.until("every line", |state| state.rows.len() as u64 >= lines).await;
+    rustix::process::kill_process(
+        rustix::process::Pid::from_child(&child),
+        rustix::process::Signal::TERM,
+    )
+    .unwrap();
+    assert!(child.wait().unwrap().success(), "a program that is asked to stop ends well");
+    let state = collector.state.lock().unwrap();
+    assert_eq!((state.duplicates_stored, state.gaps.len()), (0, 0));
+    assert!(state.sessions >= 10, "the program was hardly ever up: {} sessions", state.sessions);
+    let mut ids: Vec<u64> = state.rows.iter().map(|(_, _, row)| number(&row.message)).collect();
+    let stderr: Vec<u64> =
+        state.rows.iter().filter(|(_, _, row)| row.stream == "stderr").map(|(_, _, row)| number(&row.message)).collect();
+    assert!(stderr.is_sorted(), "order within a stream is kept");
+    ids.sort_unstable();
+    assert!(ids.iter().enumerate().all(|(index, id)| index as u64 == *id), "lines are missing or doubled");
+    let printed = String::from_utf8_lossy(&output);
+    assert!(!printed.contains("planted-8c1f"), "text of a line was printed");
+    assert!(state.rows.iter().all(|(_, _, row)| row.message.starts_with("<EMAIL> ")));
+}
