@@ -22,7 +22,9 @@ use tokio::sync::OwnedMutexGuard;
 use crate::agents::{Agent, AgentState};
 use crate::collector::{Inner, now_ns, seconds_since};
 use crate::entry;
-use crate::limits::{BODY_BYTES_PER_SECOND_MIN, BODY_TIME_BASE, INGEST_FRAME_BYTES_MAX};
+use crate::limits::{
+    BODY_BYTES_PER_SECOND_MIN, BODY_TIME_BASE, INGEST_FRAME_BYTES_MAX, PUBLISH_ANSWER_WAIT_MAX,
+};
 use crate::permits::ByteBudgetPermit;
 use crate::plan::{Known, Plan, PlanError, check_rows};
 use crate::refusal::{Refused, json};
@@ -96,7 +98,7 @@ async fn commit(
     received_ns: i64,
     (body, decoded): (ByteBudgetPermit, ByteBudgetPermit),
 ) -> Result<IngestAnswer, Refused> {
-    let Ok(_running) = Arc::clone(&inner.commits).acquire_owned().await else {
+    let Ok(running) = Arc::clone(&inner.commits).acquire_owned().await else {
         return Err(Refused::full("the collector is closing"));
     };
     let started = Instant::now();
@@ -108,8 +110,20 @@ async fn commit(
 
     // From here on the frame counts, whatever happens to the store: sent again it is a duplicate.
     inner.agents.remember(&agent, &mut state, plan.after.iter().cloned());
-    inner.publish(plan.commit(agent.id, &inner.tenant, received_ns, lsn)).await?;
-    drop((state, decoded));
+    let commit = plan.commit(agent.id, &inner.tenant, received_ns, lsn);
+    let showing = tokio::spawn({
+        let inner = Arc::clone(&inner);
+        async move {
+            let _held = (running, decoded);
+            inner.publish(commit).await
+        }
+    });
+    match tokio::time::timeout(PUBLISH_ANSWER_WAIT_MAX, showing).await {
+        Ok(Ok(shown)) => shown?,
+        Ok(Err(_)) => return Err(Refused::internal("the commit ended without an answer")),
+        Err(_) => tracing::warn!(lsn, "a frame is durable and waits for room in the store"),
+    }
+    drop(state);
 
     let metrics = &inner.metrics;
     metrics.frames.inc();

@@ -1,7 +1,8 @@
 //! The doors that take data in: frames are received, made durable, answered, shown to queries and forwarded to Loki.
 //!
 //! What always holds:
-//! - an answer of 200 means that the frame survives a power cut and that queries see its rows;
+//! - an answer of 200 means that the frame survives a power cut, and that queries see its rows unless the store has no
+//!   room: then as soon as it has;
 //! - a row is stored once, however often and in whatever cut it is sent: [`commit`];
 //! - a frame that is refused has changed nothing;
 //! - memory for requests is asked for in bytes before it is taken, and bounded;

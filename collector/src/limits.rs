@@ -75,6 +75,10 @@ pub const PRESSURE_LOW_PERCENT: u64 = 50;
 /// The pause before a commit is offered again to a store that could not take it.
 pub const PUBLISH_RETRY_PAUSE: Duration = Duration::from_millis(500);
 
+/// How long an answer waits until queries see the frame. Beyond it the frame is answered because it is durable, and shown
+/// as soon as the store has room: an agent's own time limit must not run out over a frame that was taken.
+pub const PUBLISH_ANSWER_WAIT_MAX: Duration = Duration::from_secs(2);
+
 /// Agents listed one by one in the status; past it they are only counted.
 pub const STATUS_AGENTS_MAX: usize = 256;
 

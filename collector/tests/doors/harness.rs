@@ -28,10 +28,10 @@ use tempfile::TempDir;
 use tower::ServiceExt;
 
 /// A collector on a directory.
-pub struct House {
-    pub collector: Collector,
-    pub store: Store,
-    pub router: Router,
+pub(crate) struct House {
+    pub(crate) collector: Collector,
+    pub(crate) store: Store,
+    pub(crate) router: Router,
     directory: Arc<TempDir>,
     path: PathBuf,
     settings: Settings,
@@ -39,18 +39,18 @@ pub struct House {
 
 /// What differs between stories.
 #[derive(Clone, Default)]
-pub struct Settings {
-    pub journal: Option<JournalOptions>,
-    pub loki: Option<LokiOptions>,
-    pub store: Option<fn(&mut StoreOptions)>,
+pub(crate) struct Settings {
+    pub(crate) journal: Option<JournalOptions>,
+    pub(crate) loki: Option<LokiOptions>,
+    pub(crate) store: Option<fn(&mut StoreOptions)>,
 }
 
 impl House {
-    pub async fn new() -> House {
+    pub(crate) async fn new() -> House {
         House::with(Settings::default()).await
     }
 
-    pub async fn with(settings: Settings) -> House {
+    pub(crate) async fn with(settings: Settings) -> House {
         let directory = Arc::new(tempfile::tempdir().unwrap());
         let path = directory.path().join("0");
         House::open(directory, path, settings).await
@@ -77,36 +77,36 @@ impl House {
     }
 
     /// As after `kill -9`: a second collector on what is on the disk at this moment, while the first one is still there.
-    pub async fn killed(&self) -> House {
+    pub(crate) async fn killed(&self) -> House {
         self.killed_with(self.settings.clone()).await
     }
 
-    pub async fn killed_with(&self, settings: Settings) -> House {
+    pub(crate) async fn killed_with(&self, settings: Settings) -> House {
         let path = self.copy();
         House::open(Arc::clone(&self.directory), path, settings).await
     }
 
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
     /// A copy of everything on the disk.
-    pub fn copy(&self) -> PathBuf {
+    pub(crate) fn copy(&self) -> PathBuf {
         let number = std::fs::read_dir(self.directory.path()).unwrap().count();
         let path = self.directory.path().join(number.to_string());
         copy(&self.path, &path);
         path
     }
 
-    pub async fn open_copy(&self, path: PathBuf) -> House {
+    pub(crate) async fn open_copy(&self, path: PathBuf) -> House {
         House::open(Arc::clone(&self.directory), path, self.settings.clone()).await
     }
 
-    pub async fn request(&self, request: Request<Body>) -> Response<Body> {
+    pub(crate) async fn request(&self, request: Request<Body>) -> Response<Body> {
         self.router.clone().oneshot(request).await.unwrap()
     }
 
-    pub async fn session(&self, agent: &Agent) -> SessionAnswer {
+    pub(crate) async fn session(&self, agent: &Agent) -> SessionAnswer {
         let request = SessionRequest { agent: agent.id, host: "h".into(), version: "0".into() };
         let body = serde_json::to_vec(&request).unwrap();
         let response = self.request(Request::post(SESSION_PATH).body(body.into()).unwrap()).await;
@@ -115,24 +115,24 @@ impl House {
     }
 
     /// Opens a session and lets the agent use it.
-    pub async fn begin(&self, agent: &mut Agent) -> SessionAnswer {
+    pub(crate) async fn begin(&self, agent: &mut Agent) -> SessionAnswer {
         let answer = self.session(agent).await;
         agent.epoch = answer.epoch;
         answer
     }
 
-    pub async fn send(&self, frame: Bytes) -> Result<IngestAnswer, (StatusCode, Refusal)> {
+    pub(crate) async fn send(&self, frame: Bytes) -> Result<IngestAnswer, (StatusCode, Refusal)> {
         let response = self.request(Request::post(INGEST_PATH).body(frame.into()).unwrap()).await;
         answer(response).await
     }
 
     /// Sends what has to be taken.
-    pub async fn take(&self, frame: Bytes) -> IngestAnswer {
+    pub(crate) async fn take(&self, frame: Bytes) -> IngestAnswer {
         self.send(frame).await.unwrap_or_else(|(status, refusal)| panic!("{status} {refusal:?}"))
     }
 
     /// Every row stored, fresh or in files, as (agent, source, position, message), with how often it is there.
-    pub async fn rows(&self) -> BTreeMap<Row, u32> {
+    pub(crate) async fn rows(&self) -> BTreeMap<Row, u32> {
         let snapshot = self.store.snapshot("default", &Prune::default()).await.unwrap();
         let mut rows = BTreeMap::new();
         let objects = self.store.object_store();
@@ -157,14 +157,14 @@ impl House {
     }
 
     /// The messages stored, each once, by source and position.
-    pub async fn messages(&self) -> Vec<String> {
+    pub(crate) async fn messages(&self) -> Vec<String> {
         let rows = self.rows().await;
         assert!(rows.values().all(|count| *count == 1), "a row is stored twice");
         rows.into_keys().map(|row| row.message).collect()
     }
 
     /// Gap rows as (from, to) of their minor positions, with the reason.
-    pub async fn gaps(&self) -> Vec<(u64, u64, String)> {
+    pub(crate) async fn gaps(&self) -> Vec<(u64, u64, String)> {
         let gaps = self.store.gaps("default").await.unwrap();
         let number = |name: &str| gaps.column_by_name(name).unwrap().as_primitive::<UInt64Type>().clone();
         let (from, to) = (number("from_minor"), number("to_minor"));
@@ -175,11 +175,11 @@ impl House {
 
 /// A stored row.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Row {
-    pub agent: String,
-    pub source: String,
-    pub position: (u64, u64),
-    pub message: String,
+pub(crate) struct Row {
+    pub(crate) agent: String,
+    pub(crate) source: String,
+    pub(crate) position: (u64, u64),
+    pub(crate) message: String,
 }
 
 fn count(batch: &RecordBatch, rows: &mut BTreeMap<Row, u32>) {
@@ -216,12 +216,12 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-pub async fn json<T: serde::de::DeserializeOwned>(response: Response<Body>) -> T {
+pub(crate) async fn json<T: serde::de::DeserializeOwned>(response: Response<Body>) -> T {
     let bytes = response.into_body().collect().await.unwrap().to_bytes();
     serde_json::from_slice(&bytes).unwrap()
 }
 
-pub async fn answer(response: Response<Body>) -> Result<IngestAnswer, (StatusCode, Refusal)> {
+pub(crate) async fn answer(response: Response<Body>) -> Result<IngestAnswer, (StatusCode, Refusal)> {
     match response.status() {
         StatusCode::OK => Ok(json(response).await),
         status => Err((status, json(response).await)),
@@ -229,35 +229,35 @@ pub async fn answer(response: Response<Body>) -> Result<IngestAnswer, (StatusCod
 }
 
 /// A refusal's status and code.
-pub fn refused(result: Result<IngestAnswer, (StatusCode, Refusal)>) -> (u16, RefusalCode) {
+pub(crate) fn refused(result: Result<IngestAnswer, (StatusCode, Refusal)>) -> (u16, RefusalCode) {
     let (status, refusal) = result.expect_err("it was taken");
     assert!(!refusal.error.message.is_empty());
     (status.as_u16(), refusal.error.code)
 }
 
 /// An agent that makes frames.
-pub struct Agent {
-    pub id: AgentId,
-    pub epoch: Epoch,
+pub(crate) struct Agent {
+    pub(crate) id: AgentId,
+    pub(crate) epoch: Epoch,
 }
 
 impl Agent {
-    pub fn new(number: u8) -> Agent {
+    pub(crate) fn new(number: u8) -> Agent {
         Agent { id: AgentId::from_bytes([number; 16]), epoch: Epoch(0) }
     }
 
-    pub fn encode(&self, batch: Batch) -> Bytes {
+    pub(crate) fn encode(&self, batch: Batch) -> Bytes {
         let mut encoder = FrameEncoder::new(self.id, self.epoch, 0, 1).unwrap();
         encoder.encode(&Scrubbed::seal(batch, RuleSetId(1))).unwrap()
     }
 
     /// A frame of one source, with a row at each of these positions, whose text is `<source> <position>`.
-    pub fn frame(&self, rows: &[u64], interval: Interval) -> Bytes {
+    pub(crate) fn frame(&self, rows: &[u64], interval: Interval) -> Bytes {
         self.frame_of(&[(rows, interval)])
     }
 
     /// A frame of several sources.
-    pub fn frame_of(&self, parts: &[(&[u64], Interval)]) -> Bytes {
+    pub(crate) fn frame_of(&self, parts: &[(&[u64], Interval)]) -> Bytes {
         let mut builder = BatchBuilder::new(self.id.to_string());
         for (rows, interval) in parts {
             let origin = Origin {
@@ -279,13 +279,13 @@ impl Agent {
     }
 
     /// The frame that covers `[from, to)` of the source `s`, with a row at every tenth position.
-    pub fn tens(&self, from: u64, to: u64) -> Bytes {
+    pub(crate) fn tens(&self, from: u64, to: u64) -> Bytes {
         let rows: Vec<u64> = (from..to).filter(|minor| minor % 10 == 0).collect();
         self.frame(&rows, interval("s", from, to))
     }
 }
 
-pub fn line(origin: beeacon_record::OriginId, position: Position) -> Line {
+pub(crate) fn line(origin: beeacon_record::OriginId, position: Position) -> Line {
     Line {
         origin,
         timestamp_ns: 1_700_000_000_000_000_000 + i64::try_from(position.minor).unwrap(),
@@ -296,11 +296,11 @@ pub fn line(origin: beeacon_record::OriginId, position: Position) -> Line {
     }
 }
 
-pub fn interval(source: &str, from: u64, to: u64) -> Interval {
+pub(crate) fn interval(source: &str, from: u64, to: u64) -> Interval {
     Interval::new(Source::new(source).unwrap(), Position::new(1, from), Position::new(1, to))
 }
 
 /// The messages that [`Agent::tens`] makes.
-pub fn tens(from: u64, to: u64) -> Vec<String> {
+pub(crate) fn tens(from: u64, to: u64) -> Vec<String> {
     (from..to).filter(|minor| minor % 10 == 0).map(|minor| format!("s {minor}")).collect()
 }
