@@ -128,7 +128,8 @@ impl AgentConfig {
         }
         self.containers_directory =
             section.optional_text("containers_directory").map(PathBuf::from).or(self.containers_directory);
-        let readers = [("auto", ReaderChoice::Auto), ("file", ReaderChoice::File), ("api", ReaderChoice::Api)];
+        let readers =
+            [("auto", ReaderChoice::Auto), ("file", ReaderChoice::File), ("api", ReaderChoice::Api)];
         self.reader = section.choice("reader", &readers, self.reader);
         self.host = section.text("host", &self.host);
         let labels = section.texts("labels");
@@ -137,7 +138,8 @@ impl AgentConfig {
         }
         let range = Duration::from_millis(1)..=Duration::from_secs(60);
         self.flush_after = section.duration("flush_after", self.flush_after, range);
-        let level = section.integer("compression_level", self.compression_level.unsigned_abs().into(), 1..=19);
+        let level =
+            section.integer("compression_level", self.compression_level.unsigned_abs().into(), 1..=19);
         self.compression_level = i32::try_from(level).unwrap_or(1);
         for fault in self.faults() {
             if section.is_present() {
@@ -155,7 +157,9 @@ impl AgentConfig {
         let mut fault = |key, message: String| faults.push(ConfigFault { key, message });
         match Collector::new(&self.collector, self.token.as_deref(), self.roots.as_deref()) {
             Err(error @ ShipError::Token) => fault("token", error.to_string()),
-            Err(error @ (ShipError::Roots { .. } | ShipError::NoRoots { .. })) => fault("roots", error.to_string()),
+            Err(error @ (ShipError::Roots { .. } | ShipError::NoRoots { .. })) => {
+                fault("roots", error.to_string())
+            }
             Err(error) => fault("collector", error.to_string()),
             Ok(_) => {}
         }
@@ -166,7 +170,10 @@ impl AgentConfig {
                 }
             }
             None if self.containers_directory.is_none() => {
-                fault("docker_host", "is none, so containers_directory must say where the logs are".to_owned());
+                fault(
+                    "docker_host",
+                    "is none, so containers_directory must say where the logs are".to_owned(),
+                );
             }
             None if self.reader == ReaderChoice::Api => {
                 fault("reader", "got \"api\", but docker_host is none; allowed are auto, file".to_owned());

@@ -86,8 +86,19 @@ impl Container {
         }
     }
 
+    /// Whether how to read it can be said already. Docker names the file of a json-file log only once the container has been
+    /// started; before that there is nothing to read either.
+    pub fn is_readable_yet(&self) -> bool {
+        self.driver != "json-file" || self.log_path.is_some() || self.is_running
+    }
+
     /// How to read it, and from which file. `has_api` says whether there is a Docker API to ask.
-    pub fn reader(&self, choice: ReaderChoice, has_api: bool, can_read: impl Fn(&PathBuf) -> bool) -> ReaderKind {
+    pub fn reader(
+        &self,
+        choice: ReaderChoice,
+        has_api: bool,
+        can_read: impl Fn(&PathBuf) -> bool,
+    ) -> ReaderKind {
         if self.driver == "none" {
             return ReaderKind::Unsupported;
         }

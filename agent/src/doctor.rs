@@ -52,7 +52,9 @@ pub async fn examine(config: &AgentConfig) -> Vec<Finding> {
     let mut findings: Vec<Finding> = config
         .faults()
         .into_iter()
-        .map(|fault| finding("configuration", Severity::Fault, format!("agent.{}: {}", fault.key, fault.message)))
+        .map(|fault| {
+            finding("configuration", Severity::Fault, format!("agent.{}: {}", fault.key, fault.message))
+        })
         .collect();
     findings.push(check_data(&config.data));
     findings.extend(check_space(&config.data));
@@ -117,11 +119,17 @@ fn check_containers_directory(config: &AgentConfig) -> Option<Finding> {
     let default = Path::new("/var/lib/docker/containers");
     let (path, is_wanted) = match &config.containers_directory {
         Some(path) => (path.as_path(), true),
-        None if config.docker_host.as_deref().is_some_and(|host| host.starts_with("unix:")) => (default, false),
+        None if config.docker_host.as_deref().is_some_and(|host| host.starts_with("unix:")) => {
+            (default, false)
+        }
         None => return None,
     };
     Some(match std::fs::read_dir(path) {
-        Ok(_) => finding(CHECK, Severity::Fine, format!("{} can be listed: logs are read from files", path.display())),
+        Ok(_) => finding(
+            CHECK,
+            Severity::Fine,
+            format!("{} can be listed: logs are read from files", path.display()),
+        ),
         Err(error) if is_wanted => {
             let advice = "run as root or give the agent CAP_DAC_READ_SEARCH";
             finding(CHECK, Severity::Fault, format!("cannot list {}: {error}; {advice}", path.display()))
@@ -135,7 +143,8 @@ fn check_containers_directory(config: &AgentConfig) -> Option<Finding> {
 
 async fn check_collector(config: &AgentConfig) -> Vec<Finding> {
     const CHECK: &str = "collector";
-    let collector = match Collector::new(&config.collector, config.token.as_deref(), config.roots.as_deref()) {
+    let collector = match Collector::new(&config.collector, config.token.as_deref(), config.roots.as_deref())
+    {
         Ok(collector) => collector,
         Err(error) => return vec![finding(CHECK, Severity::Fault, chain(&error))],
     };
@@ -150,7 +159,8 @@ async fn check_collector(config: &AgentConfig) -> Vec<Finding> {
         }
         Ok(Err(error)) => vec![finding(CHECK, Severity::Fault, chain(&error))],
         Err(_) => {
-            let message = format!("{} gives no answer within {} s", collector.authority(), CHECK_WITHIN.as_secs());
+            let message =
+                format!("{} gives no answer within {} s", collector.authority(), CHECK_WITHIN.as_secs());
             vec![finding(CHECK, Severity::Fault, message)]
         }
     }
@@ -164,7 +174,8 @@ fn check_clock(date: &str) -> Option<Finding> {
     let skew_s = ours.as_second().abs_diff(theirs.as_second());
     // The header has whole seconds.
     Some(if skew_s > SKEW_MAX.as_secs() + 1 {
-        let message = format!("this host's clock and the collector's are {skew_s} s apart; let both follow NTP");
+        let message =
+            format!("this host's clock and the collector's are {skew_s} s apart; let both follow NTP");
         finding(CHECK, Severity::Warning, message)
     } else {
         finding(CHECK, Severity::Fine, "agrees with the collector's")

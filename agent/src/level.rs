@@ -77,7 +77,10 @@ fn is_word(byte: u8) -> bool {
 fn may_matter(word: &[u8]) -> bool {
     (3..=11).contains(&word.len())
         && word.first().is_some_and(|first| {
-            matches!(first | 0x20, b'i' | b'e' | b'w' | b'd' | b't' | b'f' | b'n' | b'c' | b'p' | b's' | b'a' | b'l')
+            matches!(
+                first | 0x20,
+                b'i' | b'e' | b'w' | b'd' | b't' | b'f' | b'n' | b'c' | b'p' | b's' | b'a' | b'l'
+            )
         })
 }
 
@@ -113,7 +116,9 @@ fn field(name: &[u8], behind: &[u8]) -> Option<Level> {
 
 /// `E0102 15:04:05`: a letter and four digits at the line's start, as glog and klog write.
 fn glog(head: &[u8]) -> Level {
-    let Some(([letter, digits @ ..], [b' ', ..])) = head.split_first_chunk::<5>() else { return Level::Unknown };
+    let Some(([letter, digits @ ..], [b' ', ..])) = head.split_first_chunk::<5>() else {
+        return Level::Unknown;
+    };
     if !digits.iter().all(u8::is_ascii_digit) {
         return Level::Unknown;
     }

@@ -39,32 +39,85 @@ impl Metrics {
     pub fn register(&self, registry: &mut Registry) {
         let registry = registry.sub_registry_with_prefix("beeacon_agent");
         let bytes = || Unit::Bytes;
-        registry.register("lines", "Lines read and put into a batch, again after a rewind.", self.lines.clone());
+        registry.register(
+            "lines",
+            "Lines read and put into a batch, again after a rewind.",
+            self.lines.clone(),
+        );
         registry.register_with_unit("line", "Text of these lines.", bytes(), self.line_bytes.clone());
-        registry.register_with_unit("source", "Log files read, as written by Docker.", bytes(), self.source_bytes.clone());
-        registry.register_with_unit("damaged", "Bytes in logs that are no records: torn writes and holes.", bytes(),
-            self.damaged_bytes.clone());
-        registry.register("destroyed_characters", "Characters that Docker replaced because they were no UTF-8.",
-            self.destroyed_characters.clone());
-        registry.register("daemon_errors", "Errors that Docker reported within a log stream.", self.daemon_errors.clone());
+        registry.register_with_unit(
+            "source",
+            "Log files read, as written by Docker.",
+            bytes(),
+            self.source_bytes.clone(),
+        );
+        registry.register_with_unit(
+            "damaged",
+            "Bytes in logs that are no records: torn writes and holes.",
+            bytes(),
+            self.damaged_bytes.clone(),
+        );
+        registry.register(
+            "destroyed_characters",
+            "Characters that Docker replaced because they were no UTF-8.",
+            self.destroyed_characters.clone(),
+        );
+        registry.register(
+            "daemon_errors",
+            "Errors that Docker reported within a log stream.",
+            self.daemon_errors.clone(),
+        );
         registry.register("shipped_rows", "Rows that the collector stored.", self.shipped_rows.clone());
-        registry.register("duplicate_rows", "Rows that the collector had already stored.", self.duplicate_rows.clone());
-        registry.register("shipped_frames", "Frames that the collector acknowledged.", self.shipped_frames.clone());
+        registry.register(
+            "duplicate_rows",
+            "Rows that the collector had already stored.",
+            self.duplicate_rows.clone(),
+        );
+        registry.register(
+            "shipped_frames",
+            "Frames that the collector acknowledged.",
+            self.shipped_frames.clone(),
+        );
         registry.register_with_unit("shipped", "Size of these frames.", bytes(), self.shipped_bytes.clone());
-        registry.register("gaps", "Gaps declared: lines that Docker removed before they were read.", self.gaps.clone());
+        registry.register(
+            "gaps",
+            "Gaps declared: lines that Docker removed before they were read.",
+            self.gaps.clone(),
+        );
         registry.register("redactions", "What the pollen filter took out.", self.redactions.clone());
         registry.register("dropped_rows", "Rows that a rule dropped.", self.dropped_rows.clone());
-        registry.register("quarantined_rows", "Rows that the collector refuses even alone.", self.quarantined_rows.clone());
-        registry.register("retries", "Requests to the collector that were tried again.", self.retries.clone());
+        registry.register(
+            "quarantined_rows",
+            "Rows that the collector refuses even alone.",
+            self.quarantined_rows.clone(),
+        );
+        registry.register(
+            "retries",
+            "Requests to the collector that were tried again.",
+            self.retries.clone(),
+        );
         registry.register("refusals", "Frames that the collector refused.", self.refusals.clone());
-        registry.register("rewinds", "How often reading started again at the collector's positions.", self.rewinds.clone());
+        registry.register(
+            "rewinds",
+            "How often reading started again at the collector's positions.",
+            self.rewinds.clone(),
+        );
         registry.register("sessions", "Sessions opened with the collector.", self.sessions.clone());
         registry.register("attaches", "Log streams opened through the Docker API.", self.attaches.clone());
         registry.register("lists", "How often containers were listed.", self.lists.clone());
         registry.register("containers", "Containers whose logs are read.", self.containers.clone());
-        registry.register_with_unit("lag", "Log files' bytes that have not been read yet.", bytes(), self.lag_bytes.clone());
-        registry.register_with_unit("open_line", "Text of lines whose end has not come yet.", bytes(),
-            self.open_line_bytes.clone());
+        registry.register_with_unit(
+            "lag",
+            "Log files' bytes that have not been read yet.",
+            bytes(),
+            self.lag_bytes.clone(),
+        );
+        registry.register_with_unit(
+            "open_line",
+            "Text of lines whose end has not come yet.",
+            bytes(),
+            self.open_line_bytes.clone(),
+        );
         registry.register("healthy", "1 while everything works, else 0.", self.healthy.clone());
     }
 }

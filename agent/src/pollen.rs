@@ -26,7 +26,12 @@ pub struct FilterConfig {
 
 impl Default for FilterConfig {
     fn default() -> Self {
-        FilterConfig { profile: "default".to_owned(), rules: Vec::new(), profiles: Vec::new(), key_version: 1 }
+        FilterConfig {
+            profile: "default".to_owned(),
+            rules: Vec::new(),
+            profiles: Vec::new(),
+            key_version: 1,
+        }
     }
 }
 

@@ -7,7 +7,9 @@
 use std::collections::HashSet;
 
 use beeacon_record::wire::SourceState;
-use beeacon_record::{BatchBuilder, Gap, GapReason, Interval, Level, Line, OriginId, Position, Source, Stream};
+use beeacon_record::{
+    BatchBuilder, Gap, GapReason, Interval, Level, Line, OriginId, Position, Source, Stream,
+};
 
 use crate::docker::merge::{End, Row, SafeCut};
 use crate::level;

@@ -52,7 +52,9 @@ const FENCE_MEMORY: Duration = Duration::from_secs(600);
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum PumpError {
     /// Another agent works under the same id.
-    #[error("agent id {agent} is in use elsewhere: another agent opened a session with it twice; remove the file agent-id of the copy")]
+    #[error(
+        "agent id {agent} is in use elsewhere: another agent opened a session with it twice; remove the file agent-id of the copy"
+    )]
     Fenced {
         /// The id.
         agent: AgentId,
@@ -134,7 +136,11 @@ impl Pump {
     ///
     /// # Errors
     /// When the thread that watches directories cannot be started.
-    pub fn new(parts: PumpParts, events: mpsc::Receiver<Event>, reports: mpsc::Sender<Event>) -> std::io::Result<Self> {
+    pub fn new(
+        parts: PumpParts,
+        events: mpsc::Receiver<Event>,
+        reports: mpsc::Sender<Event>,
+    ) -> std::io::Result<Self> {
         let changed = Arc::new(Notify::new());
         let watch = Watch::start(changed.clone())?;
         let (portion_sender, portions) = mpsc::channel(crate::limits::PORTIONS_MAX);
@@ -285,9 +291,14 @@ impl Pump {
             entry.update(container, &self.parts.config);
             return;
         }
+        if !container.is_readable_yet() {
+            // Its start is another event.
+            return;
+        }
         let id = container.id.clone();
         match Entry::new(container, &self.parts.config, &self.surroundings) {
             Ok(mut entry) => {
+                entry.stay_with_api(&self.states, &self.parts.config, &self.surroundings);
                 entry.rewind(&self.states);
                 self.turns.push(id.clone());
                 self.entries.insert(id, entry);
@@ -369,7 +380,8 @@ impl Pump {
             let cutter = Cutter::new(self.parts.filter.as_ref());
             let safe_cut = |text: &[u8], at_most: usize| cutter.cut(text, at_most);
             let origins = entry.origins(&mut self.builder);
-            let mut sink = sink(&mut self.builder, origins, self.rows_max, &safe_cut, &self.parts.metrics, entry);
+            let mut sink =
+                sink(&mut self.builder, origins, self.rows_max, &safe_cut, &self.parts.metrics, entry);
             let rest = entry.take_portion(portion, &mut sink);
             if let Some(error) = cutter.failure.take() {
                 self.fail("nothing is shipped any more", &error);
@@ -502,8 +514,15 @@ impl Pump {
             Ok(encoder) => self.session = Some(Session { epoch: answer.epoch.0, encoder }),
             Err(error) => return self.fail("frames cannot be encoded", &error),
         }
-        tracing::info!(epoch = answer.epoch.0, sources = answer.sources.len(), "session with the collector is open");
+        tracing::info!(
+            epoch = answer.epoch.0,
+            sources = answer.sources.len(),
+            "session with the collector is open"
+        );
         self.states = answer.sources.iter().map(|state| (state.source.clone(), Acked::from(state))).collect();
+        for entry in self.entries.values_mut() {
+            entry.stay_with_api(&self.states, &self.parts.config, &self.surroundings);
+        }
         self.rewind();
     }
 
@@ -694,7 +713,9 @@ fn places(batch: &Batch, rows_max: usize) -> Vec<(Source, Position)> {
     if batch.rows() > 1 && rows_max > 1 {
         return Vec::new();
     }
-    let Ok((keys, values)) = batch.dictionary_column(beeacon_record::schema::Column::Source) else { return Vec::new() };
+    let Ok((keys, values)) = batch.dictionary_column(beeacon_record::schema::Column::Source) else {
+        return Vec::new();
+    };
     let names: Vec<Option<Source>> =
         values.iter().map(|name| name.and_then(|name| Source::new(name).ok())).collect();
     keys.values()

@@ -13,7 +13,7 @@ use tokio::task::AbortHandle;
 
 use crate::backoff::Backoff;
 use crate::config::AgentConfig;
-use crate::container::{Container, ReaderKind};
+use crate::container::{Container, ReaderChoice, ReaderKind};
 use crate::docker::api::ApiSource;
 use crate::docker::api_stream::Framing;
 use crate::docker::attach::{Attach, AttachEnd, Portion};
@@ -89,22 +89,21 @@ impl Entry {
     ///
     /// # Errors
     /// When the log's directory cannot be opened.
-    pub fn new(container: Container, config: &AgentConfig, around: &Surroundings) -> Result<Self, ReaderError> {
+    pub fn new(
+        container: Container,
+        config: &AgentConfig,
+        around: &Surroundings,
+    ) -> Result<Self, ReaderError> {
         let kind = container.reader(config.reader, around.docker.is_some(), can_read);
         let reader = match (kind, &container.log_path) {
             (ReaderKind::File, Some(path)) => Reader::File(Box::new(open_files(&container, path, around)?)),
-            (ReaderKind::Api, _) => Reader::Api(Box::new(ApiReader {
-                source: ApiSource::new(&container.id)?,
-                task: None,
-                wants_attach: true,
-                attach_at: Instant::now(),
-                backoff: Backoff::default(),
-                wants_end: false,
-                is_gone: false,
-            })),
+            (ReaderKind::Api, _) => Reader::Api(Box::new(ApiReader::new(&container)?)),
             _ => {
-                tracing::warn!(container = container.name, driver = container.driver,
-                    "log driver cannot be read, container is left out");
+                tracing::warn!(
+                    container = container.name,
+                    driver = container.driver,
+                    "log driver cannot be read, container is left out"
+                );
                 Reader::Unsupported
             }
         };
@@ -122,6 +121,29 @@ impl Entry {
         };
         entry.tell_running();
         Ok(entry)
+    }
+
+    /// Stays with the API where the collector has positions of it and none of the file: another reader's positions are other
+    /// ones, so changing it would store again what is stored.
+    pub fn stay_with_api(
+        &mut self,
+        states: &HashMap<Source, Acked>,
+        config: &AgentConfig,
+        around: &Surroundings,
+    ) {
+        let Reader::File(file) = &self.reader else { return };
+        if config.reader != ReaderChoice::Auto
+            || around.docker.is_none()
+            || states.contains_key(&file.progress.source)
+        {
+            return;
+        }
+        let Ok(mut api) = ApiReader::new(&self.container) else { return };
+        let is_known = api.source.progress().iter().any(|progress| states.contains_key(&progress.source));
+        if is_known {
+            around.watch.remove(&file.chain);
+            self.reader = Reader::Api(Box::new(api));
+        }
     }
 
     /// Takes what Docker says anew.
@@ -174,7 +196,9 @@ impl Entry {
         let origin = &self.origin;
         let ids = match &mut self.reader {
             Reader::File(file) => [builder.origin(origin, &file.progress.source); 2],
-            Reader::Api(api) => api.source.progress().map(|progress| builder.origin(origin, &progress.source)),
+            Reader::Api(api) => {
+                api.source.progress().map(|progress| builder.origin(origin, &progress.source))
+            }
             Reader::Unsupported => return [builder.origin(origin, &self.no_source); 2],
         };
         self.origin_ids = Some(ids);
@@ -216,7 +240,12 @@ impl Entry {
     ///
     /// # Errors
     /// When a file cannot be read.
-    pub fn step(&mut self, sink: &mut Sink<'_>, block: &mut Vec<u8>, around: &Surroundings) -> std::io::Result<Step> {
+    pub fn step(
+        &mut self,
+        sink: &mut Sink<'_>,
+        block: &mut Vec<u8>,
+        around: &Surroundings,
+    ) -> std::io::Result<Step> {
         match &mut self.reader {
             Reader::File(file) => {
                 if self.retry_at.is_some_and(|at| Instant::now() < at) {
@@ -367,6 +396,18 @@ impl Entry {
 }
 
 impl ApiReader {
+    fn new(container: &Container) -> Result<Self, IdentityError> {
+        Ok(ApiReader {
+            source: ApiSource::new(&container.id)?,
+            task: None,
+            wants_attach: true,
+            attach_at: Instant::now(),
+            backoff: Backoff::default(),
+            wants_end: false,
+            is_gone: false,
+        })
+    }
+
     /// Stops listening to the stream there is.
     fn detach(&mut self) {
         if let Some(task) = self.task.take() {
@@ -378,7 +419,13 @@ impl ApiReader {
         self.wants_end = false;
     }
 
-    fn step(&mut self, container: &Container, is_removed: bool, sink: &mut Sink<'_>, around: &Surroundings) -> Step {
+    fn step(
+        &mut self,
+        container: &Container,
+        is_removed: bool,
+        sink: &mut Sink<'_>,
+        around: &Surroundings,
+    ) -> Step {
         if !self.source.has_ended {
             return Step::Idle;
         }
@@ -428,8 +475,11 @@ impl ApiReader {
             }
             AttachEnd::Unsupported => {
                 self.source.is_unsupported = true;
-                tracing::warn!(container = container.name, driver = container.driver,
-                    "docker cannot read the log driver, container is left out");
+                tracing::warn!(
+                    container = container.name,
+                    driver = container.driver,
+                    "docker cannot read the log driver, container is left out"
+                );
             }
         }
         self.attach_at = Instant::now() + self.backoff.next_wait();

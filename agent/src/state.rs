@@ -68,10 +68,7 @@ pub fn agent_id(data: &Path) -> Result<AgentId, StateError> {
     let text = read_or_create(data, &path, 0o644, || {
         AgentId::from_bytes(uuid::Uuid::now_v7().into_bytes()).to_string().into_bytes()
     })?;
-    std::str::from_utf8(&text)
-        .ok()
-        .and_then(|text| text.trim().parse().ok())
-        .ok_or(StateError::Id { path })
+    std::str::from_utf8(&text).ok().and_then(|text| text.trim().parse().ok()).ok_or(StateError::Id { path })
 }
 
 /// The key of keyed hashes, made at the first call. Its file must belong to the agent alone.

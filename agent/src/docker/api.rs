@@ -9,8 +9,8 @@
 
 use beeacon_record::{GapReason, IdentityError, Interval, Position, Source, Stream};
 
-use super::cursor::{read_since, write_since};
 use super::api_stream::Ordinals;
+use super::cursor::{read_since, write_since};
 use super::merge::{Merger, Piece};
 use crate::progress::{Acked, Progress, Sink};
 
@@ -33,7 +33,6 @@ pub struct OwnedPiece {
 
 /// One output of a container.
 struct Side {
-    stream: Stream,
     progress: Progress,
     ordinals: Ordinals,
     merger: Merger,
@@ -46,7 +45,6 @@ impl Side {
     fn new(id: &str, stream: Stream) -> Result<Self, IdentityError> {
         let source = Source::new(format!("docker-api:{id}:{}", stream.as_str()))?;
         Ok(Side {
-            stream,
             progress: Progress::new(source),
             ordinals: Ordinals::default(),
             merger: Merger::default(),
@@ -209,7 +207,9 @@ impl ApiSource {
     /// The container is gone: the next intervals are the last.
     pub fn finish(&mut self) {
         for side in self.sides_mut() {
-            if !side.progress.is_final() && (side.progress.to() > Position::START || side.progress.acked.is_some()) {
+            if !side.progress.is_final()
+                && (side.progress.to() > Position::START || side.progress.acked.is_some())
+            {
                 side.progress.finish();
             }
         }

@@ -211,7 +211,9 @@ fn stamped_return(time: &mut TimeParser, window: &[u8]) -> Option<usize> {
 fn unstamped(rest: &[u8], is_last: bool) -> Option<(usize, Item<'static>)> {
     match memchr(b'\n', rest) {
         Some(end) => Some((end + 1, Item::DaemonError)),
-        None if is_last || rest.len() > PIECE_BYTES_MAX => Some((rest.len(), Item::Damaged { bytes: rest.len() })),
+        None if is_last || rest.len() > PIECE_BYTES_MAX => {
+            Some((rest.len(), Item::Damaged { bytes: rest.len() }))
+        }
         None => None,
     }
 }
@@ -319,8 +321,15 @@ mod tests {
             vec![1, 0, 0],
         ]
         .concat();
-        let expected =
-            ["stdout@1:out$", "stderr@2:err", "stderr@2:$", "stdout@1:$", "daemon error", "damaged 8", "damaged 3"];
+        let expected = [
+            "stdout@1:out$",
+            "stderr@2:err",
+            "stderr@2:$",
+            "stdout@1:$",
+            "daemon error",
+            "damaged 8",
+            "damaged 3",
+        ];
         for at in 0..=bytes.len() {
             let (left, right) = bytes.split_at(at);
             assert_eq!(decode(Framing::Multiplexed, &[left, right]), expected, "cut at {at}");
@@ -356,9 +365,11 @@ mod tests {
             "stdout@2:rest".to_owned(),
         ];
         let bytes = text.as_bytes();
-        let edges = (0..bytes.len()).filter(|at| *at < 200 || *at > bytes.len() - 300 || at % 997 == 0 || {
-            let place = at % (COPIER_PIECE_BYTES + 31);
-            !(200..COPIER_PIECE_BYTES - 100).contains(&place)
+        let edges = (0..bytes.len()).filter(|at| {
+            *at < 200 || *at > bytes.len() - 300 || at % 997 == 0 || {
+                let place = at % (COPIER_PIECE_BYTES + 31);
+                !(200..COPIER_PIECE_BYTES - 100).contains(&place)
+            }
         });
         for at in edges {
             let (left, right) = bytes.split_at(at);

@@ -87,7 +87,8 @@ pub fn read(path: &Path) -> std::io::Result<Container> {
 fn parse<T: serde::de::DeserializeOwned>(path: &Path) -> std::io::Result<T> {
     let mut bytes = Vec::new();
     std::fs::File::open(path)?.take(CONTAINER_CONFIG_BYTES_MAX).read_to_end(&mut bytes)?;
-    serde_json::from_slice(&bytes).map_err(|error| std::io::Error::new(std::io::ErrorKind::InvalidData, error.to_string()))
+    serde_json::from_slice(&bytes)
+        .map_err(|error| std::io::Error::new(std::io::ErrorKind::InvalidData, error.to_string()))
 }
 
 #[cfg(test)]

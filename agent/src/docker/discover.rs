@@ -12,7 +12,9 @@ use std::time::Duration;
 
 use bollard::Docker;
 use bollard::models::{ContainerInspectResponse, EventMessage};
-use bollard::query_parameters::{EventsOptionsBuilder, InspectContainerOptions, ListContainersOptionsBuilder};
+use bollard::query_parameters::{
+    EventsOptionsBuilder, InspectContainerOptions, ListContainersOptionsBuilder,
+};
 use futures_util::StreamExt;
 use tokio::sync::mpsc;
 
@@ -148,7 +150,11 @@ impl Discovery {
         let listed = docker.list_containers(Some(options)).await?;
         let mut ids: Vec<String> = listed.into_iter().filter_map(|summary| summary.id).collect();
         if ids.len() > CONTAINERS_MAX {
-            tracing::warn!(found = ids.len(), limit = CONTAINERS_MAX, "too many containers, reading the newest");
+            tracing::warn!(
+                found = ids.len(),
+                limit = CONTAINERS_MAX,
+                "too many containers, reading the newest"
+            );
             ids.truncate(CONTAINERS_MAX);
         }
         let missing: Vec<String> = known.keys().filter(|id| !ids.contains(id)).cloned().collect();
@@ -239,7 +245,10 @@ impl Discovery {
 }
 
 /// The containers whose directories are there. A `config.v2.json` that is being written leaves what was known before.
-fn scan_once(directory: &Path, before: &HashMap<String, Container>) -> std::io::Result<HashMap<String, Container>> {
+fn scan_once(
+    directory: &Path,
+    before: &HashMap<String, Container>,
+) -> std::io::Result<HashMap<String, Container>> {
     let mut found = HashMap::new();
     for entry in std::fs::read_dir(directory)?.take(CONTAINERS_MAX) {
         let path = entry?.path();

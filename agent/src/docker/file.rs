@@ -375,9 +375,8 @@ impl FileSource {
         }
         lock(&self.chain).emptied(held.index);
         self.at = start;
-        self.current = lock(&self.chain)
-            .at(start.major.wrapping_add(base))
-            .map(|held| Current { held, mark: None });
+        self.current =
+            lock(&self.chain).at(start.major.wrapping_add(base)).map(|held| Current { held, mark: None });
         self.want_bytes = BLOCK_BYTES;
         Step::Progress
     }

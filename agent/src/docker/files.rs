@@ -234,7 +234,9 @@ impl Chain {
     /// Whether the log's name leads to the newest held file, or there is none.
     pub fn is_up_to_date(&self) -> bool {
         match std::fs::metadata(self.path(0)) {
-            Ok(metadata) => self.files.back().is_some_and(|held| held.identity == FileIdentity::of(&metadata)),
+            Ok(metadata) => {
+                self.files.back().is_some_and(|held| held.identity == FileIdentity::of(&metadata))
+            }
             Err(_) => true,
         }
     }
@@ -296,8 +298,9 @@ impl Chain {
             self.files.remove(self.files.len() - 2);
         }
         loop {
-            let removed: Vec<usize> =
-                (0..self.files.len()).filter(|at| self.files.get(*at).is_some_and(|f| f.is_removed())).collect();
+            let removed: Vec<usize> = (0..self.files.len())
+                .filter(|at| self.files.get(*at).is_some_and(|f| f.is_removed()))
+                .collect();
             let pinned = removed.iter().filter_map(|at| self.files.get(*at)?.bytes().ok()).sum::<u64>();
             match removed.as_slice() {
                 [_, .., last] if pinned > PINNED_BYTES_MAX => self.files.remove(*last),

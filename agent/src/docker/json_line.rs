@@ -266,7 +266,8 @@ impl<'a> Reader<'a> {
                 }
             }
             _ => {
-                let is_scalar = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.');
+                let is_scalar =
+                    |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.');
                 let end = self.rest.iter().position(|byte| !is_scalar(byte)).unwrap_or(self.rest.len());
                 self.rest = self.rest.get(end..)?;
                 (end > 0).then_some(())
@@ -296,24 +297,75 @@ mod tests {
         let time = "2023-08-30T12:34:56.5Z";
         let ns = 1_693_398_896_500_000_000;
         let table: &[(String, &str, Stream, bool)] = &[
-            (format!(r#"{{"log":"plain\n","stream":"stdout","time":"{time}"}}"#), "plain", Stream::Stdout, true),
+            (
+                format!(r#"{{"log":"plain\n","stream":"stdout","time":"{time}"}}"#),
+                "plain",
+                Stream::Stdout,
+                true,
+            ),
             (format!(r#"{{"log":"\n","stream":"stderr","time":"{time}"}}"#), "", Stream::Stderr, true),
-            (format!(r#"{{"log":"piece","stream":"stdout","time":"{time}"}}"#), "piece", Stream::Stdout, false),
+            (
+                format!(r#"{{"log":"piece","stream":"stdout","time":"{time}"}}"#),
+                "piece",
+                Stream::Stdout,
+                false,
+            ),
             (format!(r#"{{"stream":"stdout","time":"{time}"}}"#), "", Stream::Stdout, false),
             (format!(r#"{{"log":"","stream":"stdout","time":"{time}"}}"#), "", Stream::Stdout, false),
-            (format!(r#"{{"log":"\"q\" \\ \/ \r\t\b\f\n","stream":"stdout","time":"{time}"}}"#),
-                "\"q\" \\ / \r\t\u{8}\u{c}", Stream::Stdout, true),
-            (format!(r#"{{"log":"\u0041\u00e9\u2028\u003c\n","stream":"stdout","time":"{time}"}}"#),
-                "A\u{e9}\u{2028}<", Stream::Stdout, true),
-            (format!(r#"{{"log":"\ud83d\udc1d\n","stream":"stdout","time":"{time}"}}"#), "\u{1f41d}", Stream::Stdout, true),
-            (format!(r#"{{"log":"\ud83d!\n","stream":"stdout","time":"{time}"}}"#), "\u{fffd}!", Stream::Stdout, true),
-            (format!(r#"{{"log":"\ud83d\u0041\n","stream":"stdout","time":"{time}"}}"#), "\u{fffd}A", Stream::Stdout, true),
-            (format!(r#"{{"log":"a\n","stream":"stdout","attrs":{{"tag":"x\"y","n":"1"}},"time":"{time}"}}"#),
-                "a", Stream::Stdout, true),
-            (format!(r#"{{ "time" : "{time}", "extra":[1,{{"a":null}}], "stream":"stderr", "log":"b\n" }}"#),
-                "b", Stream::Stderr, true),
-            (format!(r#"{{"log":"fake \",\"stream\":\"stderr\",\"time\":\"\n","stream":"stdout","time":"{time}"}}"#),
-                "fake \",\"stream\":\"stderr\",\"time\":\"", Stream::Stdout, true),
+            (
+                format!(r#"{{"log":"\"q\" \\ \/ \r\t\b\f\n","stream":"stdout","time":"{time}"}}"#),
+                "\"q\" \\ / \r\t\u{8}\u{c}",
+                Stream::Stdout,
+                true,
+            ),
+            (
+                format!(r#"{{"log":"\u0041\u00e9\u2028\u003c\n","stream":"stdout","time":"{time}"}}"#),
+                "A\u{e9}\u{2028}<",
+                Stream::Stdout,
+                true,
+            ),
+            (
+                format!(r#"{{"log":"\ud83d\udc1d\n","stream":"stdout","time":"{time}"}}"#),
+                "\u{1f41d}",
+                Stream::Stdout,
+                true,
+            ),
+            (
+                format!(r#"{{"log":"\ud83d!\n","stream":"stdout","time":"{time}"}}"#),
+                "\u{fffd}!",
+                Stream::Stdout,
+                true,
+            ),
+            (
+                format!(r#"{{"log":"\ud83d\u0041\n","stream":"stdout","time":"{time}"}}"#),
+                "\u{fffd}A",
+                Stream::Stdout,
+                true,
+            ),
+            (
+                format!(
+                    r#"{{"log":"a\n","stream":"stdout","attrs":{{"tag":"x\"y","n":"1"}},"time":"{time}"}}"#
+                ),
+                "a",
+                Stream::Stdout,
+                true,
+            ),
+            (
+                format!(
+                    r#"{{ "time" : "{time}", "extra":[1,{{"a":null}}], "stream":"stderr", "log":"b\n" }}"#
+                ),
+                "b",
+                Stream::Stderr,
+                true,
+            ),
+            (
+                format!(
+                    r#"{{"log":"fake \",\"stream\":\"stderr\",\"time\":\"\n","stream":"stdout","time":"{time}"}}"#
+                ),
+                "fake \",\"stream\":\"stderr\",\"time\":\"",
+                Stream::Stdout,
+                true,
+            ),
         ];
         for (line, text, stream, ends_line) in table {
             let (found, record) = read(line.as_bytes()).unwrap_or_else(|| panic!("{line} was refused"));

@@ -170,7 +170,9 @@ impl Merger {
                 line.cut(stream, safe_cut, emit);
             }
         }
-        if piece.ends_line && let Some(line) = slot.take() {
+        if piece.ends_line
+            && let Some(line) = slot.take()
+        {
             line.end(stream, End::Newline, emit);
         }
     }

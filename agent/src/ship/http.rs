@@ -126,8 +126,11 @@ impl Collector {
         http.set_nodelay(true);
         http.set_connect_timeout(Some(Duration::from_secs(10)));
         http.set_keepalive(Some(Duration::from_secs(30)));
-        let connector =
-            HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().wrap_connector(http);
+        let connector = HttpsConnectorBuilder::new()
+            .with_tls_config(tls)
+            .https_or_http()
+            .enable_http1()
+            .wrap_connector(http);
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_max_idle_per_host(1)
@@ -206,7 +209,8 @@ impl Collector {
     pub async fn ship(&self, frame: Bytes, metrics: &Metrics) -> Verdict {
         let mut backoff = Backoff::default();
         loop {
-            let answer = self.request(Method::POST, INGEST_PATH, Some(FRAME_CONTENT_TYPE), frame.clone()).await;
+            let answer =
+                self.request(Method::POST, INGEST_PATH, Some(FRAME_CONTENT_TYPE), frame.clone()).await;
             let wait = match answer {
                 Ok(answer) => match judge_frame(answer.status, answer.retry_after, &answer.body) {
                     Verdict::Later(wait) => self.later(&mut backoff, wait, &answer.status),
@@ -224,11 +228,16 @@ impl Collector {
     }
 
     /// Asks for a session until there is one.
-    pub async fn open_session(&self, ask: &SessionRequest, metrics: &Metrics) -> beeacon_record::wire::SessionAnswer {
+    pub async fn open_session(
+        &self,
+        ask: &SessionRequest,
+        metrics: &Metrics,
+    ) -> beeacon_record::wire::SessionAnswer {
         let mut backoff = Backoff::default();
         let body = Bytes::from(serde_json::to_vec(ask).unwrap_or_default());
         loop {
-            let answer = self.request(Method::POST, SESSION_PATH, Some("application/json"), body.clone()).await;
+            let answer =
+                self.request(Method::POST, SESSION_PATH, Some("application/json"), body.clone()).await;
             let wait = match answer {
                 Ok(answer) => match judge_session(answer.status, answer.retry_after, &answer.body) {
                     SessionVerdict::Open(session) => {
@@ -236,7 +245,9 @@ impl Collector {
                         return session;
                     }
                     SessionVerdict::Later(wait) => self.later(&mut backoff, wait, &answer.status),
-                    SessionVerdict::Refused(code) => self.later(&mut backoff, None, &format_args!("{code:?}")),
+                    SessionVerdict::Refused(code) => {
+                        self.later(&mut backoff, None, &format_args!("{code:?}"))
+                    }
                 },
                 Err(error) => self.later(&mut backoff, None, &chain(&error)),
             };
@@ -280,7 +291,8 @@ fn tls_config(roots: Option<&Path>) -> Result<rustls::ClientConfig, ShipError> {
         }
     }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+    let builder =
+        rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
     Ok(builder.with_root_certificates(store).with_no_client_auth())
 }
 

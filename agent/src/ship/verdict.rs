@@ -108,7 +108,12 @@ mod tests {
             (500, refusal("internal"), Verdict::Later(soon)),
         ];
         for (status, body, expected) in table {
-            assert_eq!(&judge_frame(*status, soon, body), expected, "{status} {}", String::from_utf8_lossy(body));
+            assert_eq!(
+                &judge_frame(*status, soon, body),
+                expected,
+                "{status} {}",
+                String::from_utf8_lossy(body)
+            );
         }
     }
 }

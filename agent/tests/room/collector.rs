@@ -1,12 +1,12 @@
 //! A collector in memory: sessions, epochs, intervals, gaps; and what may go wrong with one.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
 
 use beeacon_record::schema::Column;
 use beeacon_record::wire::{
-    Committed, INGEST_PATH, IngestAnswer, Refusal, RefusalBody, RefusalCode, SESSION_PATH, SessionAnswer, SourceState,
+    Committed, INGEST_PATH, IngestAnswer, Refusal, RefusalBody, RefusalCode, SESSION_PATH, SessionAnswer,
+    SourceState,
 };
 use beeacon_record::{Epoch, Frame, Gap, Position};
 use bytes::Bytes;
@@ -18,7 +18,7 @@ use tokio::net::TcpListener;
 
 /// What the collector does with the next frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mood {
+pub(crate) enum Mood {
     /// Commits and answers.
     Well,
     /// Answers 503 to every second frame.
@@ -32,37 +32,37 @@ pub enum Mood {
 }
 
 #[derive(Clone, Debug)]
-pub struct Row {
-    pub message: String,
-    pub stream: String,
-    pub attributes: usize,
+pub(crate) struct Row {
+    pub(crate) message: String,
+    pub(crate) stream: String,
+    pub(crate) attributes: usize,
 }
 
-pub struct State {
-    pub mood: Mood,
+pub(crate) struct State {
+    pub(crate) mood: Mood,
     epoch: u64,
     has_session: bool,
     frames: u64,
-    pub sources: HashMap<String, SourceState>,
+    pub(crate) sources: HashMap<String, SourceState>,
     /// Rows by source and position, in the order of arrival.
-    pub rows: Vec<(String, Position, Row)>,
+    pub(crate) rows: Vec<(String, Position, Row)>,
     seen: HashSet<(String, Position)>,
-    pub gaps: Vec<(String, Gap, Position)>,
-    pub duplicates_stored: usize,
-    pub refused: usize,
-    pub duplicate_rows: u64,
-    pub sessions: u64,
-    pub finals: usize,
+    pub(crate) gaps: Vec<(String, Gap, Position)>,
+    pub(crate) duplicates_stored: usize,
+    pub(crate) refused: usize,
+    pub(crate) duplicate_rows: u64,
+    pub(crate) sessions: u64,
+    pub(crate) finals: usize,
 }
 
 #[derive(Clone)]
-pub struct Collector {
-    pub state: Arc<Mutex<State>>,
-    pub url: String,
+pub(crate) struct Collector {
+    pub(crate) state: Arc<Mutex<State>>,
+    pub(crate) url: String,
 }
 
 impl Collector {
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let state = State {
@@ -98,12 +98,12 @@ impl Collector {
         Collector { state, url }
     }
 
-    pub fn messages(&self) -> Vec<String> {
+    pub(crate) fn messages(&self) -> Vec<String> {
         self.state.lock().unwrap().rows.iter().map(|(_, _, row)| row.message.clone()).collect()
     }
 
     /// Waits until a condition holds; gives up loudly.
-    pub async fn until(&self, what: &str, mut holds: impl FnMut(&State) -> bool) {
+    pub(crate) async fn until(&self, what: &str, mut holds: impl FnMut(&State) -> bool) {
         for _ in 0..600 {
             if holds(&self.state.lock().unwrap()) {
                 return;
@@ -120,7 +120,10 @@ impl Collector {
     }
 }
 
-async fn answer(state: Arc<Mutex<State>>, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, std::io::Error> {
+async fn answer(
+    state: Arc<Mutex<State>>,
+    request: Request<Incoming>,
+) -> Result<Response<Full<Bytes>>, std::io::Error> {
     let path = request.uri().path().to_owned();
     let body = request.into_body().collect().await.map_err(std::io::Error::other)?.to_bytes();
     let mut state = state.lock().unwrap();
@@ -141,7 +144,6 @@ async fn answer(state: Arc<Mutex<State>>, request: Request<Incoming>) -> Result<
         }
         _ => Err((404, RefusalCode::NotFound, Vec::new())),
     };
-    let _: Option<Infallible> = None;
     Ok(match result {
         Ok(body) => Response::new(Full::new(Bytes::from(body))),
         Err((status, code, expected)) => {
@@ -212,8 +214,8 @@ impl State {
             let name = interval.source.as_str().to_owned();
             let known = self.sources.get(&name).cloned();
             let place = known.as_ref().map(|known| known.committed);
-            let is_duplicate =
-                place.is_some_and(|place| interval.to < place || (interval.to == place && interval.from < place));
+            let is_duplicate = place
+                .is_some_and(|place| interval.to < place || (interval.to == place && interval.from < place));
             let given = rows.remove(&name).unwrap_or_default();
             if is_duplicate {
                 duplicates += given.len() as u64;

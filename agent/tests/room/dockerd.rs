@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 
 use beeacon_record::Position;
 
-pub struct Log {
+pub(crate) struct Log {
     directory: PathBuf,
     path: PathBuf,
-    pub id: String,
+    pub(crate) id: String,
     file: File,
     size: u64,
     size_max: u64,
@@ -19,7 +19,7 @@ pub struct Log {
 }
 
 impl Log {
-    pub fn create(containers: &Path, id: &str, size_max: u64, file_max: usize) -> Self {
+    pub(crate) fn create(containers: &Path, id: &str, size_max: u64, file_max: usize) -> Self {
         let directory = containers.join(id);
         std::fs::create_dir_all(&directory).unwrap();
         let path = directory.join(format!("{id}-json.log"));
@@ -39,7 +39,7 @@ impl Log {
         log
     }
 
-    pub fn describe(&self, running: bool, tty: bool) {
+    pub(crate) fn describe(&self, running: bool, tty: bool) {
         let id = &self.id;
         let text = format!(
             r#"{{"ID":"{id}","Name":"/name-{id}","Config":{{"Tty":{tty},"Image":"i:1","Labels":{{}}}},
@@ -51,26 +51,26 @@ impl Log {
     }
 
     /// A timestamp later than all before.
-    pub fn now(&mut self) -> i64 {
+    pub(crate) fn now(&mut self) -> i64 {
         self.clock_ns += 1_000_003;
         self.clock_ns
     }
 
     /// Writes one whole line; gives where it stands.
-    pub fn line(&mut self, stream: &str, text: &str) -> Position {
+    pub(crate) fn line(&mut self, stream: &str, text: &str) -> Position {
         let at = self.now();
         self.piece(stream, &format!("{text}\n"), at)
     }
 
     /// Writes one piece, with a newline or without.
-    pub fn piece(&mut self, stream: &str, text: &str, timestamp_ns: i64) -> Position {
+    pub(crate) fn piece(&mut self, stream: &str, text: &str, timestamp_ns: i64) -> Position {
         let time = jiff::Timestamp::from_nanosecond(i128::from(timestamp_ns)).unwrap();
         let text = serde_json::to_string(text).unwrap();
         let record = format!("{{\"log\":{text},\"stream\":\"{stream}\",\"time\":\"{time}\"}}\n");
         self.raw(record.as_bytes())
     }
 
-    pub fn raw(&mut self, bytes: &[u8]) -> Position {
+    pub(crate) fn raw(&mut self, bytes: &[u8]) -> Position {
         if self.size_max > 0 && self.size >= self.size_max {
             self.rotate();
         }
@@ -80,7 +80,7 @@ impl Log {
         position
     }
 
-    pub fn rotate(&mut self) {
+    pub(crate) fn rotate(&mut self) {
         let place = |place: usize| PathBuf::from(format!("{}.{place}", self.path.display()));
         if self.file_max < 2 {
             std::fs::remove_file(&self.path).unwrap();
@@ -97,13 +97,13 @@ impl Log {
     }
 
     /// As Docker 20.10 does with `max-file=1`, and as `truncate -s 0` from outside.
-    pub fn truncate(&mut self) {
+    pub(crate) fn truncate(&mut self) {
         self.file = OpenOptions::new().create(true).write(true).truncate(true).open(&self.path).unwrap();
         self.size = 0;
         self.generation += 1;
     }
 
-    pub fn remove(self) {
+    pub(crate) fn remove(self) {
         std::fs::remove_dir_all(self.directory).unwrap();
     }
 }

@@ -68,7 +68,11 @@ async fn every_line_of_real_containers_is_stored_once() {
         stop.cancel();
         task.await.unwrap().unwrap();
         let state = collector.state.lock().unwrap();
-        assert_eq!(state.rows.len(), expected + 802, "{reader:?}");
+        let mut counts: HashMap<(&str, &str), usize> = HashMap::new();
+        for (source, _, row) in &state.rows {
+            *counts.entry((source, &row.stream)).or_default() += 1;
+        }
+        assert_eq!(state.rows.len(), expected + 802, "{reader:?} {counts:?}");
         assert_eq!((state.duplicates_stored, state.gaps.len()), (0, 0), "{reader:?}");
         let mut of: HashMap<(String, String), Vec<u64>> = HashMap::new();
         for (source, _, row) in &state.rows {
