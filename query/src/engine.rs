@@ -215,7 +215,7 @@ impl Query {
             running: Running::new(self.0.metrics.clone()),
         };
         let Some(runtime) = &self.0.runtime else { return Err(QueryError::internal("shutting down")) };
-        let task = Abort(runtime.spawn(run.to_end(transform, outlet)).abort_handle());
+        let task = Abort(runtime.spawn(run.finish(transform, outlet)).abort_handle());
         let seconds = self.0.options.time_max.as_secs();
         let head = match timeout_at(deadline, head).await {
             Err(_) => Err(QueryError::Time { seconds }),
@@ -394,7 +394,7 @@ struct Run {
 }
 
 impl Run {
-    async fn to_end<T: Transform>(
+    async fn finish<T: Transform>(
         mut self,
         transform: impl FnOnce(&SchemaRef) -> Result<T, QueryError> + Send + 'static,
         mut outlet: Outlet<T::Piece>,
