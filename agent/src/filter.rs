@@ -79,7 +79,7 @@ impl Filter for PollenFilter {
 }
 
 fn counts(report: &ScrubReport) -> ScrubCounts {
-    let redactions = report.counts.iter().map(|rule| u64::from(rule.count)).sum();
+    let redactions = report.counts.iter().map(|rule| rule.count).sum();
     ScrubCounts { redactions, dropped_rows: report.rows_dropped }
 }
 

@@ -355,10 +355,11 @@ impl FileSource {
         let start = Position::new(next.index.wrapping_sub(base), 0);
         let was_held = self.current.as_ref().is_some_and(|current| current.held.index == index);
         let is_missing = !was_held || next.index != index.wrapping_add(1);
-        if is_missing && start > self.progress.floor() {
-            if !self.progress.declare_gap(start, GapReason::Rotated, torn_bytes) {
-                return Step::Flush;
-            }
+        if is_missing
+            && start > self.progress.floor()
+            && !self.progress.declare_gap(start, GapReason::Rotated, torn_bytes)
+        {
+            return Step::Flush;
         }
         self.at = start;
         self.current = Some(Current { held: next, mark: None });

@@ -137,7 +137,7 @@ async fn answer(
         }
         INGEST_PATH => {
             let result = state.ingest(body);
-            if state.mood == Mood::LosesAnswers && state.frames % 2 == 0 {
+            if state.mood == Mood::LosesAnswers && state.frames.is_multiple_of(2) {
                 return Err(std::io::Error::other("the connection breaks"));
             }
             result.map(|answer| serde_json::to_vec(&answer).unwrap())
@@ -160,10 +160,10 @@ type Refused = (u16, RefusalCode, Vec<Committed>);
 impl State {
     fn ingest(&mut self, body: Bytes) -> Result<IngestAnswer, Refused> {
         self.frames += 1;
-        if self.mood == Mood::Busy && self.frames % 2 == 1 {
+        if self.mood == Mood::Busy && !self.frames.is_multiple_of(2) {
             return Err((503, RefusalCode::Busy, Vec::new()));
         }
-        if self.mood == Mood::Forgets && self.frames % 5 == 0 {
+        if self.mood == Mood::Forgets && self.frames.is_multiple_of(5) {
             self.has_session = false;
         }
         if !self.has_session {

@@ -81,6 +81,8 @@ async fn lines_of_several_containers_are_stored_once_scrubbed_and_in_order() {
         }
     }
     collector.until("3000 rows", |state| state.rows.len() == 3000).await;
+    assert!(running.agent.status().healthy);
+    running.stop().await;
     let state = collector.state.lock().unwrap();
     let mut next: HashMap<String, u64> = HashMap::new();
     for (source, _, row) in &state.rows {
@@ -91,9 +93,6 @@ async fn lines_of_several_containers_are_stored_once_scrubbed_and_in_order() {
         *expected += 1;
     }
     assert!(state.gaps.is_empty() && state.duplicates_stored == 0);
-    drop(state);
-    assert!(running.agent.status().healthy);
-    running.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
