@@ -18,8 +18,8 @@ use crate::agents::Agents;
 use crate::consumers;
 use crate::error::{CollectorError, chain};
 use crate::limits::{
-    BODY_BYTES_IN_FLIGHT_MAX, COMMITS_IN_FLIGHT_MAX, DECODE_BYTES_IN_FLIGHT_MAX, PUBLISH_RETRY_PAUSE,
-    TENANT_BYTES_MAX,
+    BODY_BYTES_IN_FLIGHT_MAX, CLOSE_WAIT_MAX, COMMITS_IN_FLIGHT_MAX, DECODE_BYTES_IN_FLIGHT_MAX,
+    PUBLISH_RETRY_PAUSE, TENANT_BYTES_MAX,
 };
 use crate::loki::{Loki, LokiOptions};
 use crate::metrics::Metrics;
@@ -216,9 +216,12 @@ impl Collector {
     pub async fn close(&self) -> Result<(), CollectorError> {
         let inner = &self.inner;
         let all = u32::try_from(COMMITS_IN_FLIGHT_MAX).unwrap_or(u32::MAX);
-        // Fails only when closed before.
-        if inner.commits.acquire_many(all).await.is_ok() {
+        if !inner.commits.is_closed() {
+            let all = tokio::time::timeout(CLOSE_WAIT_MAX, inner.commits.acquire_many(all)).await;
             inner.commits.close();
+            if all.is_err() {
+                tracing::warn!("some frames wait for room in the store; the next start replays them");
+            }
             if let Err(error) = inner.store.flush().await {
                 tracing::warn!(error = chain(&error), "the last flush failed; the journal keeps the rows");
             }

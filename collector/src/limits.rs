@@ -79,6 +79,9 @@ pub const PUBLISH_RETRY_PAUSE: Duration = Duration::from_millis(500);
 /// as soon as the store has room: an agent's own time limit must not run out over a frame that was taken.
 pub const PUBLISH_ANSWER_WAIT_MAX: Duration = Duration::from_secs(2);
 
+/// How long closing waits for commits on their way. What is durable by then is replayed at the next start.
+pub const CLOSE_WAIT_MAX: Duration = Duration::from_secs(10);
+
 /// Agents listed one by one in the status; past it they are only counted.
 pub const STATUS_AGENTS_MAX: usize = 256;
 
