@@ -29,7 +29,7 @@ test-machine:
 	deploy/test-machine
 
 test-programs:
-	$(CARGO) build $(LOCKED) -p beeacon-agent
+	$(CARGO) build $(LOCKED) --workspace --bins
 
 format:
 	$(CARGO) fmt --all

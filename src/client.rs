@@ -57,14 +57,22 @@ impl Client {
             None => tls.with_root_certificates(RootCertStore::empty()).with_no_client_auth(),
             Some(path) => tls.with_root_certificates(trusted(path)?).with_no_client_auth(),
         };
-        let connector =
-            HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().wrap_connector(tcp);
+        let connector = HttpsConnectorBuilder::new()
+            .with_tls_config(tls)
+            .https_or_http()
+            .enable_http1()
+            .wrap_connector(tcp);
         let http = HyperClient::builder(TokioExecutor::new()).build(connector);
         Ok(Client { http, url: url.trim_end_matches('/').to_owned(), token })
     }
 
     /// Posts JSON and gives the answer's body once its status is good.
-    pub(crate) async fn post(&self, path: &str, accept: &str, body: Vec<u8>) -> Result<Incoming, ClientError> {
+    pub(crate) async fn post(
+        &self,
+        path: &str,
+        accept: &str,
+        body: Vec<u8>,
+    ) -> Result<Incoming, ClientError> {
         let mut request = Request::post(format!("{}{path}", self.url))
             .header(header::CONTENT_TYPE, "application/json")
             .header(header::ACCEPT, accept);

@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context;
-use beeacon_agent::config::AgentConfig;
-use beeacon_collector::{CollectorOptions, LokiOptions};
+use beeacon_agent::AgentConfig;
+use beeacon_agent::pollen::FilterConfig;
+use beeacon_collector::{CollectorOptions, LokiAuthentication, LokiOptions};
 use beeacon_journal::JournalOptions;
 use beeacon_query::QueryOptions;
 use beeacon_settings::{Document, Process, Section, show_bytes};
@@ -28,8 +29,10 @@ const DATA_DEFAULT: &str = "beeacon-data";
 
 /// Everything, resolved: no key is missing, every value is within its range.
 pub(crate) struct Config {
+    pub(crate) data: PathBuf,
     pub(crate) server: ServerConfig,
     pub(crate) agent: AgentConfig,
+    pub(crate) filter: FilterConfig,
 }
 
 /// What collector, store, query and the listener need.
@@ -76,14 +79,25 @@ pub(crate) fn resolve(
     let store = read_store(root.section("store"), &document, &data);
     let query = read_query(root.section("query"), &data);
     let loki = read_loki(root.section("loki"), listen.loki.clone());
-    let agent = AgentConfig::read(&mut root, &data.join("agent"));
+    let agent = read_agent(root.section("agent"), &document, &data);
+    let mut filter = root.section("filter");
+    let rules = FilterConfig::read(&mut filter);
+    filter.close();
     root.close();
     document.finish()?;
     let mut collector = CollectorOptions::new(data.join("journal"));
     collector.journal = journal;
     collector.loki = loki;
     let server = ServerConfig { listen: address, token, tls, collector, store, query };
-    Ok(Config { server, agent })
+    Ok(Config { data, server, agent, filter: rules })
+}
+
+fn read_agent(mut section: Section<'_>, document: &Document, data: &Path) -> AgentConfig {
+    let mut defaults = AgentConfig::from_environment();
+    defaults.data = data.join("agent");
+    let agent = defaults.read(document, &mut section);
+    section.close();
+    agent
 }
 
 fn data_directory(root: &mut Section<'_>, flag: Option<&Path>) -> PathBuf {
@@ -186,6 +200,7 @@ fn read_loki(mut section: Section<'_>, flag: Option<String>) -> Option<LokiOptio
     let user = section.optional_text("user");
     let password = section.optional_text("password");
     let token = section.optional_text("token");
+    let certificates = section.optional_text("certificates").map(PathBuf::from);
     let labels = section.text_table("labels");
     if user.is_some() != password.is_some() {
         section.fault("user", "user and password go together");
@@ -193,14 +208,84 @@ fn read_loki(mut section: Section<'_>, flag: Option<String>) -> Option<LokiOptio
     let options = url.map(|url| {
         let mut options = LokiOptions::new(url);
         options.tenant = tenant;
-        options.basic = user.zip(password);
-        options.bearer = token;
         options.labels = labels;
+        options.certificate_file = certificates;
+        options.authentication = match (user.zip(password), token) {
+            (Some((user, password)), None) => LokiAuthentication::Basic { user, password },
+            (None, Some(token)) => LokiAuthentication::Bearer { token },
+            (None, None) => LokiAuthentication::None,
+            (Some(_), Some(_)) => {
+                section
+                    .fault("token", "is one way to say who you are, user and password another: choose one");
+                LokiAuthentication::None
+            }
+        };
         options
     });
-    if let Some(Err(error)) = options.as_ref().map(LokiOptions::check) {
-        section.fault("url", error.to_string());
+    if let Some(options) = &options {
+        if let Err(error) = options.push_url() {
+            section.fault("url", error.to_string());
+        }
+        if let Err(error) = options.check_labels() {
+            section.fault("labels", error.to_string());
+        }
     }
     section.close();
     options
+}
+
+#[cfg(test)]
+mod tests {
+    use beeacon_settings::Nothing;
+
+    use super::*;
+
+    const SAMPLE: &str = include_str!("../deploy/beeacon.toml");
+
+    fn resolved(text: &str) -> anyhow::Result<Config> {
+        resolve(Document::parse("beeacon.toml", text, &Nothing), None, &ListenArguments::default())
+    }
+
+    #[test]
+    fn the_sample_holds_every_default_as_it_is() {
+        let (sample, none) = (resolved(SAMPLE).unwrap(), resolved("").unwrap());
+        assert_eq!(sample.data, none.data);
+        assert_eq!(sample.agent, none.agent);
+        assert_eq!(sample.filter, none.filter);
+        assert_eq!(sample.server.listen, none.server.listen);
+        assert_eq!(format!("{:?}", sample.server.collector), format!("{:?}", none.server.collector));
+        assert_eq!(format!("{:?}", sample.server.store), format!("{:?}", none.server.store));
+        assert_eq!(format!("{:?}", sample.server.query), format!("{:?}", none.server.query));
+    }
+
+    #[test]
+    fn every_key_that_the_sample_only_mentions_is_known() {
+        let mentioned = |line: &str| {
+            let line = line.strip_prefix("# ")?;
+            let (key, _) = line.split_once(" = ")?;
+            key.chars().all(|c| c.is_ascii_lowercase() || c == '_').then(|| line.to_owned())
+        };
+        let text: String =
+            SAMPLE.lines().map(|line| mentioned(line).unwrap_or_else(|| line.to_owned()) + "\n").collect();
+        // References lead nowhere here and Loki wants one way to say who we are; unknown keys must not be among the faults.
+        let faults = resolved(&text).err().unwrap().to_string();
+        assert!(!faults.contains("no such key"), "{faults}");
+    }
+
+    #[test]
+    fn nonsense_is_reported_in_one_run() {
+        let text = "[http]\nlisten = \"0.0.0.0:1\"\nlisen = 3\n[journal]\nbytes_max = \"64 MiB\"\n\
+                    [store]\nflush_bytes = \"100 MiB\"\n[agent]\nreader = \"fil\"\n[loki]\nurl = \"nowhere\"\n";
+        let faults = resolved(text).err().unwrap().to_string();
+        for part in [
+            "http.token is needed",
+            "http.lisen: no such key; did you mean \"listen\"?",
+            "journal.bytes_max must hold two segments: got 64 MiB",
+            "store.fresh_bytes_max must be twice store.flush_bytes",
+            "agent.reader: got \"fil\", allowed are auto, file, api; did you mean \"file\"?",
+            "loki.url",
+        ] {
+            assert!(faults.contains(part), "{part} is missing in:\n{faults}");
+        }
+    }
 }

@@ -145,7 +145,8 @@ struct Log {
 impl Containers {
     /// Writes the containers' files below `directory`, with some past lines in each.
     pub(crate) fn create(directory: &Path, seed: u64, now: Timestamp) -> io::Result<Self> {
-        let logs = SERVICES.iter().map(|service| Log::create(directory, service)).collect::<io::Result<_>>()?;
+        let logs =
+            SERVICES.iter().map(|service| Log::create(directory, service)).collect::<io::Result<_>>()?;
         let mut containers = Containers { logs, dice: Dice::new(seed) };
         for age in (1..=PAST_LINES).rev() {
             let age = jiff::SignedDuration::from_millis(i64::try_from(age).unwrap_or(0) * 500);

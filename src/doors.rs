@@ -71,15 +71,14 @@ pub(crate) fn router(
     token: Option<Token>,
 ) -> Router {
     let common = Common { readiness, registry };
-    let guarded = rooms.route("/metrics", get(metrics)).fallback(nothing_here);
+    let measured = Router::new().route("/metrics", get(metrics)).with_state(common.clone());
+    let guarded = rooms.merge(measured).fallback(nothing_here);
     let guarded = match token {
         Some(token) => guarded.layer(from_fn_with_state(token, check_token)),
         None => guarded,
     };
-    guarded
-        .route("/healthz", get(|| async { "alive\n" }))
-        .route("/readyz", get(ready))
-        .with_state(common)
+    let health = Router::new().route("/healthz", get(|| async { "alive\n" })).route("/readyz", get(ready));
+    guarded.merge(health.with_state(common))
 }
 
 async fn check_token(State(token): State<Token>, request: Request, next: Next) -> Response {
@@ -94,8 +93,7 @@ async fn nothing_here() -> Response {
 }
 
 fn refusal(status: StatusCode, code: RefusalCode, message: &str) -> Response {
-    let refusal =
-        Refusal { error: RefusalBody { code, message: message.to_owned() }, expected: Vec::new() };
+    let refusal = Refusal { error: RefusalBody { code, message: message.to_owned() }, expected: Vec::new() };
     (status, axum::Json(refusal)).into_response()
 }
 
@@ -117,7 +115,11 @@ async fn metrics(State(common): State<Common>) -> Response {
         prometheus_client::encoding::text::encode(&mut text, &registry)
     };
     if encoded.is_err() {
-        return refusal(StatusCode::INTERNAL_SERVER_ERROR, RefusalCode::Internal, "metrics cannot be written");
+        return refusal(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            RefusalCode::Internal,
+            "metrics cannot be written",
+        );
     }
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], prometheus_text(&text)).into_response()
 }
@@ -158,7 +160,7 @@ pub(crate) async fn serve(
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            _ = stop.wait_for(|stop| *stop) => break,
+            () = until_stopped(&mut stop) => break,
         };
         let (stream, peer) = match accepted {
             Ok(accepted) => accepted,
@@ -196,6 +198,15 @@ pub(crate) async fn serve(
     Ok(())
 }
 
+/// Ends when the program was asked to stop, or nobody is left who could ask.
+async fn until_stopped(stop: &mut watch::Receiver<bool>) {
+    while !*stop.borrow_and_update() {
+        if stop.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
 async fn connection<S>(stream: S, router: Router, mut stop: watch::Receiver<bool>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -205,8 +216,12 @@ where
     let serving = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
     let mut serving = std::pin::pin!(serving);
     let ended = tokio::select! {
-        ended = serving.as_mut() => ended,
-        _ = stop.wait_for(|stop| *stop) => {
+        ended = serving.as_mut() => Some(ended),
+        () = until_stopped(&mut stop) => None,
+    };
+    let ended = match ended {
+        Some(ended) => ended,
+        None => {
             serving.as_mut().graceful_shutdown();
             serving.await
         }

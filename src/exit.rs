@@ -10,6 +10,8 @@ pub(crate) enum Exit {
     Done = 0,
     /// It was tried and did not succeed: a query failed, a journal is damaged, the doctor found something.
     Failed = 1,
+    /// The command line is at fault.
+    Usage = 64,
     /// The configuration is at fault.
     Configuration = 78,
     /// A disk or a socket is at fault.

@@ -23,8 +23,16 @@ use crate::command_line::{CommandLine, Verb};
 use crate::exit::Exit;
 
 fn main() -> ExitCode {
-    let verb = CommandLine::parse().verb;
-    let _logging = beeacon_agent::process::start();
+    let verb = match CommandLine::try_parse() {
+        Ok(line) => line.verb,
+        Err(error) => {
+            // Nothing can be done when standard error is closed.
+            error.print().ok();
+            return if error.use_stderr() { Exit::Usage.into() } else { Exit::Done.into() };
+        }
+    };
+    beeacon_agent::process::start_logging();
+    beeacon_agent::process::harden();
     match run(verb) {
         Ok(exit) => exit.into(),
         Err(error) => {
@@ -40,7 +48,7 @@ fn main() -> ExitCode {
 fn run(verb: Verb) -> anyhow::Result<Exit> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     match verb {
-        Verb::Up(arguments) => runtime.block_on(up::run(arguments)),
+        Verb::Up(arguments) => runtime.block_on(up::up(arguments)),
         Verb::Server(arguments) => runtime.block_on(up::server(arguments)),
         Verb::Agent(arguments) => runtime.block_on(up::agent(arguments)),
         Verb::Demo(arguments) => runtime.block_on(up::demo(arguments)),

@@ -34,6 +34,7 @@ pub(crate) const TENANT: &str = "default";
 pub(crate) trait Companion: Send + Sync {
     fn is_ready(&self) -> bool;
     fn status(&self) -> serde_json::Value;
+    fn pollen_filter(&self) -> serde_json::Value;
 }
 
 /// The opened rooms, and the socket that will serve them.
@@ -55,7 +56,8 @@ impl Server {
             .await
             .with_context(|| format!("listen on {} (is another Beeacon running?)", config.listen))?;
         let store = Store::open(config.store).await.context("open the store")?;
-        let collector = Collector::open(config.collector, store.clone()).await.context("open the collector")?;
+        let collector =
+            Collector::open(config.collector, store.clone()).await.context("open the collector")?;
         let query = Query::new(store.clone(), config.query).context("open the query room")?;
         let mut registry = Registry::default();
         register_build(&mut registry);
@@ -92,13 +94,14 @@ impl Server {
             companion: companion.clone(),
         });
         let rooms = self.collector.router().merge(self.query.router()).merge(status_router(state));
-        let router = doors::router(rooms, self.readiness(companion), self.registry.clone(), self.token.clone());
+        let router =
+            doors::router(rooms, self.readiness(companion), self.registry.clone(), self.token.clone());
         let consumers = tokio::spawn({
-            let (collector, stop) = (self.collector.clone(), stop.clone());
-            async move { collector.run(stop).await }
+            let (collector, mut stop) = (self.collector.clone(), stop.clone());
+            async move { collector.run(async move { drop(stop.wait_for(|stop| *stop).await) }).await }
         });
         let served = doors::serve(self.listener, self.tls, router, stop).await;
-        consumers.await.context("the collector's consumers ended badly")?;
+        consumers.await.context("the collector's consumers ended badly")??;
         self.collector.close().await.context("close the collector")?;
         self.store.close().await.context("close the store")?;
         served.context("serve HTTP")
@@ -166,7 +169,7 @@ async fn show_pollen_filter(State(status): State<Arc<Status>>) -> Response {
         Ok(statistics) => axum::Json(serde_json::json!({
             "api_version": 1,
             "stored": statistics,
-            "agent": status.companion.as_ref().map(|companion| companion.status()["pollen_filter"].clone()),
+            "agent": status.companion.as_ref().map(|companion| companion.pollen_filter()),
         }))
         .into_response(),
         Err(error) => {

@@ -46,7 +46,9 @@ pub(crate) async fn run(arguments: SqlArguments) -> anyhow::Result<Exit> {
 
 async fn table(answer: Incoming) -> anyhow::Result<()> {
     if answer.size_hint().lower() > TABLE_BYTES_MAX as u64 {
-        anyhow::bail!("the answer is too large for a table, more than {TABLE_BYTES_MAX} bytes: use --format csv");
+        anyhow::bail!(
+            "the answer is too large for a table, more than {TABLE_BYTES_MAX} bytes: use --format csv"
+        );
     }
     let body = http_body_util::Limited::new(answer, TABLE_BYTES_MAX).collect().await.map_err(|error| {
         match error.downcast::<hyper::Error>() {

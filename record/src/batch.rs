@@ -6,11 +6,13 @@
 
 use std::sync::Arc;
 
-use arrow_array::builder::{ListBuilder, MapBuilder, MapFieldNames, StringBuilder, StructBuilder, UInt32Builder};
+use arrow_array::builder::{
+    ListBuilder, MapBuilder, MapFieldNames, StringBuilder, StructBuilder, UInt32Builder,
+};
 use arrow_array::types::Int32Type;
 use arrow_array::{
-    Array, ArrayRef, BooleanArray, DictionaryArray, Int32Array, ListArray, MapArray, RecordBatch, StringArray,
-    TimestampNanosecondArray, UInt64Array,
+    Array, ArrayRef, BooleanArray, DictionaryArray, Int32Array, ListArray, MapArray, RecordBatch,
+    StringArray, TimestampNanosecondArray, UInt64Array,
 };
 use arrow_buffer::{Buffer, OffsetBuffer, ScalarBuffer};
 use arrow_schema::{ArrowError, Fields};

@@ -217,8 +217,13 @@ pub enum GapReason {
 
 impl GapReason {
     /// Every reason.
-    pub const ALL: [GapReason; 5] =
-        [GapReason::Rotated, GapReason::DriverDropped, GapReason::Policy, GapReason::Unknown, GapReason::Damaged];
+    pub const ALL: [GapReason; 5] = [
+        GapReason::Rotated,
+        GapReason::DriverDropped,
+        GapReason::Policy,
+        GapReason::Unknown,
+        GapReason::Damaged,
+    ];
 
     /// The name as SQL users see it.
     pub const fn as_str(self) -> &'static str {

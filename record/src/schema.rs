@@ -140,7 +140,10 @@ pub fn attributes() -> DataType {
 
 /// The fields of one redaction: `rule`, `count`.
 pub fn redaction_fields() -> Fields {
-    Fields::from(vec![Field::new("rule", DataType::Utf8, false), Field::new("count", DataType::UInt32, false)])
+    Fields::from(vec![
+        Field::new("rule", DataType::Utf8, false),
+        Field::new("count", DataType::UInt32, false),
+    ])
 }
 
 /// The item field of the redactions list.
@@ -153,13 +156,14 @@ pub fn redactions() -> DataType {
     DataType::List(Arc::new(redactions_item()))
 }
 
-fn schema_of(columns: &[Column]) -> SchemaRef {
-    let fields: Vec<Field> = columns.iter().map(|c| Field::new(c.name(), c.data_type(), false)).collect();
+fn schema_of(has: impl Fn(Column) -> bool) -> SchemaRef {
+    let columns = Column::ALL.into_iter().filter(|column| has(*column));
+    let fields: Vec<Field> = columns.map(|c| Field::new(c.name(), c.data_type(), false)).collect();
     Arc::new(Schema::new(fields))
 }
 
-static BATCH: LazyLock<SchemaRef> = LazyLock::new(|| schema_of(&Column::ALL[..Column::ALL.len() - 1]));
-static LOG: LazyLock<SchemaRef> = LazyLock::new(|| schema_of(&Column::ALL));
+static BATCH: LazyLock<SchemaRef> = LazyLock::new(|| schema_of(|column| column != Column::Tenant));
+static LOG: LazyLock<SchemaRef> = LazyLock::new(|| schema_of(|_| true));
 
 /// The columns of a batch: all but `tenant`.
 pub fn batch_schema() -> SchemaRef {

@@ -8,8 +8,8 @@ use arrow_array::types::{
     ArrowDictionaryKeyType, Int8Type, Int16Type, Int32Type, Int64Type, UInt8Type, UInt16Type, UInt32Type,
 };
 use arrow_array::{
-    Array, ArrayRef, ArrowPrimitiveType, DictionaryArray, Int32Array, PrimitiveArray, RecordBatch, StringArray,
-    TimestampNanosecondArray, UInt64Array,
+    Array, ArrayRef, ArrowPrimitiveType, DictionaryArray, Int32Array, PrimitiveArray, RecordBatch,
+    StringArray, TimestampNanosecondArray, UInt64Array,
 };
 use arrow_buffer::{Buffer, MutableBuffer, OffsetBuffer, ScalarBuffer};
 use arrow_ipc::reader::StreamDecoder;
@@ -45,10 +45,7 @@ pub(super) fn write(batch: &Batch, out: &mut Vec<u8>) -> Result<Sizes, FrameErro
         let (name, array): (&str, ArrayRef) = match column {
             Column::Message => (MESSAGE_BYTES, message_lengths(batch.messages())),
             Column::Attributes | Column::Redactions => (column.name(), batch.column(column).clone()),
-            Column::Timestamp
-            | Column::ObservedTimestamp
-            | Column::PositionMajor
-            | Column::PositionMinor => {
+            Column::Timestamp | Column::ObservedTimestamp | Column::PositionMajor | Column::PositionMinor => {
                 let numbers = numbers(batch.column(column))?;
                 if let Some(index) = DELTA_COLUMNS.iter().position(|c| *c == column)
                     && let (Some(slot), Some(first)) = (bases.get_mut(index), numbers.first())

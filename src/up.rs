@@ -1,0 +1,211 @@
+//! The verbs that stay: `up`, `server`, `agent`, `demo`. Each opens what it needs, runs until asked to stop, and drains.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use beeacon_agent::container::ReaderChoice;
+use beeacon_agent::pollen::FilterConfig;
+use beeacon_agent::{Agent, AgentConfig};
+use beeacon_filters::Engine;
+use jiff::Timestamp;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::command_line::{
+    AgentArguments, DemoArguments, DockerArguments, ListenArguments, Reader, ServerArguments, UpArguments,
+};
+use crate::config::{self, Config};
+use crate::demo::Containers;
+use crate::exit::Exit;
+use crate::server::{Companion, Server, locked};
+
+/// Lines a second of a demo that nobody asked for in particular.
+const DEMO_RATE: u32 = 20;
+
+pub(crate) async fn up(arguments: UpArguments) -> anyhow::Result<Exit> {
+    let mut config = config::load(&arguments.common, &arguments.listen)?;
+    apply(&arguments.docker, &mut config.agent);
+    if let Some(missing) = missing_docker(&config.agent) {
+        if !arguments.or_demo {
+            anyhow::bail!("{missing}; start Docker, name it with --docker-host, or try \"beeacon demo\"");
+        }
+        say(&format!("{missing}: running the demo instead, with made-up containers and made-up data"));
+        let demo = DemoArguments { common: arguments.common, listen: arguments.listen, rate: DEMO_RATE };
+        return self::demo(demo).await;
+    }
+    together(config).await
+}
+
+pub(crate) async fn server(arguments: ServerArguments) -> anyhow::Result<Exit> {
+    let config = config::load(&arguments.common, &arguments.listen)?;
+    let server = Server::open(config.server).await?;
+    say(&format!("listening on {}", server.url()?));
+    server.run(None, stop_signal()?).await?;
+    Ok(Exit::Done)
+}
+
+pub(crate) async fn agent(arguments: AgentArguments) -> anyhow::Result<Exit> {
+    let mut config = config::load(&arguments.common, &ListenArguments::default())?;
+    apply(&arguments.docker, &mut config.agent);
+    if let Some(collector) = arguments.collector {
+        config.agent.collector = collector;
+    }
+    let worker = Worker::new(config.agent, &config.filter)?;
+    let stop = cancelled_by(stop_signal()?);
+    worker.agent.run(stop).await?;
+    Ok(Exit::Done)
+}
+
+pub(crate) async fn demo(arguments: DemoArguments) -> anyhow::Result<Exit> {
+    let mut config = config::load(&arguments.common, &arguments.listen)?;
+    let directory = config.data.join("demo");
+    config.agent.docker_host = None;
+    config.agent.containers_directory = Some(directory.clone());
+    config.agent.reader = ReaderChoice::File;
+    let seed = u64::try_from(Timestamp::now().as_nanosecond()).unwrap_or(1);
+    let containers = Containers::create(&directory, seed, Timestamp::now());
+    let containers =
+        containers.with_context(|| format!("write the demo's logs below {}", directory.display()))?;
+    let writer = tokio::spawn(keep_writing(containers, arguments.rate));
+    let done = together(config).await;
+    writer.abort();
+    done
+}
+
+/// Server and agent in this process, over loopback: the same way that a line of another host takes.
+async fn together(config: Config) -> anyhow::Result<Exit> {
+    let Config { data, server, mut agent, filter } = config;
+    agent.token = agent.token.or_else(|| server.token.clone());
+    let server = Server::open(server).await?;
+    let url = server.url()?;
+    agent.collector.clone_from(&url);
+    let worker = Worker::new(agent, &filter)?;
+    worker.agent.register(&mut locked(&server.registry));
+    say(&format!("listening on {url}, data in {}", data.display()));
+    say("ask: beeacon sql \"select service, level, count(*) from logs group by 1, 2\"");
+
+    let (serve_until, served_until) = watch::channel(false);
+    let stop = cancelled_by(stop_signal()?);
+    let agent = worker.agent.clone();
+    let serving = tokio::spawn(server.run(Some(Arc::new(worker)), served_until));
+    // The agent drains into the server, so the server ends last.
+    let worked = agent.run(stop.clone()).await;
+    stop.cancel();
+    serve_until.send_replace(true);
+    serving.await.context("the server ended badly")??;
+    worked?;
+    Ok(Exit::Done)
+}
+
+/// An agent and its engine.
+struct Worker {
+    agent: Agent,
+    engine: Arc<Engine>,
+}
+
+impl Worker {
+    fn new(agent: AgentConfig, filter: &FilterConfig) -> anyhow::Result<Self> {
+        let engine = filter.engine(&agent.data).context("make the pollen filter ready")?;
+        let agent = Agent::new(agent, engine.clone(), filter.key_version).context("make the agent ready")?;
+        Ok(Worker { agent, engine })
+    }
+}
+
+impl Companion for Worker {
+    fn is_ready(&self) -> bool {
+        self.agent.status().healthy
+    }
+
+    fn status(&self) -> serde_json::Value {
+        serde_json::json!(self.agent.status())
+    }
+
+    fn pollen_filter(&self) -> serde_json::Value {
+        serde_json::json!(self.engine.statistics())
+    }
+}
+
+/// Lets the flags win over the file.
+pub(crate) fn apply(docker: &DockerArguments, agent: &mut AgentConfig) {
+    if let Some(host) = &docker.docker_host {
+        agent.docker_host = (host != "none").then(|| host.clone());
+    }
+    if let Some(directory) = &docker.containers_directory {
+        agent.containers_directory = Some(directory.clone());
+    }
+    match docker.reader {
+        None => {}
+        Some(Reader::Auto) => agent.reader = ReaderChoice::Auto,
+        Some(Reader::File) => agent.reader = ReaderChoice::File,
+        Some(Reader::Api) => agent.reader = ReaderChoice::Api,
+    }
+}
+
+/// What is missing when there is no Docker on this host at all. One that is down for a moment has left its socket.
+fn missing_docker(agent: &AgentConfig) -> Option<String> {
+    let Some(host) = &agent.docker_host else {
+        let directory = agent.containers_directory.as_deref().unwrap_or(Path::new(""));
+        return (!directory.is_dir()).then(|| format!("no containers in {}", directory.display()));
+    };
+    let socket = PathBuf::from(host.strip_prefix("unix://")?);
+    (!socket.exists()).then(|| format!("no Docker at {}", socket.display()))
+}
+
+/// Writes the demo's lines at an even pace.
+async fn keep_writing(mut containers: Containers, rate: u32) {
+    let mut pace = tokio::time::interval(Duration::from_secs(1) / rate.max(1));
+    loop {
+        pace.tick().await;
+        if let Err(error) = containers.write_line(Timestamp::now()) {
+            tracing::warn!(error = %error.kind(), "the demo cannot write its logs any more");
+            return;
+        }
+    }
+}
+
+/// Becomes true at the first SIGTERM or SIGINT; the second ends the process at once.
+fn stop_signal() -> anyhow::Result<watch::Receiver<bool>> {
+    let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
+    let (stop, stopped) = watch::channel(false);
+    tokio::spawn(async move {
+        let mut asked = 0;
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            asked += 1;
+            if asked > 1 {
+                tracing::warn!("asked to stop twice: ending without draining");
+                std::process::exit(i32::from(Exit::Failed as u8));
+            }
+            tracing::info!("asked to stop: draining");
+            stop.send_replace(true);
+        }
+    });
+    Ok(stopped)
+}
+
+fn cancelled_by(mut stop: watch::Receiver<bool>) -> CancellationToken {
+    let token = CancellationToken::new();
+    let cancelling = token.clone();
+    tokio::spawn(async move {
+        // An error means that nobody can ask any more, and then nobody does.
+        if stop.wait_for(|stop| *stop).await.is_ok() {
+            cancelling.cancel();
+        }
+    });
+    token
+}
+
+/// Tells the user something. Logs go to standard error too, but may be filtered away.
+fn say(message: &str) {
+    #[expect(clippy::print_stderr, reason = "it is for the user, and standard output is for data")]
+    {
+        eprintln!("beeacon: {message}");
+    }
+}
