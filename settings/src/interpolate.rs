@@ -88,7 +88,9 @@ fn look_up(reference: &str, surroundings: &dyn Surroundings) -> Result<String, S
         (None, Some(otherwise)) => match (otherwise.strip_prefix('-'), otherwise.strip_prefix('?')) {
             (Some(default), _) => Ok(default.to_owned()),
             (None, Some(message)) => Err(format!("environment variable {name} is not set: {message}")),
-            (None, None) => Err(format!("\"${{{reference}}}\" is not a reference: after the colon comes - or ?")),
+            (None, None) => {
+                Err(format!("\"${{{reference}}}\" is not a reference: after the colon comes - or ?"))
+            }
         },
         (None, None) => Err(format!("environment variable {name} is not set")),
     }

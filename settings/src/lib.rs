@@ -349,11 +349,7 @@ impl<'a> Section<'a> {
         let got = shown_text(text, *from_outside);
         let nearest = nearest(text, names.iter().copied()).map(|name| format!("; did you mean \"{name}\"?"));
         let allowed = names.join(", ");
-        self.fault_at(
-            node,
-            key,
-            format!("got {got}, allowed are {allowed}{}", nearest.unwrap_or_default()),
-        );
+        self.fault_at(node, key, format!("got {got}, allowed are {allowed}{}", nearest.unwrap_or_default()));
         default
     }
 

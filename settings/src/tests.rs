@@ -88,7 +88,8 @@ fn a_reference_to_nothing_says_what_is_missing() {
         root.text("b", "");
         root.text("c", "");
     };
-    let found = faults("a = \"${NONE}\"\nb = \"${NONE:?set it in the unit}\"\nc = \"${file:/nowhere}\"\n", ask);
+    let found =
+        faults("a = \"${NONE}\"\nb = \"${NONE:?set it in the unit}\"\nc = \"${file:/nowhere}\"\n", ask);
     assert_eq!(
         found,
         [
@@ -101,7 +102,8 @@ fn a_reference_to_nothing_says_what_is_missing() {
 
 #[test]
 fn amounts_and_spans_are_read_as_people_write_them() {
-    let document = Document::parse("b.toml", "a = \"64 MiB\"\nb = 1000\nc = \"90s\"\nd = \"5kB\"\n", &Nothing);
+    let document =
+        Document::parse("b.toml", "a = \"64 MiB\"\nb = 1000\nc = \"90s\"\nd = \"5kB\"\n", &Nothing);
     let mut root = document.root();
     assert_eq!(root.bytes("a", 0, 0..=u64::MAX), 64 << 20);
     assert_eq!(root.bytes("b", 0, 0..=u64::MAX), 1000);
