@@ -17,11 +17,13 @@ use std::time::Duration;
 use beeacon_store::Store;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
 use datafusion::error::DataFusionError;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::cache::cache_manager::FileMetadataCache;
 use datafusion::execution::cache::default_cache::DefaultCache;
-use datafusion::physical_plan::execute_stream;
+use datafusion::physical_plan::coop::CooperativeExec;
+use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use futures_util::{Stream, StreamExt};
 use prometheus_client::registry::Registry;
 use serde::Serialize;
@@ -467,6 +469,7 @@ impl Run {
             files_damaged = snapshot.files_damaged;
         }
         let plan = state.query_planner().create_physical_plan(&plan, &state).await.map_err(planning)?;
+        let plan = yielding(plan).map_err(planning)?;
         let stream = execute_stream(plan, state.task_ctx()).map_err(planning)?;
         Ok((stream, moment, files_damaged))
     }
@@ -474,6 +477,18 @@ impl Run {
     fn sort(&self, error: DataFusionError, phase: Phase) -> QueryError {
         QueryError::from_datafusion(error, phase, &self.text, self.room.options.memory_bytes_max)
     }
+}
+
+/// Makes joins give way to cancelling between their output batches. DataFusion gives way where rows are read, but a join can
+/// make millions of batches from one batch read.
+fn yielding(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>, DataFusionError> {
+    let wrapped = plan.transform_up(|node| {
+        if node.name().ends_with("JoinExec") {
+            return Ok(Transformed::yes(Arc::new(CooperativeExec::new(node)) as Arc<dyn ExecutionPlan>));
+        }
+        Ok(Transformed::no(node))
+    });
+    wrapped.data()
 }
 
 /// Cancels a query's task when its answer is dropped.

@@ -101,6 +101,7 @@ async fn queries_without_end_meet_the_time_limit_and_stop() {
         let error = world.error(query).await;
         assert_eq!(error.code(), "limit_time", "{query}: {}", error.for_the_asker());
         assert!(error.to_string().contains("1 s"), "{error}");
+        println!("stopping {query}");
         world.idle().await;
     }
     assert_eq!(world.one("select 1").await, "1");

@@ -1,5 +1,12 @@
 //! The query room over a real store in a temporary directory.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::let_underscore_must_use,
+    reason = "helpers of tests fail a test by panicking"
+)]
+
 mod client;
 mod formats;
 mod hostile;
