@@ -39,6 +39,9 @@ pub const LIST_EVERY: Duration = Duration::from_secs(30);
 /// How often a containers directory is listed when there is no socket.
 pub const SCAN_EVERY: Duration = Duration::from_secs(1);
 
+/// How long the stream of a stopped container may be silent before it is opened anew.
+pub const SILENT_STREAM_AFTER: Duration = Duration::from_secs(2);
+
 /// The shortest wait before something that failed is tried again.
 pub const BACKOFF_MIN: Duration = Duration::from_millis(100);
 

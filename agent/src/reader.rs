@@ -21,7 +21,7 @@ use crate::docker::file::FileSource;
 use crate::docker::files::Chain;
 use crate::docker::host::DockerHost;
 use crate::docker::watch::Watch;
-use crate::limits::RECHECK_EVERY;
+use crate::limits::{RECHECK_EVERY, SILENT_STREAM_AFTER};
 use crate::metrics::Metrics;
 use crate::progress::{Acked, Progress, Sink, Step};
 use crate::status::ContainerStatus;
@@ -62,6 +62,8 @@ struct ApiReader {
     /// Whether open lines shall end with the stream that has ended.
     wants_end: bool,
     is_gone: bool,
+    /// When something was last heard of the stream or of the container's state.
+    heard_at: Instant,
 }
 
 enum Reader {
@@ -155,6 +157,7 @@ impl Entry {
         self.container = container;
         self.tell_running();
         if has_changed && let Reader::Api(api) = &mut self.reader {
+            api.heard_at = Instant::now();
             if was_started_again {
                 api.source.is_unsupported = false;
                 api.is_gone = false;
@@ -264,6 +267,7 @@ impl Entry {
         if portion.attach != api.source.attach || api.source.has_ended {
             return None;
         }
+        api.heard_at = Instant::now();
         let mut taken = 0;
         for piece in &portion.pieces {
             if sink.is_full() || !api.source.push(piece, sink) {
@@ -405,6 +409,7 @@ impl ApiReader {
             backoff: Backoff::default(),
             wants_end: false,
             is_gone: false,
+            heard_at: Instant::now(),
         })
     }
 
@@ -426,10 +431,13 @@ impl ApiReader {
         sink: &mut Sink<'_>,
         around: &Surroundings,
     ) -> Step {
+        let is_over = is_removed || !container.is_running;
         if !self.source.has_ended {
+            if is_over && self.heard_at.elapsed() >= SILENT_STREAM_AFTER {
+                self.heal(container, is_removed);
+            }
             return Step::Idle;
         }
-        let is_over = is_removed || !container.is_running;
         if self.wants_end && is_over {
             self.source.end(sink);
             self.wants_end = false;
@@ -457,6 +465,17 @@ impl ApiReader {
         let task = around.runtime.spawn(attach.run(around.portions.clone(), around.metrics.clone()));
         self.task = Some(task.abort_handle());
         Step::Idle
+    }
+
+    /// The container has stopped and its stream goes on in silence: Docker forgets to end a stream that was opened while the
+    /// container was stopping. Opened anew it ends; of a removed container nothing more can come.
+    fn heal(&mut self, container: &Container, is_removed: bool) {
+        tracing::debug!(container = container.name, "a stream outlives its container, opening it anew");
+        self.detach();
+        self.wants_attach = !is_removed;
+        self.wants_end = is_removed;
+        self.attach_at = Instant::now();
+        self.heard_at = Instant::now();
     }
 
     fn on_end(&mut self, end: AttachEnd, container: &Container) {

@@ -38,6 +38,8 @@ struct Side {
     merger: Merger,
     /// Whether the entry right below the committed position has been seen, or need not be.
     is_linked: bool,
+    /// Whether the next piece is the first of another attach. Until it comes the open line is kept: Docker may have nothing more.
+    is_restarting: bool,
     since_ns: Option<i64>,
 }
 
@@ -49,6 +51,7 @@ impl Side {
             ordinals: Ordinals::default(),
             merger: Merger::default(),
             is_linked: false,
+            is_restarting: false,
             since_ns: None,
         })
     }
@@ -68,12 +71,13 @@ impl Side {
             self.since_ns = Some(self.since_now());
         }
         self.progress.resume();
-        self.restart();
+        self.is_restarting = true;
     }
 
     fn restart(&mut self) {
         self.ordinals = Ordinals::default();
         self.merger.clear();
+        self.is_restarting = false;
         self.is_linked = self.progress.floor() == Position::START;
     }
 
@@ -87,6 +91,9 @@ impl Side {
 
     /// `false` when the batch must be closed first.
     fn push(&mut self, piece: &OwnedPiece, sink: &mut Sink<'_>) -> bool {
+        if self.is_restarting {
+            self.restart();
+        }
         let mut ordinals = self.ordinals;
         let position = ordinals.next(piece.timestamp_ns);
         let floor = self.progress.floor();

@@ -299,7 +299,7 @@ async fn refusals_lost_answers_and_forgotten_sessions_neither_lose_nor_repeat_a_
         for line in 0..3000 {
             log.line("stdout", &format!("line {line}"));
             if line % 300 == 0 {
-                tokio::time::sleep(Duration::from_millis(30)).await;
+                collector.until("what was written", |state| state.rows.len() > line).await;
             }
         }
         collector.until("3000 rows", |state| state.rows.len() >= 3000).await;
