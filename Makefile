@@ -5,7 +5,7 @@ CARGO ?= cargo
 LOCKED ?= --locked
 ARGS ?=
 
-.PHONY: up demo build agent test test-machine test-programs format format-check clippy deny bench fuzz
+.PHONY: up demo build agent test test-machine format format-check clippy deny bench fuzz
 
 # The main job: build, then Beeacon over the local Docker, or over demo logs where there is none.
 up: build
@@ -21,15 +21,13 @@ build:
 agent:
 	$(CARGO) build $(LOCKED) --release -p beeacon-agent
 
-# Installs what the tests need, builds, runs every test. Servers are private to the run and end with it.
-test: test-machine test-programs
+# Installs what the tests need, builds, runs every test. Servers are private to the run and end with it. One cargo call for
+# everything: with other packages it would choose other features and build the large libraries once more.
+test: test-machine
 	BEEACON_TEST_REQUIRE_ALL=$${BEEACON_TEST_REQUIRE_ALL:-1} $(CARGO) test $(LOCKED) --workspace -- --test-threads=2
 
 test-machine:
 	deploy/test-machine
-
-test-programs:
-	$(CARGO) build $(LOCKED) --workspace --bins
 
 format:
 	$(CARGO) fmt --all
