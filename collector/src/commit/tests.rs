@@ -130,11 +130,36 @@ impl File {
         open.into_iter().flatten().collect()
     }
 
-    /// What an agent sends that stands at `from` and cuts at `to`: the lines that ended on the way.
-    fn batch(&self, from: u64, to: u64) -> (Interval, Vec<u64>) {
+    /// What an agent sends that stands at `from` with these ended lines unsent, and cuts at `to`: what ended on the way, but
+    /// for the last few, which it keeps for later as if they were open.
+    fn batch(&self, from: u64, unsent: &[u64], to: u64, kept: usize) -> (Interval, Vec<u64>) {
         let ended = self.lines().into_iter().filter(|(_, end)| (from + 1..=to).contains(end));
-        let rows = ended.map(|(start, _)| start).collect();
-        (interval(from, to, &self.open_at(to), None), rows)
+        let mut rows: Vec<u64> = unsent.iter().copied().chain(ended.map(|(start, _)| start)).collect();
+        let mut open = self.open_at(to);
+        for _ in 0..kept {
+            if open.len() < 2 {
+                open.extend(rows.pop());
+            }
+        }
+        (interval(from, to, &open, None), rows)
+    }
+}
+
+/// An agent between two batches.
+#[derive(Default)]
+struct Reader {
+    at: u64,
+    /// Lines that ended before `at` and have not been sent.
+    unsent: Vec<u64>,
+}
+
+impl Reader {
+    fn resume(file: &File, progress: Option<&Progress>) -> Reader {
+        let Some(progress) = progress else { return Reader::default() };
+        let at = progress.committed.minor;
+        let lines = file.lines();
+        let ended = |start: &u64| lines.get(start).is_some_and(|end| *end <= at);
+        Reader { at, unsent: progress.open.iter().map(|open| open.minor).filter(ended).collect() }
     }
 }
 
@@ -167,7 +192,7 @@ impl Model {
 #[derive(Clone, Debug)]
 enum Step {
     /// Read this many pieces and send them; the answer arrives or not.
-    Send { pieces: u64, is_answered: bool },
+    Send { pieces: u64, kept: usize, is_answered: bool },
     /// The agent starts again from what the collector says.
     Restart,
     /// A batch that was sent earlier arrives once more, late.
@@ -176,7 +201,8 @@ enum Step {
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
-        6 => (0u64..6, any::<bool>()).prop_map(|(pieces, is_answered)| Step::Send { pieces, is_answered }),
+        6 => (0u64..6, 0usize..3, any::<bool>())
+            .prop_map(|(pieces, kept, is_answered)| Step::Send { pieces, kept, is_answered }),
         1 => Just(Step::Restart),
         3 => any::<usize>().prop_map(|which| Step::Late { which }),
     ];
@@ -198,19 +224,19 @@ proptest! {
         let file = File { pieces };
         let mut collector = Model::default();
         let mut sent = Vec::new();
-        let mut at_agent = 0;
+        let mut reader = Reader::default();
         let mut play = |collector: &mut Model, step: &Step| match step {
-            Step::Send { pieces, is_answered } => {
-                let to = (at_agent + pieces * PIECE_BYTES).min(file.end());
-                let batch = file.batch(at_agent, to);
+            Step::Send { pieces, kept, is_answered } => {
+                let to = (reader.at + pieces * PIECE_BYTES).min(file.end());
+                let batch = file.batch(reader.at, &reader.unsent, to, *kept);
                 collector.take(&batch);
                 sent.push(batch);
                 // Without an answer the agent sends again from where it was, cut in another way.
                 if *is_answered {
-                    at_agent = collector.progress.as_ref().map_or(0, |progress| progress.committed.minor);
+                    reader = Reader::resume(&file, collector.progress.as_ref());
                 }
             }
-            Step::Restart => at_agent = collector.progress.as_ref().map_or(0, |progress| progress.committed.minor),
+            Step::Restart => reader = Reader::resume(&file, collector.progress.as_ref()),
             Step::Late { which } => {
                 if !sent.is_empty() {
                     let batch = sent[which % sent.len()].clone();
@@ -221,7 +247,7 @@ proptest! {
         for step in &steps {
             play(&mut collector, step);
         }
-        for step in [Step::Restart, Step::Send { pieces: 1000, is_answered: true }] {
+        for step in [Step::Restart, Step::Send { pieces: 1000, kept: 0, is_answered: true }] {
             play(&mut collector, &step);
         }
         let expected: BTreeMap<u64, u32> = file.lines().into_keys().map(|start| (start, 1)).collect();

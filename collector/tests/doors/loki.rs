@@ -113,7 +113,9 @@ impl FakeLoki {
     }
 
     async fn next(&mut self) -> Push {
-        self.pushes.recv().await.expect("the server is there")
+        // Not waited for in earnest: a story that never gets its push should fail, not hang.
+        let push = tokio::time::timeout(Duration::from_secs(60), self.pushes.recv()).await;
+        push.expect("no push came").expect("the server is there")
     }
 }
 
