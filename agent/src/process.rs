@@ -36,8 +36,10 @@ pub fn start_logging() {
     let text = std::env::var(LOG_VARIABLE).unwrap_or_default();
     let filter = log_filter(&text);
     let is_terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
-    let layer =
-        tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(is_terminal).with_target(true);
+    let layer = tracing_subscriber::fmt::layer()
+        .with_writer(std::io::stderr)
+        .with_ansi(is_terminal)
+        .with_target(true);
     // Fails only when something else logs already, as in a test.
     tracing_subscriber::registry().with(filter).with(layer).try_init().ok();
     std::panic::set_hook(Box::new(|panic| {

@@ -8,7 +8,7 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bollard::Docker;
 use bollard::models::{ContainerInspectResponse, EventMessage};
@@ -26,6 +26,9 @@ use crate::container::Container;
 use crate::event::Event;
 use crate::limits::{CONTAINERS_MAX, LIST_EVERY, SCAN_EVERY};
 use crate::metrics::Metrics;
+
+/// How far before the first list events are asked for, in nanoseconds: Docker's clock may be another host's.
+const EVENTS_BEFORE_NS: i64 = 10_000_000_000;
 
 /// The pump has stopped listening.
 struct Closed;
@@ -94,12 +97,11 @@ impl Discovery {
         let mut filters = HashMap::new();
         filters.insert("type", vec!["container"]);
         filters.insert("event", vec!["create", "start", "die", "destroy", "rename", "pause", "unpause"]);
-        let mut options = EventsOptionsBuilder::default().filters(&filters);
-        if let Some(since_ns) = since_ns {
-            options = options.since(&since_text(*since_ns));
-        }
+        // Nothing tells when a subscription stands, and under load that is after the list. So events are asked for from before
+        // the list on: Docker keeps the last 256, and one seen twice costs one inspect.
+        let since = since_ns.unwrap_or(now_ns().saturating_sub(EVENTS_BEFORE_NS));
+        let options = EventsOptionsBuilder::default().filters(&filters).since(&since_text(since));
         let mut events = std::pin::pin!(docker.events(Some(options.build())));
-        // The subscription stands once its request is polled; the list is asked for beside it.
         {
             let mut listing = std::pin::pin!(self.reconcile(&docker, known));
             loop {
@@ -272,6 +274,11 @@ fn scan_once(
 /// Where the json-file of a container lies below a containers directory.
 pub fn log_path(directory: &Path, id: &str) -> PathBuf {
     directory.join(id).join(format!("{id}-json.log"))
+}
+
+fn now_ns() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
 }
 
 fn note_time(since_ns: &mut Option<i64>, event: &EventMessage) {

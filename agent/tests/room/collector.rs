@@ -111,9 +111,12 @@ impl Collector {
             tokio::time::sleep(std::time::Duration::from_millis(50)).await;
         }
         let state = self.state.lock().unwrap();
+        let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+        for (source, ..) in &state.rows {
+            *counts.entry(source).or_default() += 1;
+        }
         panic!(
-            "after 30 s still not so: {what}; rows {}, gaps {:?}, last {:?}",
-            state.rows.len(),
+            "after 30 s still not so: {what}; rows {counts:?}, gaps {:?}, last {:?}",
             state.gaps,
             state.rows.last()
         );
