@@ -83,18 +83,21 @@ async fn a_record_that_is_in_the_journal_twice_is_stored_once() {
     let mut agent = Agent::new(1);
     house.begin(&mut agent).await;
     house.take(agent.tens(0, 100)).await;
+    house.take(agent.tens(100, 200)).await;
     let path = house.copy();
     let (journal, _) = Journal::open(path.join("journal"), journal_options()).unwrap();
-    let record = journal.reader(Lsn(2)).read().unwrap().unwrap();
-    journal.append(record.payload).unwrap();
+    for lsn in [2, 3] {
+        let record = journal.reader(Lsn(lsn)).read().unwrap().unwrap();
+        journal.append(record.payload).unwrap();
+    }
     journal.close().unwrap();
 
     let again = house.open_copy(path).await;
-    assert_eq!(again.messages().await, tens(0, 100));
+    assert_eq!(again.messages().await, tens(0, 200));
     let replay = again.collector.status().replay;
-    assert_eq!((replay.records, replay.rows, replay.duplicate_rows), (3, 10, 10));
-    assert_eq!(again.take(agent.tens(100, 200)).await.rows, 10);
-    assert_eq!(again.store.flush().await.unwrap(), 4, "no number is missing");
+    assert_eq!((replay.records, replay.rows, replay.duplicate_rows), (5, 20, 20));
+    assert_eq!(again.take(agent.tens(200, 300)).await.rows, 10);
+    assert_eq!(again.store.flush().await.unwrap(), 6, "no number is missing");
 }
 
 #[tokio::test(flavor = "multi_thread")]
