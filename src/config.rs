@@ -112,11 +112,15 @@ fn read_http(
     flag: Option<SocketAddr>,
 ) -> (SocketAddr, Option<String>, Option<TlsFiles>) {
     let default = SocketAddr::from(([127, 0, 0, 1], 4880));
-    let configured = http.optional_text("listen").map(|text| text.parse::<SocketAddr>());
-    if let Some(Err(_)) = configured {
-        http.fault("listen", "wanted an address with a port such as \"127.0.0.1:4880\" or \"[::]:4880\"");
-    }
-    let listen = flag.unwrap_or_else(|| configured.and_then(Result::ok).unwrap_or(default));
+    let configured = http.optional_text("listen").and_then(|text| {
+        let address = text.parse::<SocketAddr>();
+        if address.is_err() {
+            let wanted = "an address with a port such as \"127.0.0.1:4880\" or \"[::]:4880\"";
+            http.fault("listen", format!("got \"{text}\", wanted {wanted}"));
+        }
+        address.ok()
+    });
+    let listen = flag.or(configured).unwrap_or(default);
     let token = http.optional_text("token");
     if token.as_ref().is_some_and(|token| token.len() < 16) {
         http.fault("token", "has fewer than 16 characters; make one with: head -c 24 /dev/urandom | base64");

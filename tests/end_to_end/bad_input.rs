@@ -369,8 +369,8 @@ fn a_log_rotated_away_while_the_agent_was_down_leaves_exactly_one_gap_row() {
     println!("{} lines lost to rotation: {gaps:?}", verdicts[0].declared);
     assert_eq!(gaps.len(), 1);
     assert_eq!(gaps[0].reason, "rotated");
-    // Each lost record had the line, and about eighty bytes around it.
-    assert!(gaps[0].bytes > 80 * verdicts[0].declared, "{} bytes declared", gaps[0].bytes);
+    // The files are gone and nobody saw their sizes: zero says that, where a guess would say something else.
+    assert_eq!(gaps[0].bytes, 0);
     assert!(verdicts[0].declared > 3_000);
 }
 

@@ -119,14 +119,15 @@ pub(crate) fn endless(bytes: usize, seed: u64, mut give: impl FnMut(&[u8])) -> V
             let secret = plant(kind, &mut numbers);
             let middle = secret.before.len() + secret.value.len() / 2;
             let filler = "-".repeat(until_cut.saturating_sub(middle + 2));
-            let text = format!("{filler} {} ", secret.phrase());
+            let text = format!("{filler} {} and on ", secret.phrase());
             give(text.as_bytes());
             done += text.len();
             secrets.push(secret);
         } else if numbers.below(150) == 0 && until_cut > 3000 && done + 2000 < bytes {
             let kind = numbers.below(KINDS);
             let secret = plant(kind, &mut numbers);
-            let text = format!("{} ", secret.phrase());
+            // Words follow every secret, so that the judge can tell where it ended.
+            let text = format!("{} and on ", secret.phrase());
             give(text.as_bytes());
             done += text.len();
             secrets.push(secret);
