@@ -62,6 +62,9 @@ struct ApiReader {
     /// Whether open lines shall end with the stream that has ended.
     wants_end: bool,
     is_gone: bool,
+    /// Whether the stream was opened when the container had stopped: only such a stream's end is the end of the log. A stream
+    /// that follows may be ended before its last pieces.
+    is_whole: bool,
     /// When something was last heard of the stream or of the container's state.
     heard_at: Instant,
 }
@@ -409,6 +412,7 @@ impl ApiReader {
             backoff: Backoff::default(),
             wants_end: false,
             is_gone: false,
+            is_whole: false,
             heard_at: Instant::now(),
         })
     }
@@ -455,6 +459,7 @@ impl ApiReader {
         self.source.has_ended = false;
         self.wants_attach = false;
         self.wants_end = false;
+        self.is_whole = !container.is_running;
         let attach = Attach {
             host,
             container: Arc::from(container.id.as_str()),
@@ -483,9 +488,8 @@ impl ApiReader {
         self.task = None;
         match end {
             AttachEnd::Ended => {
-                self.wants_end = true;
-                // Perhaps Docker closed the stream, perhaps the container has stopped and we do not know yet.
-                self.wants_attach = container.is_running;
+                self.wants_end = self.is_whole;
+                self.wants_attach = !self.is_whole;
             }
             AttachEnd::Failed => self.wants_attach = true,
             AttachEnd::Gone => {
