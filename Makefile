@@ -24,7 +24,7 @@ agent:
 # Installs what the tests need, builds, runs every test. Servers are private to the run and end with it. One cargo call for
 # everything: with other packages it would choose other features and build the large libraries once more.
 test: test-machine
-	BEEACON_TEST_REQUIRE_ALL=$${BEEACON_TEST_REQUIRE_ALL:-1} $(CARGO) test $(LOCKED) --workspace -- --test-threads=2
+	BEEACON_TEST_REQUIRE_ALL=$${BEEACON_TEST_REQUIRE_ALL:-1} $(CARGO) test $(LOCKED) --workspace -- --test-threads=2 --show-output
 
 test-machine:
 	deploy/test-machine

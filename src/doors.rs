@@ -199,7 +199,7 @@ pub(crate) async fn serve(
 }
 
 /// Ends when the program was asked to stop, or nobody is left who could ask.
-async fn until_stopped(stop: &mut watch::Receiver<bool>) {
+pub(crate) async fn until_stopped(stop: &mut watch::Receiver<bool>) {
     while !*stop.borrow_and_update() {
         if stop.changed().await.is_err() {
             return;

@@ -96,11 +96,17 @@ impl Server {
         let rooms = self.collector.router().merge(self.query.router()).merge(status_router(state));
         let router =
             doors::router(rooms, self.readiness(companion), self.registry.clone(), self.token.clone());
+        // When the consumers end, however they end, nothing more may be taken in.
+        let (halt, halted) = watch::channel(false);
         let consumers = tokio::spawn({
-            let (collector, mut stop) = (self.collector.clone(), stop.clone());
-            async move { collector.run(async move { drop(stop.wait_for(|stop| *stop).await) }).await }
+            let (collector, mut stop) = (self.collector.clone(), stop);
+            async move {
+                let ended = collector.run(async move { doors::until_stopped(&mut stop).await }).await;
+                halt.send_replace(true);
+                ended
+            }
         });
-        let served = doors::serve(self.listener, self.tls, router, stop).await;
+        let served = doors::serve(self.listener, self.tls, router, halted).await;
         consumers.await.context("the collector's consumers ended badly")??;
         self.collector.close().await.context("close the collector")?;
         self.store.close().await.context("close the store")?;

@@ -160,18 +160,6 @@ fn the_golden_frame_still_reads_and_is_still_written() {
     assert_eq!(written[20..header_bytes - 8], golden[20..header_bytes - 8]);
 }
 
-/// Run with `BEEACON_WRITE_GOLDEN=1` to write a new golden file for a new version; never over an old one.
-#[test]
-fn golden_files_are_written_on_request_only() {
-    if std::env::var_os("BEEACON_WRITE_GOLDEN").is_none() {
-        return;
-    }
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/golden/v1/rich.frame");
-    if std::fs::metadata(path).map_or(0, |m| m.len()) < 2 {
-        std::fs::write(path, encoder().encode(&rich_batch()).unwrap()).unwrap();
-    }
-}
-
 proptest! {
     #[test]
     fn any_lines_survive_their_frame(
