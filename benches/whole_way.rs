@@ -4,6 +4,8 @@
 //! `make bench` runs it. Machines differ and are noisy: read the ratios, not the rates. CPU time is that of the measuring
 //! thread, or of the server's process; nothing else is counted.
 
+#![expect(clippy::indexing_slicing, reason = "a bench that is surprised had better end")]
+
 use std::fmt::Write as _;
 use std::fs::File;
 use std::hint::black_box;
