@@ -53,12 +53,12 @@ fn nothing_is_lost_or_doubled_when_agent_and_server_are_killed_twenty_times_each
     let keeps_all = Driver::Rotated { max_size: "1m", max_file: 20 };
     let drops = Driver::Rotated { max_size: "100k", max_file: 2 };
     let cast = [
-        Cast::new(seed, "file-out", 55_000, Driver::JsonFile).rate(1_000),
+        Cast::new(seed, "file-out", 30_000, Driver::JsonFile).rate(550),
         Cast::new(seed, "file-both", 40_000, Driver::JsonFile).rate(700),
         Cast::new(seed, "api-local", 30_000, Driver::Local).rate(500),
         Cast::new(seed, "file-tty", 20_000, Driver::JsonFile).tty().rate(350),
         Cast::new(seed, "keeps-all", 30_000, keeps_all).rate(500),
-        Cast::new(seed, "drops", 15_000, drops).gate(20).rate(400),
+        Cast::new(seed, "drops", 40_000, drops).gate(20).rate(1_200),
         Cast::new(seed, "file-long", 6_000, Driver::JsonFile).long().rate(100),
         Cast::new(seed, "api-long", 4_000, Driver::Local).long().rate(70),
     ];
@@ -74,6 +74,9 @@ fn nothing_is_lost_or_doubled_when_agent_and_server_are_killed_twenty_times_each
         }
         let_flow(&mut chance);
         world.agent.kill();
+        if round % 6 == 3 {
+            wait_for_rotations(&world, "drops");
+        }
         world.agent.start();
         let_flow(&mut chance);
         reached.add_server(&world.server_metrics());
@@ -93,6 +96,7 @@ fn nothing_is_lost_or_doubled_when_agent_and_server_are_killed_twenty_times_each
     let printed: Vec<Printed> = cast.iter().map(|member| member.printed.clone()).collect();
     let verdicts = world.judge_all(&printed, 150);
     reached.add_server(&world.server_metrics());
+    reached.add("lines that Docker dropped", verdicts.iter().map(|verdict| verdict.declared as f64).sum());
     reached.add("answers lost", world.proxy.answers_lost() as f64);
     reached.add("frames sent again", frames_sent_again(&world) as f64);
     let rotations =
@@ -113,6 +117,18 @@ fn nothing_is_lost_or_doubled_when_agent_and_server_are_killed_twenty_times_each
 /// The moment of a kill is random; nothing waits for this pause.
 fn let_flow(chance: &mut Numbers) {
     std::thread::sleep(Duration::from_millis(100 + chance.below(900)));
+}
+
+/// Waits until a log with two files has lost at least one that nobody read.
+fn wait_for_rotations(world: &World, container: &str) {
+    use std::os::unix::fs::MetadataExt;
+    let id = world.docker.inspect(container).unwrap()["Id"].as_str().unwrap().to_owned();
+    let inode = || std::fs::metadata(world.docker.json_files(&id).pop()?).ok().map(|file| file.ino());
+    let mut seen = std::collections::BTreeSet::new();
+    wait_until("three rotations while the agent is down", seconds(20), || {
+        seen.extend(inode());
+        seen.len() > 3 || has_ended(world, container)
+    });
 }
 
 /// How many frames went over the wire whose first position of a source had been sent before.

@@ -160,7 +160,8 @@ fn check_odd_lines(world: &World) {
     for container in ["odd-file", "odd-api"] {
         world.wait_rows(container, expected.len() as u64, 60);
         let stored: Vec<String> = rows(world.sql, container).into_iter().map(|row| row.message).collect();
-        assert_eq!(stored.len(), expected.len(), "{container}");
+        let lengths = |lines: &[String]| lines.iter().map(String::len).collect::<Vec<_>>();
+        assert_eq!(lengths(&stored), lengths(&expected), "{container}: bytes of each line");
         for (index, (stored, expected)) in stored.iter().zip(&expected).enumerate() {
             let short = |text: &str| text.chars().take(60).collect::<String>();
             assert!(

@@ -206,6 +206,13 @@ impl World {
             started.elapsed().as_secs_f64(),
             search.hits.len(),
         );
+        // Libraries that see raw bytes are capped below trace, so what is said is little; silence would be a fault of the rig.
+        let said = std::fs::read_dir(self.path("output")).unwrap().flatten();
+        let is_loud = |path: &Path| std::fs::metadata(path).is_ok_and(|file| file.len() > 0);
+        assert!(
+            said.map(|entry| entry.path()).filter(|path| is_loud(path)).count() >= 2,
+            "the programs said nothing"
+        );
         // The wire must have been decoded too, or its frames would have been searched only as they were compressed.
         let wire = Leaks::new(vec![canary()]).search(&[self.proxy.folder()]);
         assert!(wire.frames > 0, "no frame was found among {} bytes of the wire", wire.bytes);
