@@ -256,6 +256,14 @@ impl Docker {
         Some(last)
     }
 
+    /// The last ids that Docker itself has of a container, to tell what it never wrote from what was not read.
+    pub(crate) fn last_ids(&self, name: &str) -> String {
+        let path = format!("/containers/{name}/logs?stdout=1&stderr=1&tail=6");
+        let body = self.api("GET", &path, None).map(|response| response.text()).unwrap_or_default();
+        let ids = body.split("id=").skip(1).map(|rest| rest.split(' ').next().unwrap_or_default());
+        ids.collect::<Vec<_>>().join(" ")
+    }
+
     /// For the agent's `--docker-host`.
     pub(crate) fn host(&self) -> String {
         format!("unix://{}", self.path("docker.sock").display())

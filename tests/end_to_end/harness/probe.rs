@@ -1,6 +1,7 @@
 //! What this machine can do. A test that cannot run says so; with `BEEACON_TEST_REQUIRE_ALL=1` that is a failure.
 
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Where a program is, if it is installed.
 pub(crate) fn program(name: &str) -> Option<PathBuf> {
@@ -40,6 +41,13 @@ pub(crate) fn skip(test: &str, reason: &str) {
     assert!(!required, "{test} was skipped although everything is required: {reason}");
 }
 
+/// Waits until no other test has a dockerd. Two at a time get into each other's way (runc's network hook fails now and then),
+/// and on two cores each would starve the other's containers.
+pub(crate) fn turn() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Returns from the test with a visible skip unless Docker stories can run here.
 macro_rules! need_docker {
     ($test:expr) => {
@@ -47,6 +55,7 @@ macro_rules! need_docker {
             crate::harness::probe::skip($test, &reason);
             return;
         }
+        let _turn = crate::harness::probe::turn();
     };
 }
 pub(crate) use need_docker;

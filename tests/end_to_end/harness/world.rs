@@ -160,6 +160,9 @@ impl World {
         for printed in containers {
             let verdict = judge(self.sql, printed);
             println!("{verdict}");
+            if !verdict.is_clean() {
+                println!("    Docker's own last ids: {}", self.docker.last_ids(&printed.container));
+            }
             verdicts.push(verdict);
         }
         verdicts
