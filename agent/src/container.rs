@@ -49,10 +49,15 @@ pub struct Container {
     pub log_path: Option<PathBuf>,
     /// Whether the driver drops what it has no room for (`mode=non-blocking`).
     pub is_lossy: bool,
-    /// Whether it runs.
+    /// Whether it runs, or was never started: what was only created may print before anybody learns of its start.
     pub is_running: bool,
     /// When it was started last, as Docker writes it.
     pub started_at: String,
+}
+
+/// Whether more may come of a container of this state: it runs, or has never been started. Docker writes "never" as the year 1.
+pub(crate) fn runs_or_will(running: bool, started_at: &str) -> bool {
+    running || started_at.starts_with("0001-")
 }
 
 /// The label by which Docker Compose names a service.

@@ -200,8 +200,12 @@ impl Decoder {
 
 /// Where the rest of a split line ends although no newline stands there: behind a carriage return that a timestamp follows.
 /// Docker 20.10 leaves the newline of such a rest out when the log driver is `local`; the next line would be taken for its end.
+/// Where the carriage return was the full piece's last byte nothing is left of the rest, and the timestamp comes at once.
 fn stamped_return(time: &mut TimeParser, window: &[u8]) -> Option<usize> {
     let line = window.get(..memchr(b'\n', window).unwrap_or(window.len()))?;
+    if stamped(time, line).is_some() {
+        return Some(0);
+    }
     memchr::memchr_iter(b'\r', line)
         .map(|at| at + 1)
         .find(|end| line.get(*end..).is_some_and(|behind| stamped(time, behind).is_some()))
@@ -386,6 +390,23 @@ mod tests {
             format!("stdout@1:{full}"),
             "stdout@1:end\r$".to_owned(),
             "stdout@2:10%\r20%\r$".to_owned(),
+            "stdout@2:last\r$".to_owned(),
+        ];
+        for at in COPIER_PIECE_BYTES..=text.len() {
+            let (left, right) = text.as_bytes().split_at(at);
+            assert_eq!(decode(Framing::Raw, &[left, right]), expected, "cut at {at}");
+        }
+    }
+
+    /// As above, with the carriage return as the last byte of the full piece.
+    #[test]
+    fn an_empty_rest_of_a_split_line_does_not_swallow_the_next_line() {
+        let full = format!("{}\r", "f".repeat(COPIER_PIECE_BYTES - 1));
+        let text = format!("{T1} {full}{T1} {T2} next\r\n{T2} last\r\n");
+        let expected = [
+            format!("stdout@1:{full}"),
+            "stdout@1:$".to_owned(),
+            "stdout@2:next\r$".to_owned(),
             "stdout@2:last\r$".to_owned(),
         ];
         for at in COPIER_PIECE_BYTES..=text.len() {

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-use crate::container::Container;
+use crate::container::{Container, runs_or_will};
 use crate::limits::CONTAINER_CONFIG_BYTES_MAX;
 
 #[derive(Deserialize, Default)]
@@ -79,7 +79,7 @@ pub fn read(path: &Path) -> std::io::Result<Container> {
         driver,
         log_path: None,
         is_lossy: mode.as_deref() == Some("non-blocking"),
-        is_running: file.state.running,
+        is_running: runs_or_will(file.state.running, &file.state.started_at),
         started_at: file.state.started_at,
     })
 }
@@ -116,6 +116,12 @@ mod tests {
         .unwrap();
         let container = read(&path).unwrap();
         assert_eq!((container.driver.as_str(), container.is_lossy), ("local", true));
+        // Created and not started yet: its end is not near, so no line of it may be taken for its last one.
+        for (started_at, runs) in [("0001-01-01T00:00:00Z", true), ("2024-01-01T00:00:00Z", false)] {
+            let state = format!(r#"{{"ID":"4f2a","State":{{"Running":false,"StartedAt":"{started_at}"}}}}"#);
+            std::fs::write(&path, state).unwrap();
+            assert_eq!(read(&path).unwrap().is_running, runs);
+        }
         std::fs::write(&path, r#"{"ID":"4f2a","#).unwrap();
         assert!(read(&path).is_err());
     }

@@ -295,6 +295,7 @@ fn describe(inspected: ContainerInspectResponse) -> Container {
     let mut labels: Vec<(String, String)> = config.labels.unwrap_or_default().into_iter().collect();
     labels.sort();
     let options = log.config.unwrap_or_default();
+    let started_at = state.started_at.map(|at| at.to_string()).unwrap_or_default();
     Container {
         id: inspected.id.unwrap_or_default(),
         name: inspected.name.unwrap_or_default().trim_start_matches('/').to_owned(),
@@ -304,7 +305,7 @@ fn describe(inspected: ContainerInspectResponse) -> Container {
         driver: log.typ.unwrap_or_default(),
         log_path: inspected.log_path.filter(|path| !path.is_empty()).map(PathBuf::from),
         is_lossy: options.get("mode").is_some_and(|mode| mode == "non-blocking"),
-        is_running: state.running.unwrap_or(false),
-        started_at: state.started_at.map(|at| at.to_string()).unwrap_or_default(),
+        is_running: runs_or_will(state.running.unwrap_or(false), &started_at),
+        started_at,
     }
 }
