@@ -22,7 +22,7 @@ use super::config_file;
 use super::host::DockerHost;
 use super::time::since_text;
 use crate::backoff::Backoff;
-use crate::container::Container;
+use crate::container::{Container, runs_or_will};
 use crate::event::Event;
 use crate::limits::{CONTAINERS_MAX, LIST_EVERY, SCAN_EVERY};
 use crate::metrics::Metrics;
