@@ -28,6 +28,9 @@ use rustix::time::{ClockId, clock_gettime};
 /// The corpus, in bytes of message text.
 const CORPUS_BYTES: usize = 48_000_000;
 
+/// Who ships here.
+const AGENT: AgentId = AgentId::from_bytes([9; 16]);
+
 /// Every measurement is the best of this many passes.
 const PASSES: usize = 3;
 
@@ -184,7 +187,7 @@ fn zstd_alone(lines: &[&str]) -> (f64, usize) {
 fn parse(json_file: &[u8], mut take: impl FnMut(Batch)) {
     let source = Source::new("docker-file:bench").expect("a good name");
     let origin = Origin { host: "bench".into(), service: "web".into(), ..Origin::default() };
-    let mut builder = BatchBuilder::new("bench");
+    let mut builder = BatchBuilder::new(AGENT.to_string());
     let mut parser = LineParser::default();
     let (mut at, mut from) = (0u64, Position::new(1, 0));
     let mut id = builder.origin(&origin, &source);
@@ -222,7 +225,7 @@ fn batches(json_file: &[u8]) -> Vec<Batch> {
 
 /// The agent's hot path: parse, level, batch, filter, frame.
 fn encode(json_file: &[u8], engine: &Engine) -> Vec<Bytes> {
-    let mut encoder = FrameEncoder::new(AgentId::from_bytes([9; 16]), Epoch(1), 0, 1).expect("a good level");
+    let mut encoder = FrameEncoder::new(AGENT, Epoch(1), 0, 1).expect("a good level");
     let mut frames = Vec::new();
     parse(json_file, |batch| {
         let scrubbed: Scrubbed<Batch> = engine.scrub(batch).expect("the filter works").0;
@@ -269,7 +272,7 @@ fn ingest(directory: &Path, frames: &[Bytes]) -> Ingest {
             .expect("the server starts"),
     );
     let mut connection = connect(&address.to_string());
-    let agent = AgentId::from_bytes([9; 16]);
+    let agent = AGENT;
     let session = format!("{{\"agent\":\"{agent}\",\"host\":\"bench\",\"version\":\"bench\"}}");
     post(&mut connection, SESSION_PATH, session.as_bytes());
     let (wall, cpu) = (Instant::now(), server.cpu_s());

@@ -344,14 +344,17 @@ impl Entry {
 
     /// Whether the container is gone and all it left is committed.
     pub fn is_finished(&mut self) -> bool {
-        if !self.is_removed {
+        // What waits in the batch has no interval once the entry is gone, and a batch without it is no batch.
+        if !self.is_removed || self.progress().into_iter().any(|progress| progress.is_touched()) {
             return false;
         }
         let committed = self.finals_committed;
         match &mut self.reader {
             Reader::File(file) => committed > 0 || file.has_nothing(),
             Reader::Api(api) => {
-                api.source.has_ended && !api.wants_end && committed >= api.source.final_count()
+                // With another attempt to come nothing is marked final yet, and rows of it may wait in the batch.
+                let is_over = api.source.has_ended && !api.wants_end && !api.wants_attach;
+                is_over && committed >= api.source.final_count()
             }
             Reader::Unsupported => true,
         }
