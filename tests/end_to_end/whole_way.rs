@@ -104,7 +104,8 @@ fn lines_of_every_kind_of_container_arrive_once_in_order_and_scrubbed() {
         Cast::new(seed, "file-long", 5_000, Driver::JsonFile).long(),
         Cast::new(seed, "api-long", 4_000, Driver::Local).long(),
         Cast::new(seed, "file-long-tty", 2_500, Driver::JsonFile).long().tty(),
-        Cast::new(seed, "api-long-tty", 2_500, Driver::Local).long().tty(),
+        // Not long: Docker 20.10 leaves newlines out of a terminal's split lines with this driver, and nothing tells where they were.
+        Cast::new(seed, "api-tty", 2_500, Driver::Local).tty(),
         Cast::new(seed, "short-lived", 1_000, Driver::JsonFile).gate(10).removed(),
     ];
     let total: u64 = cast.iter().map(|member| member.printed.lines).sum();
@@ -190,7 +191,7 @@ fn check_origins(world: &World, cast: &[Cast]) {
         assert_eq!(row["ids"], 1, "{row}");
     }
     let streams =
-        world.sql.rows("select distinct stream from logs where container in ('file-tty', 'api-long-tty')");
+        world.sql.rows("select distinct stream from logs where container in ('file-tty', 'api-tty')");
     assert_eq!(streams.len(), 1, "a tty has one stream");
 }
 
