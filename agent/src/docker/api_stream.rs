@@ -170,7 +170,7 @@ impl Decoder {
         let text = rest.get(prefix_bytes..).unwrap_or(&[]);
         let window = text.get(..COPIER_PIECE_BYTES).unwrap_or(text);
         let is_rest = self.split == Some(timestamp_ns);
-        if let Some(end) = is_rest.then(|| stamped_return(&mut self.time, window)).flatten() {
+        if let Some(end) = is_rest.then(|| stamped_return(&mut self.time, text)).flatten() {
             self.at += prefix_bytes + end;
             self.split = None;
             let text = window.get(..end).unwrap_or(&[]);
@@ -201,13 +201,16 @@ impl Decoder {
 /// Where the rest of a split line ends although no newline stands there: behind a carriage return that a timestamp follows.
 /// Docker 20.10 leaves the newline of such a rest out when the log driver is `local`; the next line would be taken for its end.
 /// Where the carriage return was the full piece's last byte nothing is left of the rest, and the timestamp comes at once.
-fn stamped_return(time: &mut TimeParser, window: &[u8]) -> Option<usize> {
-    let line = window.get(..memchr(b'\n', window).unwrap_or(window.len()))?;
+/// Its timestamp may stand behind the place where a full piece would end.
+fn stamped_return(time: &mut TimeParser, text: &[u8]) -> Option<usize> {
+    let text = text.get(..COPIER_PIECE_BYTES + TIMESTAMP_BYTES_MAX).unwrap_or(text);
+    let line = text.get(..memchr(b'\n', text).unwrap_or(text.len()))?;
     if stamped(time, line).is_some() {
         return Some(0);
     }
     memchr::memchr_iter(b'\r', line)
         .map(|at| at + 1)
+        .take_while(|end| *end <= COPIER_PIECE_BYTES)
         .find(|end| line.get(*end..).is_some_and(|behind| stamped(time, behind).is_some()))
 }
 
@@ -395,6 +398,22 @@ mod tests {
         for at in COPIER_PIECE_BYTES..=text.len() {
             let (left, right) = text.as_bytes().split_at(at);
             assert_eq!(decode(Framing::Raw, &[left, right]), expected, "cut at {at}");
+        }
+    }
+
+    /// As above, with a rest that is nearly a full piece itself: the next timestamp begins within it and ends behind it.
+    #[test]
+    fn a_rest_that_is_nearly_a_full_piece_does_not_swallow_the_next_line() {
+        let full = "f".repeat(COPIER_PIECE_BYTES);
+        for missing in 1..50 {
+            let rest = "r".repeat(COPIER_PIECE_BYTES - missing);
+            let text = format!("{T1} {full}{T1} {rest}\r{T2} next\r\n");
+            let expected =
+                [format!("stdout@1:{full}"), format!("stdout@1:{rest}\r$"), "stdout@2:next\r$".to_owned()];
+            for at in text.len() - 100..=text.len() {
+                let (left, right) = text.as_bytes().split_at(at);
+                assert_eq!(decode(Framing::Raw, &[left, right]), expected, "{missing} bytes missing, cut at {at}");
+            }
         }
     }
 
