@@ -412,7 +412,11 @@ mod tests {
                 [format!("stdout@1:{full}"), format!("stdout@1:{rest}\r$"), "stdout@2:next\r$".to_owned()];
             for at in text.len() - 100..=text.len() {
                 let (left, right) = text.as_bytes().split_at(at);
-                assert_eq!(decode(Framing::Raw, &[left, right]), expected, "{missing} bytes missing, cut at {at}");
+                assert_eq!(
+                    decode(Framing::Raw, &[left, right]),
+                    expected,
+                    "{missing} bytes missing, cut at {at}"
+                );
             }
         }
     }
