@@ -1,128 +1,492 @@
-//! How a rule is found fast.
+//! How a rule is found fast: what must stand at a place of every match, and where the match may start from there.
 //!
-//! Derived from the pattern where it starts with literals; said by a built-in rule where it does not; and otherwise the shared
-//! automaton, which reads every byte.
+//! Derived from the pattern. The pattern is a sequence of parts; at every joint whose distance from the start is bounded, the rest is
+//! looked at in two ways: as *literals* (at a fixed distance from the joint stands one of a few texts) and as a *shape* (a condition
+//! over classes of bytes, [`super::program`]). Of all joints and ways the cheapest is taken, by how much of ordinary log text would
+//! pass: literals by the frequency of their bytes, shapes by counting them in made-up log lines. A pattern that has none goes to the
+//! shared automaton, which reads every byte. A built-in rule may say how it is found; tests hold that equal, too.
+//!
+//! What always holds: an anchor is a necessary condition. For every match `[s, e)` of the rule there is a place `p` that its anchor
+//! finds, with `s + bytes_min <= p <= s + bytes_max`, and only bytes of `through` between.
 
-use regex_syntax::hir::literal::{ExtractKind, Extractor};
-use regex_syntax::hir::{Class, HirKind};
+use std::collections::HashMap;
 
-use super::shape::Shape;
+use regex_syntax::hir::{Class, Hir, HirKind};
+
+use super::bytes::ByteSet;
+use super::literal::{LITERAL_BYTES_MAX, LITERAL_BYTES_MIN, Literal};
+use super::program::{Condition, Graph};
+use super::shape;
 use crate::error::RuleFault;
-use crate::limits::LITERALS_PER_RULE_MAX;
-use crate::pattern::{Pattern, syntax_config};
-use crate::rule::Rule;
+use crate::pattern::Pattern;
+use crate::rule::{AnchorSpec, Rule};
 
-/// The shortest literal worth looking for, in bytes: one of two bytes stands in every other line.
-const LITERAL_BYTES_MIN: usize = 3;
+/// How many texts a rule's literals may be, and how far they are written out, in bytes.
+const PATHS_MAX: usize = 96;
+const PATH_BYTES_MAX: usize = 20;
 
-/// Something that stands in every match of a rule.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Anchor {
-    /// A shape over byte classes.
-    Shape(Shape),
-    /// A text.
-    Literal {
-        /// The text.
-        bytes: Vec<u8>,
-        /// Whether ASCII case matters.
-        ignore_case: bool,
-    },
-    /// Nothing: every start has to be asked for.
-    Automaton,
-}
+/// A place that this little of ordinary text looks like needs no further bytes.
+const RARE: f64 = 1e-10;
 
-/// Where a match may start, given its anchor: at most so far back, through these bytes only.
-#[derive(Clone, Debug, Default)]
+/// A literal that costs no more is taken where it is first found, in nanoseconds per byte.
+const RARE_ENOUGH_NS: f64 = 1e-4;
+
+/// Joints that are looked at.
+const JOINTS_MAX: usize = 12;
+
+/// How far shapes are tried, in bytes: a longer one passes less and costs more.
+const SHAPE_BUDGETS: [usize; 4] = [6, 12, 20, 34];
+
+/// What things cost on ordinary text, in nanoseconds: an attempt, a further start, a look-up of a literal; one more condition and
+/// one more class, per byte.
+const ATTEMPT_NS: f64 = 40.0;
+const START_NS: f64 = 12.0;
+const LOOKUP_NS: f64 = 4.0;
+const CONDITION_NS: f64 = 0.004;
+const CLASS_NS: f64 = 0.02;
+
+/// What finding one rule may cost, in nanoseconds per byte, before reading every byte once for all such rules is better.
+const PRICE_MAX_NS: f64 = 1.5;
+
+/// Where a match may start, given its anchor: so far back, through these bytes only.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct LookBack {
+    pub(crate) bytes_min: usize,
     pub(crate) bytes_max: usize,
     pub(crate) through: ByteSet,
 }
 
-/// A set of byte values.
-#[derive(Clone, Debug)]
-pub(crate) struct ByteSet(Box<[bool; 256]>);
+impl LookBack {
+    fn hull(&self, other: &LookBack) -> LookBack {
+        LookBack {
+            bytes_min: self.bytes_min.min(other.bytes_min),
+            bytes_max: self.bytes_max.max(other.bytes_max),
+            through: self.through.union(other.through),
+        }
+    }
 
-impl Default for ByteSet {
-    fn default() -> Self {
-        ByteSet(Box::new([false; 256]))
+    fn starts(&self) -> f64 {
+        let many = self.bytes_max - self.bytes_min;
+        f64::from(u8::try_from(many.min(12)).unwrap_or(12))
     }
 }
 
-impl ByteSet {
-    #[inline]
-    #[expect(clippy::indexing_slicing, reason = "a byte is a place in a table of 256")]
-    pub(crate) fn holds(&self, byte: u8) -> bool {
-        self.0[usize::from(byte)]
+/// One thing to look for.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Way {
+    /// A text; the anchor's place is `offset` before it.
+    Literal(Literal),
+    /// A shape; the anchor's place is `ahead` bytes behind its first.
+    Shape { node: u32, ahead: u8 },
+}
+
+/// How a rule is found.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Anchor {
+    /// Any of these. None of them: the shared automaton.
+    pub(crate) ways: Vec<Way>,
+    pub(crate) back: LookBack,
+}
+
+/// One possibility, and its price without what shapes let pass.
+#[derive(Clone, Debug)]
+struct Choice {
+    ways: Vec<Way>,
+    back: LookBack,
+    price_ns: f64,
+}
+
+/// The possibilities of a rule: one of each branch is needed.
+pub(crate) struct Choices {
+    branches: Vec<Vec<Choice>>,
+    is_said: bool,
+}
+
+impl Choices {
+    /// What a rule says, or what its pattern allows.
+    pub(crate) fn of(rule: &Rule, pattern: &Pattern, graph: &mut Graph) -> Result<Choices, RuleFault> {
+        if let Some(spec) = &rule.anchor {
+            let choice = said(rule, spec, graph)?;
+            return Ok(Choices { branches: vec![vec![choice]], is_said: true });
+        }
+        let mut parts = Vec::new();
+        flatten(&pattern.hir, &mut parts);
+        let branches = match parts.as_slice() {
+            [one] => match one.kind() {
+                HirKind::Alternation(ways) => ways.iter().map(|way| branch(way, pattern, graph)).collect(),
+                _ => vec![branch(one, pattern, graph)],
+            },
+            _ => vec![branch(&pattern.hir, pattern, graph)],
+        };
+        Ok(Choices { branches, is_said: false })
     }
 
-    /// The set of a class such as `[a-z0-9]`.
-    #[expect(clippy::indexing_slicing, reason = "a byte is a place in a table of 256")]
-    fn parse(class: &str) -> Option<ByteSet> {
-        let hir = regex_automata::util::syntax::parse_with(class, &syntax_config()).ok()?;
-        let mut set = ByteSet::default();
-        match hir.kind() {
-            HirKind::Class(Class::Bytes(class)) => {
-                for range in class.ranges() {
-                    for byte in range.start()..=range.end() {
-                        set.0[usize::from(byte)] = true;
-                    }
-                }
-                Some(set)
+    /// The shapes among them.
+    pub(crate) fn shapes(&self) -> impl Iterator<Item = u32> + '_ {
+        self.branches.iter().flatten().flat_map(|choice| &choice.ways).filter_map(|way| match way {
+            Way::Shape { node, .. } => Some(*node),
+            Way::Literal(_) => None,
+        })
+    }
+
+    /// The best, given how much of ordinary text each shape lets pass.
+    pub(crate) fn best(self, shares: &HashMap<u32, f64>) -> Anchor {
+        let price = |choice: &Choice| {
+            let passing: f64 = choice
+                .ways
+                .iter()
+                .filter_map(|way| match way {
+                    Way::Shape { node, .. } => shares.get(node).copied(),
+                    Way::Literal(_) => None,
+                })
+                .sum();
+            choice.price_ns + passing * (ATTEMPT_NS + START_NS * choice.back.starts())
+        };
+        let mut anchor = Anchor { ways: Vec::new(), back: LookBack::default() };
+        let mut total = 0.0;
+        for (index, choices) in self.branches.iter().enumerate() {
+            let best = choices.iter().min_by(|one, other| price(one).total_cmp(&price(other)));
+            let Some(best) = best else {
+                return Anchor { ways: Vec::new(), back: LookBack::default() };
+            };
+            total += price(best);
+            anchor.back = if index == 0 { best.back.clone() } else { anchor.back.hull(&best.back) };
+            anchor.ways.extend(best.ways.iter().cloned());
+        }
+        if total > PRICE_MAX_NS && !self.is_said {
+            return Anchor { ways: Vec::new(), back: LookBack::default() };
+        }
+        anchor
+    }
+}
+
+fn said(rule: &Rule, spec: &AnchorSpec, graph: &mut Graph) -> Result<Choice, RuleFault> {
+    let fault = |reason: &str| RuleFault::new(&rule.id, reason, "correct [rule.anchor]");
+    let mut ways = Vec::new();
+    for text in &spec.literals {
+        let set = |byte: u8| {
+            let mut set = ByteSet::one(byte);
+            if spec.ignore_case {
+                set.insert(byte.to_ascii_lowercase());
+                set.insert(byte.to_ascii_uppercase());
             }
-            _ => None,
+            set
+        };
+        let mut sets: Vec<ByteSet> = text.bytes().map(set).collect();
+        sets.truncate(LITERAL_BYTES_MAX);
+        if sets.len() >= LITERAL_BYTES_MIN {
+            ways.push(Way::Literal(Literal { sets, offset: 0 }));
+        } else {
+            let node = sets.iter().rev().fold(None, |next, set| graph.step(set, next));
+            ways.push(Way::Shape {
+                node: node.ok_or_else(|| fault("anchor has an empty literal"))?,
+                ahead: 0,
+            });
+        }
+    }
+    if let Some(name) = &spec.shape {
+        let node = shape::by_name(graph, name).ok_or_else(|| fault("anchor names an unknown shape"))?;
+        ways.push(Way::Shape { node, ahead: 0 });
+    }
+    if ways.is_empty() {
+        return Err(fault("anchor says nothing"));
+    }
+    let back = if spec.back_bytes == 0 {
+        LookBack::default()
+    } else {
+        let through =
+            ByteSet::parse(&spec.through).ok_or_else(|| fault("anchor's `through` is no class of bytes"))?;
+        LookBack { bytes_min: 0, bytes_max: spec.back_bytes, through }
+    };
+    Ok(Choice { ways, back, price_ns: 0.0 })
+}
+
+fn flatten<'a>(hir: &'a Hir, out: &mut Vec<&'a Hir>) {
+    match hir.kind() {
+        HirKind::Concat(parts) => parts.iter().for_each(|part| flatten(part, out)),
+        HirKind::Capture(capture) => flatten(&capture.sub, out),
+        HirKind::Empty => {}
+        _ => out.push(hir),
+    }
+}
+
+/// The possibilities of one sequence of parts.
+fn branch(hir: &Hir, pattern: &Pattern, graph: &mut Graph) -> Vec<Choice> {
+    let mut parts = Vec::new();
+    flatten(hir, &mut parts);
+    let mut choices = Vec::new();
+    let mut back = LookBack::default();
+    for joint in 0..parts.len().min(JOINTS_MAX) {
+        if let Some(before) = joint.checked_sub(1).and_then(|before| parts.get(before)) {
+            back.bytes_min += before.properties().minimum_len().unwrap_or(0);
+            back.bytes_max += before.properties().maximum_len().unwrap_or(pattern.window_bytes);
+            back.through = back.through.union(every_byte(before));
+            if back.bytes_min >= pattern.window_bytes {
+                break;
+            }
+            back.bytes_max = back.bytes_max.min(pattern.window_bytes);
+            if matches!(before.kind(), HirKind::Look(_)) {
+                continue;
+            }
+        }
+        let (lead, rest) = parts.split_at(joint);
+        choices.extend(by_literals(rest, &back));
+        let rare = |choice: &Choice| choice.price_ns < 0.002;
+        if !choices.iter().any(rare) {
+            by_shapes(lead, rest, &back, graph, &mut choices);
+        }
+    }
+    choices
+}
+
+fn by_shapes(lead: &[&Hir], rest: &[&Hir], back: &LookBack, graph: &mut Graph, choices: &mut Vec<Choice>) {
+    let before = last_bytes(lead);
+    for (budget, is_exact) in SHAPE_BUDGETS.into_iter().flat_map(|budget| [(budget, false), (budget, true)]) {
+        let (size, classes) = (graph.len(), graph.classes());
+        graph.is_exact = is_exact;
+        let condition: Condition = graph.sequence(rest, None, budget);
+        let Some(alone) = condition else { continue };
+        let with_before = before.and_then(|set| graph.step(&set, Some(alone)));
+        let (node, ahead) = with_before.map_or((alone, 0), |node| (node, 1));
+        let many = |count: usize| f64::from(u32::try_from(count).unwrap_or(u32::MAX));
+        let price_ns =
+            CONDITION_NS * many((graph.len() - size).max(1)) + CLASS_NS * many(graph.classes() - classes);
+        choices.push(Choice { ways: vec![Way::Shape { node, ahead }], back: back.clone(), price_ns });
+    }
+}
+
+/// A text that a match may begin with, as far as it is written out.
+#[derive(Clone, Default)]
+struct Path {
+    sets: Vec<ByteSet>,
+    is_closed: bool,
+}
+
+impl Path {
+    fn push(&mut self, set: ByteSet) {
+        if self.is_closed {
+            return;
+        }
+        self.sets.push(set);
+        let rare =
+            || self.sets.iter().rev().take(LITERAL_BYTES_MAX).map(ByteSet::share).product::<f64>() < RARE;
+        let length = self.sets.len();
+        self.is_closed = length >= PATH_BYTES_MAX || (length >= LITERAL_BYTES_MAX && rare());
+    }
+
+    fn close(&mut self) {
+        self.is_closed = true;
+    }
+
+    /// The best place of it.
+    fn literal(&self) -> Option<Literal> {
+        let mut best: Option<(f64, Literal)> = None;
+        for offset in 0..self.sets.len().saturating_sub(LITERAL_BYTES_MIN - 1) {
+            let end = self.sets.len().min(offset + LITERAL_BYTES_MAX);
+            let sets = self.sets.get(offset..end)?.to_vec();
+            let literal = Literal { sets, offset: u8::try_from(offset).ok()? };
+            let price = price(&literal, 0.0);
+            let better = best.as_ref().is_none_or(|(least, _)| price < *least && *least > RARE_ENOUGH_NS);
+            if better && literal.is_short_list() {
+                best = Some((price, literal));
+            }
+        }
+        best.map(|(_, literal)| literal)
+    }
+}
+
+fn price(literal: &Literal, starts: f64) -> f64 {
+    let (first, whole) = literal.shares();
+    LOOKUP_NS * first + (ATTEMPT_NS + START_NS * starts) * whole
+}
+
+fn by_literals(rest: &[&Hir], back: &LookBack) -> Option<Choice> {
+    let mut paths = vec![Path::default()];
+    for part in rest {
+        if paths.iter().all(|path| path.is_closed) {
+            break;
+        }
+        paths = extended(part, paths);
+    }
+    let literals: Option<Vec<Literal>> = paths.iter().map(Path::literal).collect();
+    let literals = literals?;
+    let price_ns = literals.iter().map(|literal| price(literal, back.starts())).sum();
+    Some(Choice { ways: literals.into_iter().map(Way::Literal).collect(), back: back.clone(), price_ns })
+}
+
+/// The paths with a part behind each.
+fn extended(part: &Hir, mut paths: Vec<Path>) -> Vec<Path> {
+    match part.kind() {
+        HirKind::Empty | HirKind::Look(_) => {}
+        HirKind::Literal(literal) => {
+            for path in &mut paths {
+                literal.0.iter().for_each(|byte| path.push(ByteSet::one(*byte)));
+            }
+        }
+        HirKind::Class(Class::Bytes(class)) => {
+            let set = ByteSet::of_class(class);
+            paths.iter_mut().for_each(|path| path.push(set));
+        }
+        HirKind::Class(Class::Unicode(_)) => paths.iter_mut().for_each(Path::close),
+        HirKind::Capture(capture) => return extended(&capture.sub, paths),
+        HirKind::Concat(parts) => {
+            for part in parts {
+                paths = extended(part, paths);
+            }
+        }
+        HirKind::Alternation(ways) => return forked(paths, ways.iter().map(Some)),
+        HirKind::Repetition(repetition) => {
+            for _ in 0..repetition.min {
+                if paths.iter().all(|path| path.is_closed) {
+                    return paths;
+                }
+                paths = extended(&repetition.sub, paths);
+            }
+            match repetition.max {
+                Some(max) if max == repetition.min => {}
+                Some(max) if max == repetition.min + 1 => {
+                    return forked(paths, [None, Some(&*repetition.sub)].into_iter());
+                }
+                _ => paths.iter_mut().for_each(Path::close),
+            }
+        }
+    }
+    paths
+}
+
+/// The open paths with each of several parts behind, or as they are if that were too many.
+fn forked<'a>(paths: Vec<Path>, ways: impl Iterator<Item = Option<&'a Hir>>) -> Vec<Path> {
+    let (closed, open): (Vec<Path>, Vec<Path>) = paths.into_iter().partition(|path| path.is_closed);
+    let mut all = closed;
+    for way in ways {
+        let more = match way {
+            Some(part) => extended(part, open.clone()),
+            None => open.clone(),
+        };
+        all.extend(more);
+        if all.len() > PATHS_MAX {
+            let mut stopped: Vec<Path> = Vec::new();
+            stopped.extend(open.into_iter().map(|path| Path { is_closed: true, ..path }));
+            // What was closed before came first and is kept.
+            all.retain(|path| {
+                path.is_closed && !stopped.iter().any(|open| path.sets.starts_with(&open.sets))
+            });
+            all.extend(stopped);
+            return all;
+        }
+    }
+    all
+}
+
+/// Every byte that a part may consist of.
+fn every_byte(hir: &Hir) -> ByteSet {
+    match hir.kind() {
+        HirKind::Empty | HirKind::Look(_) => ByteSet::default(),
+        HirKind::Literal(literal) => {
+            literal.0.iter().fold(ByteSet::default(), |set, byte| set.union(ByteSet::one(*byte)))
+        }
+        HirKind::Class(Class::Bytes(class)) => ByteSet::of_class(class),
+        HirKind::Class(Class::Unicode(_)) => ByteSet::ALL,
+        HirKind::Capture(capture) => every_byte(&capture.sub),
+        HirKind::Repetition(repetition) => every_byte(&repetition.sub),
+        HirKind::Concat(parts) | HirKind::Alternation(parts) => {
+            parts.iter().fold(ByteSet::default(), |set, part| set.union(every_byte(part)))
         }
     }
 }
 
-/// The anchors of a rule, and how far back of them a match may start.
-pub(crate) fn of(rule: &Rule, pattern: &Pattern) -> Result<(Vec<Anchor>, LookBack), RuleFault> {
-    let Some(spec) = &rule.anchor else { return Ok((derived(pattern), LookBack::default())) };
-    let fault = |reason: &str| RuleFault::new(&rule.id, reason, "correct [rule.anchor]");
-    let mut anchors: Vec<Anchor> = spec
-        .literals
-        .iter()
-        .map(|text| Anchor::Literal { bytes: text.as_bytes().to_vec(), ignore_case: spec.ignore_case })
-        .collect();
-    if let Some(name) = &spec.shape {
-        anchors
-            .push(Anchor::Shape(Shape::by_name(name).ok_or_else(|| fault("anchor names an unknown shape"))?));
+/// The bytes that parts may end in; nothing if they may be empty.
+fn last_bytes(parts: &[&Hir]) -> Option<ByteSet> {
+    let mut set = ByteSet::default();
+    for part in parts.iter().rev() {
+        let (last, may_be_empty) = last_of(part);
+        set = set.union(last);
+        if !may_be_empty {
+            return Some(set);
+        }
     }
-    if anchors.is_empty() || spec.literals.iter().any(String::is_empty) {
-        return Err(fault("anchor says nothing"));
-    }
-    if spec.back_bytes == 0 {
-        return Ok((anchors, LookBack::default()));
-    }
-    let through =
-        ByteSet::parse(&spec.through).ok_or_else(|| fault("anchor's `through` is no class of bytes"))?;
-    Ok((anchors, LookBack { bytes_max: spec.back_bytes, through }))
+    None
 }
 
-fn derived(pattern: &Pattern) -> Vec<Anchor> {
-    let mut extractor = Extractor::new();
-    extractor.kind(ExtractKind::Prefix).limit_total(LITERALS_PER_RULE_MAX).limit_literal_len(16);
-    let sequence = extractor.extract(&pattern.hir);
-    let literals = sequence.literals().unwrap_or(&[]);
-    let useful = !literals.is_empty() && literals.iter().all(|literal| literal.len() >= LITERAL_BYTES_MIN);
-    if !useful {
-        return vec![Anchor::Automaton];
-    }
-    let anchor = |bytes: &[u8]| Anchor::Literal { bytes: bytes.to_vec(), ignore_case: false };
-    literals.iter().map(|literal| anchor(literal.as_bytes())).collect()
-}
-
-/// Anchors for people.
-pub(crate) fn in_words(anchors: &[Anchor]) -> String {
-    let words: Vec<String> = anchors
-        .iter()
-        .map(|anchor| match anchor {
-            Anchor::Shape(shape) => format!("shape {}", shape.name()),
-            Anchor::Literal { bytes, ignore_case } => {
-                let case = if *ignore_case { ", any case" } else { "" };
-                format!("literal {:?}{case}", String::from_utf8_lossy(bytes))
+fn last_of(hir: &Hir) -> (ByteSet, bool) {
+    let may_be_empty = hir.properties().minimum_len().unwrap_or(0) == 0;
+    let set = match hir.kind() {
+        HirKind::Empty | HirKind::Look(_) => ByteSet::default(),
+        HirKind::Literal(literal) => literal.0.last().map_or(ByteSet::ALL, |byte| ByteSet::one(*byte)),
+        HirKind::Class(Class::Bytes(class)) => ByteSet::of_class(class),
+        HirKind::Class(Class::Unicode(_)) => ByteSet::ALL,
+        HirKind::Capture(capture) => last_of(&capture.sub).0,
+        HirKind::Repetition(repetition) => last_of(&repetition.sub).0,
+        HirKind::Alternation(ways) => {
+            ways.iter().fold(ByteSet::default(), |set, way| set.union(last_of(way).0))
+        }
+        HirKind::Concat(parts) => {
+            let mut set = ByteSet::default();
+            for part in parts.iter().rev() {
+                let (last, empty) = last_of(part);
+                set = set.union(last);
+                if !empty {
+                    break;
+                }
             }
-            Anchor::Automaton => "shared automaton (reads every byte)".to_owned(),
-        })
-        .collect();
-    words.join(" or ")
+            set
+        }
+    };
+    (set, may_be_empty)
+}
+
+/// The bytes that a match may begin with.
+pub(crate) fn first_bytes(hir: &Hir) -> ByteSet {
+    match hir.kind() {
+        HirKind::Empty | HirKind::Look(_) => ByteSet::default(),
+        HirKind::Literal(literal) => literal.0.first().map_or(ByteSet::ALL, |byte| ByteSet::one(*byte)),
+        HirKind::Class(Class::Bytes(class)) => ByteSet::of_class(class),
+        HirKind::Class(Class::Unicode(_)) => ByteSet::ALL,
+        HirKind::Capture(capture) => first_bytes(&capture.sub),
+        HirKind::Repetition(repetition) => first_bytes(&repetition.sub),
+        HirKind::Alternation(ways) => {
+            ways.iter().fold(ByteSet::default(), |set, way| set.union(first_bytes(way)))
+        }
+        HirKind::Concat(parts) => {
+            let mut set = ByteSet::default();
+            for part in parts {
+                set = set.union(first_bytes(part));
+                if part.properties().minimum_len().unwrap_or(0) > 0 {
+                    break;
+                }
+            }
+            set
+        }
+    }
+}
+
+/// An anchor for people.
+pub(crate) fn in_words(anchor: &Anchor) -> String {
+    if anchor.ways.is_empty() {
+        return "shared automaton (reads every byte)".to_owned();
+    }
+    let mut words: Vec<String> = anchor.ways.iter().map(way_in_words).collect();
+    words.dedup();
+    let back = match (anchor.back.bytes_min, anchor.back.bytes_max) {
+        (0, 0) => String::new(),
+        (min, max) if min == max => format!(", {min} bytes in"),
+        (min, max) => format!(", {min} to {max} bytes in"),
+    };
+    format!("{}{back}", words.join(" or "))
+}
+
+fn way_in_words(way: &Way) -> String {
+    let Way::Literal(literal) = way else { return "shape".to_owned() };
+    let mut text = String::new();
+    for set in &literal.sets {
+        let mut bytes = set.iter();
+        match (bytes.next(), bytes.next(), bytes.next()) {
+            (Some(byte), None, _) => text.extend(std::ascii::escape_default(byte).map(char::from)),
+            (Some(upper), Some(lower), None) if upper.eq_ignore_ascii_case(&lower) => {
+                text.push(char::from(lower))
+            }
+            _ => text.push('?'),
+        }
+    }
+    format!("literal {text}")
 }

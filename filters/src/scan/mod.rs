@@ -1,9 +1,13 @@
 //! Finding: from a buffer of lines to what each rule matches in it.
 //!
-//! Two steps. *Candidates* come from one pass over the whole buffer, which knows nothing of lines, rows or fields: byte classes as
-//! bit masks, shapes over them, and fingerprints of literals ([`masks`], [`shape`], [`literal`]); rules that have neither go through
-//! one shared automaton ([`reverse`]). *Verification* is an anchored match of one rule at one start inside one line, then its
-//! validator.
+//! How a rule is found:
+//! 1. *Compiling* ([`compile`], [`anchor`]). From each rule's pattern follows what must stand at some place of every match: one of a
+//!    few texts at a fixed distance ([`literal`]), or a shape over classes of bytes ([`program`]), and how far before that place a
+//!    match may start. The cheapest is taken. A pattern with neither goes to one automaton that all such rules share and that reads
+//!    every byte ([`reverse`]); [`Cost`] says so.
+//! 2. *Candidates* ([`candidates`], [`simd`]). One pass over the whole buffer, which knows nothing of lines, rows or fields, gives
+//!    (place, rule) in order of places.
+//! 3. *Verification*. At each start that the place allows: an anchored match of the rule inside the line, then its validator.
 //!
 //! What always holds:
 //! - candidates are a superset of the starts at which a rule matches, so how they are found never changes what is found;
@@ -11,10 +15,15 @@
 //! - a line is matched as if it stood alone: nothing before or behind it is seen.
 
 pub(crate) mod anchor;
+mod bytes;
+mod candidates;
+mod compile;
+mod lines;
 mod literal;
-mod masks;
+mod program;
 mod reverse;
 mod shape;
+pub(crate) mod simd;
 
 use std::ops::Range;
 
@@ -22,13 +31,14 @@ use crate::checks::Check;
 use crate::error::RuleFault;
 use crate::limits::{STEPS_PER_BYTE_MAX, STEPS_PER_LINE_MIN};
 use crate::marker::Names;
-use crate::pattern::{GaveUp, Pattern, Verifier, VerifierCache};
+use crate::pattern::{GaveUp, Verifier, VerifierCache};
 use crate::rule::Rule;
-use anchor::{Anchor, LookBack};
-use literal::Literals;
-use masks::{Masks, WINDOW_BYTES, WINDOW_STRIDE};
+use anchor::LookBack;
+use bytes::ByteSet;
+use candidates::{Candidate, Finder, FinderScratch};
+use lines::Lines;
 use reverse::{Reverse, ReverseCache};
-use shape::SHAPES;
+use simd::Level;
 
 /// A match of one rule in one line. Positions are in the scanned buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,6 +71,8 @@ struct Compiled {
     verifier: Verifier,
     check: Option<Check>,
     back: LookBack,
+    /// The bytes that a match may begin with.
+    first: ByteSet,
     /// Names the true starts of a line, for lines that are made to have many false ones.
     exact: Reverse,
 }
@@ -103,15 +115,14 @@ impl Spending {
 /// Rules compiled for finding.
 pub(crate) struct Scanner {
     rules: Vec<Compiled>,
-    shapes: [Vec<u32>; SHAPES],
-    has_shapes: bool,
-    literals: Literals,
+    finder: Finder,
     reverse: Option<Reverse>,
     clock: Option<fn() -> u64>,
 }
 
 /// What one scan needs besides the rules; reused from scan to scan.
 pub(crate) struct Scratch {
+    finder: FinderScratch,
     caches: Vec<VerifierCache>,
     reverse: Option<ReverseCache>,
     /// Per rule, the first position that has not been tried.
@@ -140,67 +151,18 @@ impl Scanner {
         rules: &[&Rule],
         clock: Option<fn() -> u64>,
     ) -> Result<(Scanner, Vec<Cost>), Vec<RuleFault>> {
-        let (mut compiled, mut costs, mut faults) = (Vec::new(), Vec::new(), Vec::new());
-        let mut shapes: [Vec<u32>; SHAPES] = std::array::from_fn(|_| Vec::new());
-        let mut literals = literal::Builder::default();
-        let mut unanchored = Vec::new();
-        for (number, rule) in rules.iter().enumerate() {
-            let number = u32::try_from(number).unwrap_or(u32::MAX);
-            let made = Pattern::parse(rule).and_then(|pattern| {
-                let verifier = Verifier::new(rule, &pattern)?;
-                Ok((verifier, anchor::of(rule, &pattern)?, Reverse::new(rules, &[number])?))
-            });
-            let (verifier, (anchors, back), exact) = match made {
-                Ok(made) => made,
-                Err(fault) => {
-                    faults.push(fault);
-                    continue;
-                }
-            };
-            costs.push(Cost {
-                found_by: anchor::in_words(&anchors),
-                reads_every_byte: anchors.contains(&Anchor::Automaton),
-                memory_bytes: verifier.memory_bytes(),
-                precomputed: verifier.is_dense(),
-            });
-            for anchor in anchors {
-                match anchor {
-                    Anchor::Shape(shape) => {
-                        if let Some(slot) = shapes.get_mut(shape.index()) {
-                            slot.push(number);
-                        }
-                    }
-                    Anchor::Literal { bytes, ignore_case } => literals.add(bytes, ignore_case, number),
-                    Anchor::Automaton => unanchored.push(number),
-                }
-            }
-            compiled.push(Compiled {
-                verifier,
-                check: rule.validator.as_ref().map(|(_, check)| *check),
-                back,
-                exact,
-            });
-        }
-        if !faults.is_empty() {
-            return Err(faults);
-        }
-        let reverse = match unanchored.as_slice() {
-            [] => None,
-            numbers => Some(Reverse::new(rules, numbers).map_err(|fault| vec![fault])?),
-        };
-        let scanner = Scanner {
-            rules: compiled,
-            has_shapes: shapes.iter().any(|rules| !rules.is_empty()),
-            shapes,
-            literals: literals.build(),
-            reverse,
-            clock,
-        };
-        Ok((scanner, costs))
+        compile::scanner(rules, clock, Level::best())
+    }
+
+    /// The same with a path of one's choice, which this machine must have.
+    #[cfg(test)]
+    pub(crate) fn on_level(rules: &[&Rule], level: Level) -> Result<(Scanner, Vec<Cost>), Vec<RuleFault>> {
+        compile::scanner(rules, None, level)
     }
 
     pub(crate) fn scratch(&self) -> Scratch {
         Scratch {
+            finder: self.finder.scratch(),
             caches: self.rules.iter().map(|rule| rule.verifier.cache()).collect(),
             reverse: self.reverse.as_ref().map(Reverse::cache),
             untried: vec![0; self.rules.len()],
@@ -223,56 +185,15 @@ impl Scanner {
         for spending in &mut scratch.spending {
             spending.line = None;
         }
+        let mut candidates = std::mem::take(&mut scratch.finder);
         let mut pass = Pass { scanner: self, text, lines: Lines::new(offsets), names, scratch };
-        pass.windows()?;
+        let outcome = self.finder.find(text, offsets, &mut candidates, |candidate| pass.candidate(candidate));
+        pass.scratch.finder = candidates;
+        outcome?;
         if let Some(reverse) = &self.reverse {
             pass.unanchored(reverse)?;
         }
         Ok(())
-    }
-}
-
-/// Where lines begin and end, walked from left to right.
-struct Lines<'a> {
-    offsets: &'a [i32],
-    /// The line that held the last position asked for.
-    line: usize,
-    /// The next line start that no window has seen.
-    next_edge: usize,
-}
-
-impl<'a> Lines<'a> {
-    fn new(offsets: &'a [i32]) -> Lines<'a> {
-        Lines { offsets, line: 0, next_edge: 0 }
-    }
-
-    fn bound(&self, index: usize) -> usize {
-        self.offsets.get(index).and_then(|offset| usize::try_from(*offset).ok()).unwrap_or(usize::MAX)
-    }
-
-    /// The line that holds `at`; `at` never falls from call to call.
-    fn holding(&mut self, at: usize) -> (usize, Range<usize>) {
-        while self.bound(self.line + 1) <= at {
-            self.line += 1;
-        }
-        (self.line, self.bound(self.line)..self.bound(self.line + 1))
-    }
-
-    /// The line starts in `from..from + 64`, as bits. `from` never falls; windows may overlap.
-    fn edges(&mut self, from: usize) -> u64 {
-        let mut mask = 0;
-        while self.bound(self.next_edge) < from {
-            self.next_edge += 1;
-        }
-        let mut index = self.next_edge;
-        loop {
-            let distance = self.bound(index).wrapping_sub(from);
-            if index >= self.offsets.len() || distance >= 64 {
-                return mask;
-            }
-            mask |= 1 << distance;
-            index += 1;
-        }
     }
 }
 
@@ -285,104 +206,36 @@ struct Pass<'a> {
 }
 
 impl Pass<'_> {
-    /// The candidate pass over the whole text. Bit `i` of a window is position `base + i - 1`: bit 0 is looked at, not decided.
-    fn windows(&mut self) -> Result<(), RuleGaveUp> {
-        let mut padded = [0_u8; WINDOW_BYTES];
-        let mut fingerprints = [0_u8; WINDOW_BYTES];
-        let mut base = 0;
-        while base < self.text.len() {
-            let whole =
-                base.checked_sub(1).and_then(|from| self.text.get(from..)).and_then(<[u8]>::first_chunk);
-            let window: &[u8; WINDOW_BYTES] = match whole {
-                Some(window) => window,
-                None => {
-                    padded.fill(0);
-                    let from = base.saturating_sub(1);
-                    let skip = usize::from(base == 0);
-                    let rest = self.text.get(from..).unwrap_or(&[]);
-                    for (slot, byte) in padded.iter_mut().skip(skip).zip(rest) {
-                        *slot = *byte;
-                    }
-                    &padded
-                }
-            };
-            // At the start of the text bit 0 is no position; edges are counted from one before it.
-            let found = if self.scanner.has_shapes {
-                let edges = if base == 0 { self.lines.edges(0) << 1 } else { self.lines.edges(base - 1) };
-                shape::find(&Masks::of(window, edges))
-            } else {
-                [0; SHAPES]
-            };
-            let literal = self.scanner.literals.fingerprints(window, &mut fingerprints);
-            let mut any = literal;
-            for (mask, rules) in found.iter().zip(&self.scanner.shapes) {
-                any |= if rules.is_empty() { 0 } else { *mask };
-            }
-            any &= masks::VALID;
-            while any != 0 {
-                let bit = any.trailing_zeros();
-                any &= any - 1;
-                let at = base + usize::try_from(bit).unwrap_or(0) - 1;
-                if at >= self.text.len() {
-                    break;
-                }
-                self.candidate(at, bit, &found, literal, &fingerprints)?;
-            }
-            base += WINDOW_STRIDE;
-        }
-        Ok(())
-    }
-
-    fn candidate(
-        &mut self,
-        at: usize,
-        bit: u32,
-        found: &[u64; SHAPES],
-        literal: u64,
-        fingerprints: &[u8; WINDOW_BYTES],
-    ) -> Result<(), RuleGaveUp> {
-        let scanner = self.scanner;
-        let (line, bounds) = self.lines.holding(at);
-        for (mask, rules) in found.iter().zip(&scanner.shapes) {
-            if mask >> bit & 1 == 1 {
-                for rule in rules {
-                    self.anchor_found(*rule, line, &bounds, at)?;
-                }
-            }
-        }
-        if literal >> bit & 1 == 1 {
-            let buckets = fingerprints.get(usize::try_from(bit).unwrap_or(0)).copied().unwrap_or(0);
-            let rest = self.text.get(at..bounds.end).unwrap_or(&[]);
-            for literal in scanner.literals.matching(buckets, rest) {
-                for rule in &literal.rules {
-                    self.anchor_found(*rule, line, &bounds, at)?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Tries every start from which a match could reach the anchor at `at`.
-    fn anchor_found(
-        &mut self,
-        rule: u32,
-        line: usize,
-        bounds: &Range<usize>,
-        at: usize,
-    ) -> Result<(), RuleGaveUp> {
+    /// Tries every start from which a match could reach the anchor's place.
+    fn candidate(&mut self, candidate: Candidate) -> Result<(), RuleGaveUp> {
+        let Candidate { place, rule } = candidate;
         let number = usize::try_from(rule).unwrap_or(usize::MAX);
         let Some(compiled) = self.scanner.rules.get(number) else { return Ok(()) };
         let untried = self.scratch.untried.get(number).copied().unwrap_or(0);
-        let lowest = bounds.start.max(untried).max(at.saturating_sub(compiled.back.bytes_max));
-        let mut start = at;
-        while start > lowest && compiled.back.through.holds(self.text.get(start - 1).copied().unwrap_or(0)) {
-            start -= 1;
+        let Some(highest) = place.checked_sub(compiled.back.bytes_min).filter(|highest| *highest >= untried)
+        else {
+            return Ok(());
+        };
+        let (line, bounds) = self.lines.holding(highest);
+        let lowest = bounds.start.max(untried).max(place.saturating_sub(compiled.back.bytes_max));
+        let mut start = highest;
+        if lowest < highest {
+            start = place;
+            while start > lowest
+                && compiled.back.through.holds(self.text.get(start - 1).copied().unwrap_or(0))
+            {
+                start -= 1;
+            }
         }
-        if at < untried {
+        if start > highest {
             return Ok(());
         }
-        while start <= at {
-            start = self.attempt(rule, number, compiled, line, bounds, start)?;
+        while start <= highest {
+            start = if self.text.get(start).is_some_and(|byte| compiled.first.holds(*byte)) {
+                self.attempt(rule, number, compiled, line, &bounds, start)?
+            } else {
+                start + 1
+            };
         }
         if let Some(slot) = self.scratch.untried.get_mut(number) {
             *slot = (*slot).max(start);
@@ -440,7 +293,7 @@ impl Pass<'_> {
     fn unanchored(&mut self, reverse: &Reverse) -> Result<(), RuleGaveUp> {
         let scanner = self.scanner;
         let mut starts = Vec::new();
-        for line in 0..self.lines.offsets.len().saturating_sub(1) {
+        for line in 0..self.lines.count() {
             let bounds = self.lines.bound(line)..self.lines.bound(line + 1);
             let Some(text) = self.text.get(bounds.clone()) else { continue };
             let Some(cache) = self.scratch.reverse.as_mut() else { return Ok(()) };

@@ -151,7 +151,7 @@ fn a_fault_inside_is_an_error_and_no_text_comes_out() {
     let engine = Engine::new(EngineOptions { clock: Some(broken), ..EngineOptions::default() }).unwrap();
     let error = engine.scrub(batch(&["bob@example.org"], &[], &[])).err().unwrap();
     assert_eq!(error.to_string(), "the pollen filter failed inside, the text is withheld");
-    assert!(engine.scrub_text("bob@example.org").is_err() && engine.safe_cut(&[b'@'; 9], 5).is_err());
+    assert!(engine.scrub_text("bob@example.org").is_err() && engine.safe_cut(b"a@a@a@a@a", 5).is_err());
     assert_eq!(engine.statistics().failures, 3);
     assert!(engine.scrub(batch(&["clean"], &[], &[])).is_ok(), "later text is scrubbed again");
 }

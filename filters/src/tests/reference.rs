@@ -9,6 +9,7 @@ use crate::library;
 use crate::marker::Names;
 use crate::pattern::{Pattern, syntax_config};
 use crate::rule::{Redact, Rule, RuleFile};
+use crate::scan::simd::Level;
 use crate::scan::{Hit, Scanner};
 
 const UNANCHORED: &str = r#"
@@ -39,6 +40,14 @@ finds = [["q7", "7"]]
 spares = ["q"]
 
 [[rule]]
+id = "short"
+category = "test"
+description = "nothing to be found by"
+pattern = '[a-z][a-z0-9]{0,2}!?'
+finds = [["a", "a"]]
+spares = ["1"]
+
+[[rule]]
 id = "kanji"
 category = "test"
 description = "one byte of a character"
@@ -50,8 +59,9 @@ spares = ["q"]
 struct Bench {
     rules: Vec<Rule>,
     regexes: Vec<meta::Regex>,
-    scanner: Scanner,
+    scanners: Vec<(Level, Scanner)>,
     names: Names,
+    windows: Vec<usize>,
 }
 
 fn bench() -> Bench {
@@ -59,10 +69,18 @@ fn bench() -> Bench {
     rules.extend(RuleFile::parse("test", UNANCHORED).unwrap().rules().iter().cloned());
     let build = |rule: &Rule| meta::Builder::new().syntax(syntax_config()).build(&rule.pattern).unwrap();
     let regexes = rules.iter().map(build).collect();
-    let (scanner, costs) = Scanner::new(&rules.iter().collect::<Vec<_>>(), None).unwrap();
-    assert_eq!(costs.iter().filter(|cost| cost.reads_every_byte).count(), 4);
+    let mut scanners = Vec::new();
+    let mut costs = Vec::new();
+    for level in Level::available() {
+        let made = Scanner::on_level(&rules.iter().collect::<Vec<_>>(), level).unwrap();
+        scanners.push((level, made.0));
+        costs = made.1;
+    }
+    let unanchored = costs.iter().filter(|cost| cost.reads_every_byte).count();
+    assert!(unanchored > 0, "the shared automaton is tried, too");
     let names = Names::new(rules.iter().map(|rule| rule.marker.as_str()));
-    Bench { rules, regexes, scanner, names }
+    let windows = rules.iter().map(|rule| Pattern::parse(rule).unwrap().window_bytes).collect();
+    Bench { rules, regexes, scanners, names, windows }
 }
 
 impl Bench {
@@ -71,9 +89,14 @@ impl Bench {
         for line in lines {
             offsets.push(offsets.last().unwrap() + i32::try_from(line.len()).unwrap());
         }
-        let mut scratch = self.scanner.scratch();
-        self.scanner.scan(lines.concat().as_bytes(), &offsets, &self.names, &mut scratch).unwrap();
-        sorted(scratch.hits)
+        let mut found: Option<Vec<Hit>> = None;
+        for (level, scanner) in &self.scanners {
+            let mut scratch = scanner.scratch();
+            scanner.scan(lines.concat().as_bytes(), &offsets, &self.names, &mut scratch).unwrap();
+            let hits = sorted(scratch.hits);
+            assert_eq!(found.get_or_insert_with(|| hits.clone()), &hits, "{level:?}");
+        }
+        found.unwrap()
     }
 
     fn plain(&self, lines: &[String]) -> Vec<Hit> {
@@ -89,7 +112,7 @@ impl Bench {
 
     fn plain_line(&self, number: usize, line_number: usize, base: usize, line: &[u8], hits: &mut Vec<Hit>) {
         let (rule, regex) = (&self.rules[number], &self.regexes[number]);
-        let window = Pattern::parse(rule).unwrap().window_bytes;
+        let window = self.windows[number];
         let mut start = 0;
         while start < line.len() {
             let limit = line.len().min(start + window);

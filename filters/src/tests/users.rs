@@ -52,7 +52,7 @@ fn a_users_rule_runs_beside_the_library_and_may_not_take_a_taken_id() {
 
 #[test]
 fn a_rule_without_an_anchor_runs_and_says_its_price() {
-    let file = RuleFile::parse("m", &rule("[xy]+[0-9]{4}z", "")).unwrap();
+    let file = RuleFile::parse("m", &rule("[xy0-9]+[a-z]?", "")).unwrap();
     let engine = Engine::new(EngineOptions { rules: vec![file], ..EngineOptions::default() }).unwrap();
     assert_eq!(engine.scrub_text("a xyx1234z b").unwrap().0, "a <MINE> b");
     assert!(engine.rules().iter().any(|active| active.cost.reads_every_byte));

@@ -1,0 +1,239 @@
+//! The pass over the whole buffer: from text to (place, rule), in order of places.
+//!
+//! The buffer is taken in chunks of [`CHUNK_BYTES`]. For each, every class of bytes that some shape uses becomes a lane of bits, the
+//! shapes' program runs over the lanes, and the positions that may start a literal become one more lane and are compared. What is
+//! found in a chunk is sorted; the last of it is kept until the next chunk has been seen, because a literal is found behind the place
+//! that it stands for.
+//!
+//! What always holds: for each rule, places come in ascending order.
+
+use super::literal::Literals;
+use super::program::Program;
+use super::simd::{CHUNK_BYTES, Extent, Found, Lane, Level, VIEW_BYTES, WORDS, positions};
+use crate::scan::RuleGaveUp;
+
+/// How far behind the place that it stands for something may be found, in bytes: the farthest offset of a literal and more.
+pub(super) const OFFSET_BYTES_MAX: usize = 64;
+
+/// A rule may match around a place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Candidate {
+    pub(super) place: usize,
+    pub(super) rule: u32,
+}
+
+/// Whose a list of positions is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct List {
+    /// Rules, and how many bytes before the place the shape is found.
+    pub(super) rules: Vec<(u32, u8)>,
+}
+
+/// Everything that finds candidates.
+pub(super) struct Finder {
+    pub(super) level: Level,
+    pub(super) program: Program,
+    pub(super) lists: Vec<List>,
+    pub(super) literals: Literals,
+}
+
+/// What one thread needs for it.
+#[derive(Default)]
+pub(super) struct FinderScratch {
+    #[expect(clippy::vec_box, reason = "lanes are exchanged with the spare one")]
+    lanes: Vec<Box<Lane>>,
+    spare: Option<Box<Lane>>,
+    fingerprints: Option<Box<Lane>>,
+    found: Vec<Found>,
+    pending: Vec<u64>,
+}
+
+/// The bytes of text around a chunk.
+enum View<'a> {
+    Whole(&'a [u8; VIEW_BYTES]),
+    Padded(Box<[u8; VIEW_BYTES]>),
+}
+
+impl View<'_> {
+    fn at(text: &[u8], base: usize) -> View<'_> {
+        let rest = text.get(base..).unwrap_or(&[]);
+        match rest.first_chunk() {
+            Some(view) => View::Whole(view),
+            None => {
+                let mut view = Box::new([0; VIEW_BYTES]);
+                for (slot, byte) in view.iter_mut().zip(rest) {
+                    *slot = *byte;
+                }
+                View::Padded(view)
+            }
+        }
+    }
+
+    fn bytes(&self) -> &[u8; VIEW_BYTES] {
+        match self {
+            View::Whole(view) => view,
+            View::Padded(view) => view,
+        }
+    }
+}
+
+impl Finder {
+    pub(super) fn scratch(&self) -> FinderScratch {
+        FinderScratch {
+            lanes: (0..self.program.lanes).map(|_| Box::new(Lane::EMPTY)).collect(),
+            spare: Some(Box::new(Lane::EMPTY)),
+            fingerprints: Some(Box::new(Lane::EMPTY)),
+            ..FinderScratch::default()
+        }
+    }
+
+    /// Calls with every candidate in `text`.
+    pub(super) fn find(
+        &self,
+        text: &[u8],
+        offsets: &[i32],
+        scratch: &mut FinderScratch,
+        mut call: impl FnMut(Candidate) -> Result<(), RuleGaveUp>,
+    ) -> Result<(), RuleGaveUp> {
+        scratch.pending.clear();
+        let mut edges = Edges { offsets, next: 0 };
+        let mut base = 0;
+        while base < text.len() {
+            let view = View::at(text, base);
+            let here = CHUNK_BYTES.min(text.len() - base);
+            self.chunk(view.bytes(), base, here, &mut edges, scratch);
+            let is_last = base + here == text.len();
+            scratch.pending.sort_unstable();
+            let ready = if is_last {
+                scratch.pending.len()
+            } else {
+                let limit = pack(base + here - OFFSET_BYTES_MAX, 0);
+                scratch.pending.partition_point(|candidate| *candidate < limit)
+            };
+            let mut before = None;
+            for packed in scratch.pending.drain(..ready) {
+                if before != Some(packed) {
+                    call(unpack(packed))?;
+                }
+                before = Some(packed);
+            }
+            base += here;
+        }
+        Ok(())
+    }
+
+    fn chunk(
+        &self,
+        view: &[u8; VIEW_BYTES],
+        base: usize,
+        here: usize,
+        edges: &mut Edges<'_>,
+        scratch: &mut FinderScratch,
+    ) {
+        let FinderScratch { lanes, spare, fingerprints, found, pending } = scratch;
+        let (Some(spare), Some(fingerprints)) = (spare, fingerprints) else { return };
+        let decided = here.div_ceil(64);
+        let last = u64::MAX >> ((64 - here % 64) % 64);
+        let extent = Extent { decided, last };
+        if !self.program.is_empty() {
+            let carried = ends_in_word(base, lanes, self.program.boundary);
+            self.level.classify(view, decided + 1, &self.program.classes, lanes);
+            self.edges(base, decided + 1, edges, lanes, carried);
+            found.clear();
+            self.level.evaluate(&self.program.ops, lanes, spare, extent, found);
+            for Found { at, list } in found.drain(..) {
+                let rules = self.lists.get(usize::from(list)).map_or(&[][..], |list| list.rules.as_slice());
+                for (rule, ahead) in rules {
+                    pending.push(pack(base + usize::from(at) + usize::from(*ahead), *rule));
+                }
+            }
+        }
+        if !self.literals.is_empty() {
+            self.level.fingerprint(view, decided, &self.literals.fingerprints, fingerprints);
+            let words = fingerprints.0.split_at(decided.min(WORDS)).0;
+            let Some((end, before)) = words.split_last() else { return };
+            positions(before, end & last, |at| {
+                self.literals.at(view, at, |rule, offset| {
+                    let place = (base + usize::from(at)).checked_sub(usize::from(offset));
+                    pending.extend(place.map(|place| pack(place, rule)));
+                });
+            });
+        }
+    }
+
+    /// Fills the lanes of line starts and of boundaries. `word_before` is whether the byte before the chunk is of a word.
+    fn edges(
+        &self,
+        base: usize,
+        words: usize,
+        edges: &mut Edges<'_>,
+        lanes: &mut [Box<Lane>],
+        word_before: bool,
+    ) {
+        if self.program.edge.is_none() && self.program.boundary.is_none() {
+            return;
+        }
+        let mut before = u64::from(word_before);
+        for word in 0..words {
+            let starts = edges.within(base + 64 * word);
+            if let Some(slot) = self.program.edge.and_then(|lane| lanes.get_mut(lane)?.0.get_mut(word)) {
+                *slot = starts;
+            }
+            let Some((of_words, lane)) = self.program.boundary else { continue };
+            let bytes = lanes.get(of_words).and_then(|lane| lane.0.get(word)).copied().unwrap_or(0);
+            if let Some(slot) = lanes.get_mut(lane).and_then(|lane| lane.0.get_mut(word)) {
+                *slot = (bytes ^ (bytes << 1 | before)) | starts;
+            }
+            before = bytes >> 63;
+        }
+    }
+}
+
+/// Whether the byte before the chunk is of a word: the lane still holds the chunk before.
+fn ends_in_word(base: usize, lanes: &[Box<Lane>], boundary: Option<(usize, usize)>) -> bool {
+    let lane = boundary.and_then(|(words, _)| lanes.get(words));
+    let word = lane.and_then(|lane| lane.0.get(WORDS - 1)).copied().unwrap_or(0);
+    base > 0 && word >> 63 == 1
+}
+
+fn pack(place: usize, rule: u32) -> u64 {
+    // Texts are shorter than four gigabytes.
+    u64::try_from(place).unwrap_or(u64::MAX) << 32 | u64::from(rule)
+}
+
+fn unpack(packed: u64) -> Candidate {
+    Candidate {
+        place: usize::try_from(packed >> 32).unwrap_or(usize::MAX),
+        rule: u32::try_from(packed & u64::from(u32::MAX)).unwrap_or(u32::MAX),
+    }
+}
+
+/// Line starts, as bits.
+struct Edges<'a> {
+    offsets: &'a [i32],
+    /// The first that may lie ahead.
+    next: usize,
+}
+
+impl Edges<'_> {
+    /// The line starts in `from..from + 64`. `from` may fall by one word, no more.
+    fn within(&mut self, from: usize) -> u64 {
+        let bound = |index: usize| -> Option<usize> {
+            self.offsets.get(index).and_then(|offset| usize::try_from(*offset).ok())
+        };
+        let mut index = self.next;
+        while index > 0 && bound(index - 1).is_some_and(|bound| bound >= from) {
+            index -= 1;
+        }
+        while bound(index).is_some_and(|bound| bound < from) {
+            index += 1;
+        }
+        let mut mask = 0;
+        while let Some(distance) = bound(index).map(|bound| bound - from).filter(|distance| *distance < 64) {
+            mask |= 1 << distance;
+            index += 1;
+        }
+        self.next = index;
+        mask
+    }
+}

@@ -1,0 +1,137 @@
+//! From rules to a [`Scanner`]: every rule's verifier, and the cheapest anchor of each.
+
+use std::collections::HashMap;
+
+use super::anchor::{Anchor, Choices, Way, first_bytes, in_words};
+use super::candidates::{Finder, List};
+use super::literal::{self, Builder};
+use super::program::Graph;
+use super::reverse::Reverse;
+use super::simd::Level;
+use super::{Compiled, Cost, Scanner};
+use crate::corpus;
+use crate::error::RuleFault;
+use crate::pattern::{Pattern, Verifier};
+use crate::rule::Rule;
+
+/// How much made-up log text shapes are counted in, in bytes.
+const SAMPLE_BYTES: usize = 12 << 10;
+
+/// Compiles rules for one level of processor.
+pub(super) fn scanner(
+    rules: &[&Rule],
+    clock: Option<fn() -> u64>,
+    level: Level,
+) -> Result<(Scanner, Vec<Cost>), Vec<RuleFault>> {
+    let (mut compiled, mut choices, mut faults) = (Vec::new(), Vec::new(), Vec::new());
+    let mut graph = Graph::default();
+    for (number, rule) in rules.iter().enumerate() {
+        let number = u32::try_from(number).unwrap_or(u32::MAX);
+        match prepared(rules, rule, number, &mut graph) {
+            Ok((rule, choice)) => {
+                compiled.push(rule);
+                choices.push(choice);
+            }
+            Err(fault) => faults.push(fault),
+        }
+    }
+    if !faults.is_empty() {
+        return Err(faults);
+    }
+    let wanted: Vec<u32> = choices.iter().flat_map(Choices::shapes).collect();
+    let shares = measured(&graph, &wanted, level);
+    let anchors: Vec<Anchor> = choices.into_iter().map(|choices| choices.best(&shares)).collect();
+    let finder = finder(&anchors, &graph, level).map_err(|fault| vec![fault])?;
+    let mut unanchored = Vec::new();
+    let mut costs = Vec::new();
+    for (number, (anchor, rule)) in (0..).zip(anchors.into_iter().zip(&mut compiled)) {
+        costs.push(Cost {
+            found_by: in_words(&anchor),
+            reads_every_byte: anchor.ways.is_empty(),
+            memory_bytes: rule.verifier.memory_bytes(),
+            precomputed: rule.verifier.is_dense(),
+        });
+        if anchor.ways.is_empty() {
+            unanchored.push(number);
+        }
+        rule.back = anchor.back;
+    }
+    let reverse = match unanchored.as_slice() {
+        [] => None,
+        numbers => Some(Reverse::new(rules, numbers).map_err(|fault| vec![fault])?),
+    };
+    Ok((Scanner { rules: compiled, finder, reverse, clock }, costs))
+}
+
+fn prepared(
+    rules: &[&Rule],
+    rule: &Rule,
+    number: u32,
+    graph: &mut Graph,
+) -> Result<(Compiled, Choices), RuleFault> {
+    let pattern = Pattern::parse(rule)?;
+    let choices = Choices::of(rule, &pattern, graph)?;
+    let compiled = Compiled {
+        verifier: Verifier::new(rule, &pattern)?,
+        check: rule.validator.as_ref().map(|(_, check)| *check),
+        back: super::LookBack::default(),
+        first: first_bytes(&pattern.hir),
+        exact: Reverse::new(rules, &[number])?,
+    };
+    Ok((compiled, choices))
+}
+
+/// How much of ordinary log text each shape lets pass.
+fn measured(graph: &Graph, wanted: &[u32], level: Level) -> HashMap<u32, f64> {
+    let mut nodes = wanted.to_vec();
+    nodes.sort_unstable();
+    nodes.dedup();
+    let mut shares = HashMap::new();
+    let sample = corpus::mixed(11, SAMPLE_BYTES);
+    let offsets = [0, i32::try_from(sample.len()).unwrap_or(i32::MAX)];
+    for part in nodes.chunks(usize::from(u16::MAX)) {
+        let lists: Vec<(u32, u16)> = part.iter().copied().zip(0..).collect();
+        let finder = Finder {
+            level,
+            program: graph.program(&lists),
+            lists: (0..).zip(part).map(|(number, _)| List { rules: vec![(number, 0)] }).collect(),
+            literals: Builder::default().build(),
+        };
+        let mut counts = vec![0_u32; part.len()];
+        let mut scratch = finder.scratch();
+        let counted = finder.find(sample.as_bytes(), &offsets, &mut scratch, |candidate| {
+            if let Some(count) = usize::try_from(candidate.rule).ok().and_then(|rule| counts.get_mut(rule)) {
+                *count += 1;
+            }
+            Ok(())
+        });
+        debug_assert!(counted.is_ok(), "counting does not give up");
+        let bytes = f64::from(u32::try_from(sample.len()).unwrap_or(u32::MAX));
+        shares.extend(part.iter().zip(&counts).map(|(node, count)| (*node, f64::from(*count) / bytes)));
+    }
+    shares
+}
+
+fn finder(anchors: &[Anchor], graph: &Graph, level: Level) -> Result<Finder, RuleFault> {
+    let mut literals = literal::Builder::default();
+    let mut lists: Vec<(u32, List)> = Vec::new();
+    for (number, anchor) in (0..).zip(anchors) {
+        for way in &anchor.ways {
+            match way {
+                Way::Literal(literal) => literals.add(literal.clone(), number),
+                Way::Shape { node, ahead } => match lists.iter_mut().find(|(known, _)| known == node) {
+                    Some((_, list)) => list.rules.push((number, *ahead)),
+                    None => lists.push((*node, List { rules: vec![(number, *ahead)] })),
+                },
+            }
+        }
+    }
+    let literals = literals.build();
+    if literals.is_too_many() {
+        let reason = "rules have more literals together than can be numbered".to_owned();
+        return Err(RuleFault::new("", reason, "leave some rules out"));
+    }
+    let wanted: Vec<(u32, u16)> = lists.iter().map(|(node, _)| *node).zip(0..).collect();
+    let lists = lists.into_iter().map(|(_, list)| list).collect();
+    Ok(Finder { level, program: graph.program(&wanted), lists, literals })
+}

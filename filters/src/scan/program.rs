@@ -1,0 +1,416 @@
+//! Shapes as a program over bit masks.
+//!
+//! A shape is the beginning of a pattern read as a condition on a position: "a digit, and at the next position a digit, and then a
+//! dash". It is compiled from the end: the positions at which `ab` starts are those of `a` whose next position is one of `b`. Equal
+//! conditions are one node, whatever rule they come from, so sixty rules that end in nine digits share the nine steps.
+//!
+//! A shape is a *necessary* condition. Lines lie one behind another without a separator, so a match may look longer than its line;
+//! what a class table cannot say is left out; what is not said is true.
+
+use std::collections::HashMap;
+
+use regex_syntax::hir::{Class, Hir, HirKind, Look, Repetition};
+
+use super::bytes::ByteSet;
+use super::simd::{ClassTable, Classes, Op};
+
+/// How far a shape may look ahead, in bytes. Less than a word of positions, because one word is looked ahead at.
+pub(crate) const SHAPE_BYTES_MAX: usize = 56;
+
+/// How many optional copies of a part are written out.
+const OPTIONAL_COPIES_MAX: usize = 12;
+
+/// Sets that may be kept as they are, in bytes.
+const EXACT_BYTES_MAX: u32 = 6;
+
+/// A condition; nothing stands for "always".
+pub(crate) type Condition = Option<u32>;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Node {
+    /// A byte of the set.
+    Class(ByteSet),
+    /// A line starts here, or the text ends.
+    Edge,
+    /// A word starts or ends before this byte, or a line does.
+    Boundary,
+    Step {
+        here: u32,
+        next: u32,
+        by: u8,
+    },
+    Shift {
+        next: u32,
+        by: u8,
+    },
+    And(u32, u32),
+    Or(u32, u32),
+}
+
+/// Conditions, each once.
+#[derive(Default)]
+pub(crate) struct Graph {
+    nodes: Vec<Node>,
+    /// How many bytes ahead each looks.
+    depths: Vec<u8>,
+    known: HashMap<Node, u32>,
+    classes: usize,
+    /// Whether sets of a few bytes are kept as they are: more is told apart, and more classes are made.
+    pub(crate) is_exact: bool,
+}
+
+impl Graph {
+    fn node(&mut self, node: Node, depth: usize) -> u32 {
+        if let Some(known) = self.known.get(&node) {
+            return *known;
+        }
+        let number = u32::try_from(self.nodes.len()).unwrap_or(u32::MAX);
+        self.classes += usize::from(matches!(node, Node::Class(_)));
+        self.nodes.push(node);
+        self.depths.push(u8::try_from(depth).unwrap_or(u8::MAX));
+        self.known.insert(node, number);
+        number
+    }
+
+    fn depth(&self, condition: Condition) -> usize {
+        let number = condition.and_then(|number| usize::try_from(number).ok());
+        number.and_then(|number| self.depths.get(number)).copied().map_or(0, usize::from)
+    }
+
+    fn get(&self, number: u32) -> Option<Node> {
+        usize::try_from(number).ok().and_then(|number| self.nodes.get(number)).copied()
+    }
+
+    /// How many conditions there are.
+    pub(crate) fn len(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// How many of them are classes.
+    pub(crate) fn classes(&self) -> usize {
+        self.classes
+    }
+
+    /// A byte of `set`, and `next` behind it.
+    pub(crate) fn step(&mut self, set: &ByteSet, next: Condition) -> Condition {
+        let kept = self.is_exact && set.count() <= EXACT_BYTES_MAX && set.iter().all(|byte| byte < 128);
+        let here = if kept { Some(*set) } else { widened(set) };
+        let here = here.map(|set| self.node(Node::Class(set), 0));
+        let depth = self.depth(next) + 1;
+        let next = next.filter(|_| depth <= SHAPE_BYTES_MAX);
+        match (here, next) {
+            (here, None) => here,
+            (Some(here), Some(next)) => {
+                let (next, by) = match self.get(next) {
+                    Some(Node::Shift { next, by }) => (next, by + 1),
+                    _ => (next, 1),
+                };
+                Some(self.node(Node::Step { here, next, by }, depth))
+            }
+            (None, Some(next)) => {
+                let (next, by) = match self.get(next) {
+                    Some(Node::Shift { next, by }) => (next, by + 1),
+                    _ => (next, 1),
+                };
+                Some(self.node(Node::Shift { next, by }, depth))
+            }
+        }
+    }
+
+    fn both(&mut self, one: Condition, other: Condition) -> Condition {
+        match (one, other) {
+            (Some(one), Some(other)) if one != other => {
+                let depth = self.depth(Some(one)).max(self.depth(Some(other)));
+                Some(self.node(Node::And(one.min(other), one.max(other)), depth))
+            }
+            (one, other) => one.or(other),
+        }
+    }
+
+    fn either(&mut self, one: Condition, other: Condition) -> Condition {
+        let (one, other) = (one?, other?);
+        if one == other {
+            return Some(one);
+        }
+        let depth = self.depth(Some(one)).max(self.depth(Some(other)));
+        Some(self.node(Node::Or(one.min(other), one.max(other)), depth))
+    }
+
+    /// The condition that `hir` starts here and `next` holds behind it, as far as `budget` bytes say.
+    pub(crate) fn starts(&mut self, hir: &Hir, next: Condition, budget: usize) -> Condition {
+        if budget == 0 {
+            return None;
+        }
+        match hir.kind() {
+            HirKind::Empty => next,
+            HirKind::Literal(literal) => {
+                let (bytes, rest) = literal.0.split_at(budget.min(literal.0.len()));
+                let next = if rest.is_empty() { next } else { None };
+                bytes.iter().rev().fold(next, |next, byte| self.step(&ByteSet::one(*byte), next))
+            }
+            HirKind::Class(Class::Bytes(class)) => self.step(&ByteSet::of_class(class), next),
+            // One to four bytes: what follows has no place.
+            HirKind::Class(Class::Unicode(_)) => None,
+            HirKind::Look(look) => match look {
+                Look::WordAscii | Look::WordStartAscii | Look::WordEndAscii => {
+                    let boundary = self.node(Node::Boundary, 0);
+                    self.both(Some(boundary), next)
+                }
+                Look::Start | Look::End => {
+                    let edge = self.node(Node::Edge, 0);
+                    self.both(Some(edge), next)
+                }
+                _ => next,
+            },
+            HirKind::Capture(capture) => self.starts(&capture.sub, next, budget),
+            HirKind::Concat(parts) => self.sequence(&parts.iter().collect::<Vec<_>>(), next, budget),
+            HirKind::Alternation(ways) => {
+                let mut ways = ways.iter();
+                let Some(first) = ways.next() else { return next };
+                let mut all = self.starts(first, next, budget);
+                for way in ways {
+                    let way = self.starts(way, next, budget);
+                    all = self.either(all, way);
+                }
+                all
+            }
+            HirKind::Repetition(repetition) => self.repeated(repetition, next, budget),
+        }
+    }
+
+    /// Parts one after another.
+    pub(crate) fn sequence(&mut self, parts: &[&Hir], next: Condition, budget: usize) -> Condition {
+        let mut left = budget;
+        let mut kept = Vec::new();
+        for part in parts {
+            if left == 0 {
+                break;
+            }
+            kept.push((*part, left));
+            left = left.saturating_sub(part.properties().minimum_len().unwrap_or(0));
+        }
+        let next = if kept.len() == parts.len() && left > 0 { next } else { None };
+        kept.into_iter().rev().fold(next, |next, (part, budget)| self.starts(part, next, budget))
+    }
+
+    fn repeated(&mut self, repetition: &Repetition, next: Condition, budget: usize) -> Condition {
+        let each = repetition.sub.properties().minimum_len().unwrap_or(0).max(1);
+        let wanted = usize::try_from(repetition.min).unwrap_or(usize::MAX);
+        let copies = wanted.min(budget.div_ceil(each));
+        let optional = match repetition.max {
+            Some(max) if copies == wanted => usize::try_from(max - repetition.min).unwrap_or(usize::MAX),
+            _ => usize::MAX,
+        };
+        let mut tail = next;
+        if optional > OPTIONAL_COPIES_MAX || budget <= copies * each {
+            tail = if optional == 0 && budget > copies * each { next } else { None };
+        } else {
+            for copy in (copies..copies + optional).rev() {
+                let left = budget.saturating_sub(copy * each);
+                let more = self.starts(&repetition.sub, tail, left);
+                tail = self.either(next, more);
+            }
+        }
+        for copy in (0..copies).rev() {
+            tail = self.starts(&repetition.sub, tail, budget.saturating_sub(copy * each));
+        }
+        tail
+    }
+
+    /// The program that finds every position at which one of the conditions holds; each goes to its list.
+    pub(crate) fn program(&self, wanted: &[(u32, u16)]) -> Program {
+        Compiler::new(self, wanted).finish(wanted)
+    }
+}
+
+/// The classes that letters and digits are widened to, the smallest first: few classes are shared by all rules, and the verifier
+/// tells the rest.
+const PALETTE: [&str; 14] = [
+    "[0-9]",
+    "[a-f0-9]",
+    "[A-F0-9]",
+    "[A-Fa-f0-9]",
+    "[A-Z]",
+    "[a-z]",
+    "[A-Z0-9]",
+    "[a-z0-9]",
+    "[A-Za-z]",
+    "[A-Za-z0-9]",
+    "[A-Za-z0-9_-]",
+    "[A-Za-z0-9_+/=-]",
+    r"[A-Za-z0-9_+/=.~%@&!$*?:;,#-]",
+    r"[!-~\x80-\xff]",
+];
+
+/// The class that stands for a set: the set itself where it is a little punctuation, else the smallest of the palette that holds it.
+fn widened(set: &ByteSet) -> Option<ByteSet> {
+    thread_local! {
+        static SETS: Vec<ByteSet> = PALETTE.iter().filter_map(|class| ByteSet::parse(class)).collect();
+        static SPACES: ByteSet = ByteSet::parse(r"[ ./-]").unwrap_or(ByteSet::ALL);
+    }
+    let few = set.count() <= 3 && set.iter().all(|byte| byte < 128 && !byte.is_ascii_alphanumeric());
+    if few {
+        return Some(
+            SPACES.with(|spaces| if set.count() > 1 && set.within(spaces) { *spaces } else { *set }),
+        );
+    }
+    SETS.with(|sets| sets.iter().find(|wide| set.within(wide)).copied())
+}
+
+/// Lanes to fill, and steps over them.
+pub(crate) struct Program {
+    /// The sets behind the first lanes.
+    pub(crate) classes: Classes,
+    /// The lane of line starts.
+    pub(crate) edge: Option<usize>,
+    /// The lane of boundaries, and that of word bytes which it is made from.
+    pub(crate) boundary: Option<(usize, usize)>,
+    /// The steps.
+    pub(crate) ops: Vec<Op>,
+    /// How many lanes it needs.
+    pub(crate) lanes: usize,
+}
+
+impl Program {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.ops.is_empty()
+    }
+}
+
+struct Compiler<'a> {
+    graph: &'a Graph,
+    /// How often each node is still read.
+    uses: HashMap<u32, usize>,
+    lanes: HashMap<u32, u16>,
+    free: Vec<u16>,
+    count: u16,
+    ops: Vec<Op>,
+}
+
+impl<'a> Compiler<'a> {
+    fn new(graph: &'a Graph, wanted: &[(u32, u16)]) -> Compiler<'a> {
+        let mut uses: HashMap<u32, usize> = HashMap::new();
+        let mut stack: Vec<u32> = wanted.iter().map(|(node, _)| *node).collect();
+        while let Some(node) = stack.pop() {
+            let count = uses.entry(node).or_default();
+            *count += 1;
+            if *count == 1 {
+                stack.extend(operands(graph.get(node)));
+            }
+        }
+        Compiler { graph, uses, lanes: HashMap::new(), free: Vec::new(), count: 0, ops: Vec::new() }
+    }
+
+    fn lane(&mut self) -> u16 {
+        self.free.pop().unwrap_or_else(|| {
+            self.count += 1;
+            self.count - 1
+        })
+    }
+
+    fn release(&mut self, node: u32) {
+        let leaf = matches!(self.graph.get(node), Some(Node::Class(_) | Node::Edge | Node::Boundary));
+        let Some(count) = self.uses.get_mut(&node) else { return };
+        *count = count.saturating_sub(1);
+        if *count == 0 && !leaf {
+            self.free.extend(self.lanes.get(&node));
+        }
+    }
+
+    fn emit(&mut self, node: u32) {
+        if self.lanes.contains_key(&node) {
+            return;
+        }
+        for operand in operands(self.graph.get(node)) {
+            self.emit(operand);
+        }
+        let of = |lanes: &HashMap<u32, u16>, node: u32| lanes.get(&node).copied().unwrap_or(0);
+        let to = self.lane();
+        let op = match self.graph.get(node) {
+            Some(Node::Step { here, next, by }) => {
+                Op::Step { here: of(&self.lanes, here), next: of(&self.lanes, next), by, to }
+            }
+            Some(Node::Shift { next, by }) => Op::Shift { next: of(&self.lanes, next), by, to },
+            Some(Node::And(one, other)) => {
+                Op::And { one: of(&self.lanes, one), other: of(&self.lanes, other), to }
+            }
+            Some(Node::Or(one, other)) => {
+                Op::Or { one: of(&self.lanes, one), other: of(&self.lanes, other), to }
+            }
+            _ => return,
+        };
+        self.ops.push(op);
+        self.lanes.insert(node, to);
+        for operand in operands(self.graph.get(node)) {
+            self.release(operand);
+        }
+    }
+
+    fn finish(mut self, wanted: &[(u32, u16)]) -> Program {
+        let mut sets: Vec<(u32, ByteSet)> = Vec::new();
+        let (mut edge, mut boundary) = (None, None);
+        let mut leaves: Vec<u32> = self.uses.keys().copied().collect();
+        leaves.sort_unstable();
+        for node in &leaves {
+            match self.graph.get(*node) {
+                Some(Node::Class(set)) => sets.push((*node, set)),
+                Some(Node::Edge) => edge = Some(*node),
+                Some(Node::Boundary) => boundary = Some(*node),
+                _ => {}
+            }
+        }
+        for (node, _) in &sets {
+            let lane = self.lane();
+            self.lanes.insert(*node, lane);
+        }
+        let mut tables: Vec<ClassTable> = sets.iter().map(|(_, set)| table(set)).collect();
+        let boundary = boundary.map(|node| {
+            let word = ByteSet::parse("[0-9A-Za-z_]").unwrap_or(ByteSet::ALL);
+            tables.push(table(&word));
+            let (word, lane) = (self.lane(), self.lane());
+            self.lanes.insert(node, lane);
+            (usize::from(word), usize::from(lane))
+        });
+        let edge = edge.map(|node| {
+            let lane = self.lane();
+            self.lanes.insert(node, lane);
+            usize::from(lane)
+        });
+        for (node, list) in wanted {
+            self.emit(*node);
+            if let Some(lane) = self.lanes.get(node) {
+                self.ops.push(Op::Found { lane: *lane, list: *list });
+            }
+            self.release(*node);
+        }
+        Program {
+            classes: Classes::new(tables),
+            edge,
+            boundary,
+            ops: self.ops,
+            lanes: usize::from(self.count),
+        }
+    }
+}
+
+fn operands(node: Option<Node>) -> impl Iterator<Item = u32> {
+    let pair = match node {
+        Some(Node::Step { here, next, .. }) => [Some(here), Some(next)],
+        Some(Node::Shift { next, .. }) => [Some(next), None],
+        Some(Node::And(one, other) | Node::Or(one, other)) => [Some(one), Some(other)],
+        _ => [None, None],
+    };
+    pair.into_iter().flatten()
+}
+
+fn table(set: &ByteSet) -> ClassTable {
+    let mut table = ClassTable { low: [0; 16], high: false };
+    for byte in set.iter() {
+        if byte >= 128 {
+            table.high = true;
+        } else if let Some(row) = table.low.get_mut(usize::from(byte & 15)) {
+            *row |= 1 << (byte >> 4);
+        }
+    }
+    table
+}

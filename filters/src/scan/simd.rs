@@ -1,0 +1,742 @@
+//! The three loops that read every byte, for each kind of processor.
+//!
+//! - *classify*: for each of some sets of bytes, a bit for every position that holds a byte of the set;
+//! - *fingerprint*: a bit for every position whose four bytes could start a literal ([`Nibbles`]);
+//! - *evaluate*: shifts and ands over such bits ([`Op`]).
+//!
+//! All paths compute the same function from the same tables; tests hold them equal. This is the only module with `unsafe`: reading
+//! from an array into a register, and calling a function for a processor that has been asked whether it has what the function needs.
+
+/// Words of 64 positions that one pass decides.
+pub(crate) const WORDS: usize = 32;
+
+/// Positions that one pass decides.
+pub(crate) const CHUNK_BYTES: usize = WORDS * 64;
+
+/// Bytes that one pass looks at: the positions, a word behind them, and what a fingerprint reads beyond.
+pub(crate) const VIEW_BYTES: usize = CHUNK_BYTES + 128;
+
+/// Words of a lane: those decided, one looked ahead at, and what makes them a multiple of four, with one more to shift from.
+pub(crate) const LANE_WORDS: usize = 40;
+
+/// A bit for every position of a chunk.
+#[derive(Clone, Copy)]
+#[repr(align(64))]
+pub(crate) struct Lane(pub(crate) [u64; LANE_WORDS]);
+
+impl Lane {
+    pub(crate) const EMPTY: Lane = Lane([0; LANE_WORDS]);
+}
+
+/// A processor's abilities that a path needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Level {
+    /// Nothing.
+    Portable,
+    /// 256-bit integer vectors.
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    /// 512-bit vectors of bytes.
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
+}
+
+impl Level {
+    /// The levels that this machine has, the best last.
+    pub(crate) fn available() -> Vec<Level> {
+        #[cfg_attr(not(target_arch = "x86_64"), expect(unused_mut, reason = "there is one level only"))]
+        let mut levels = vec![Level::Portable];
+        #[cfg(target_arch = "x86_64")]
+        {
+            if is_x86_feature_detected!("avx2") {
+                levels.push(Level::Avx2);
+                if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bw") {
+                    levels.push(Level::Avx512);
+                }
+            }
+        }
+        levels
+    }
+
+    /// The best level that this machine has.
+    pub(crate) fn best() -> Level {
+        Level::available().last().copied().unwrap_or(Level::Portable)
+    }
+}
+
+/// A set of bytes as tables: bit `h` of `low[l]` says whether the byte `16h + l`, below 128, is in the set. Bytes above are in it
+/// all or none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ClassTable {
+    pub(crate) low: [u8; 16],
+    pub(crate) high: bool,
+}
+
+/// The sets to classify by.
+pub(crate) struct Classes {
+    pub(crate) tables: Vec<ClassTable>,
+    /// For eight sets at a time, which of them each byte is in: the portable path's form of the same.
+    groups: Vec<[u8; 256]>,
+}
+
+impl Classes {
+    pub(crate) fn new(tables: Vec<ClassTable>) -> Classes {
+        let member = |table: &ClassTable, byte: u8| {
+            let row = table.low.get(usize::from(byte & 15)).copied().unwrap_or(0);
+            if byte < 128 { row >> (byte >> 4) & 1 } else { u8::from(table.high) }
+        };
+        let group = |tables: &[ClassTable]| {
+            let mut group = [0_u8; 256];
+            for (byte, slot) in (0..=255).zip(group.iter_mut()) {
+                for (place, table) in tables.iter().enumerate() {
+                    *slot |= member(table, byte) << place;
+                }
+            }
+            group
+        };
+        let groups = tables.chunks(8).map(group).collect();
+        Classes { tables, groups }
+    }
+}
+
+/// How many buckets literals are sorted into.
+pub(crate) const BUCKETS: usize = 16;
+
+/// How many bytes a fingerprint looks at.
+pub(crate) const DEPTH: usize = 4;
+
+/// Which buckets admit a byte at each place, by the byte's two halves: a byte is admitted where both halves are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Nibbles {
+    /// By place, then half (low, high), then buckets 0..8 or 8..16.
+    pub(crate) tables: [[[[u8; 16]; 2]; 2]; DEPTH],
+}
+
+/// What the portable path makes of them.
+pub(crate) struct Fingerprints {
+    pub(crate) nibbles: Nibbles,
+    whole: Box<[[u16; 256]; DEPTH]>,
+}
+
+impl Fingerprints {
+    pub(crate) fn new(nibbles: Nibbles) -> Fingerprints {
+        let mut whole = Box::new([[0_u16; 256]; DEPTH]);
+        for (place, table) in whole.iter_mut().zip(&nibbles.tables) {
+            let [low, high] = table;
+            let both = |half: &[[u8; 16]; 2], nibble: u8| {
+                let part = |row: &[u8; 16]| row.get(usize::from(nibble)).copied().unwrap_or(0);
+                u16::from_le_bytes([part(&half[0]), part(&half[1])])
+            };
+            for (byte, slot) in (0..=255_u8).zip(place.iter_mut()) {
+                *slot = both(low, byte & 15) & both(high, byte >> 4);
+            }
+        }
+        Fingerprints { nibbles, whole }
+    }
+}
+
+impl Clone for Fingerprints {
+    fn clone(&self) -> Self {
+        Fingerprints { nibbles: self.nibbles.clone(), whole: self.whole.clone() }
+    }
+}
+
+/// One step over lanes: which are read, and which is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Op {
+    /// `to = here & (next >> by)`, 1 to 63.
+    Step { here: u16, next: u16, by: u8, to: u16 },
+    /// `to = next >> by`.
+    Shift { next: u16, by: u8, to: u16 },
+    /// `to = one & other`.
+    And { one: u16, other: u16, to: u16 },
+    /// `to = one | other`.
+    Or { one: u16, other: u16, to: u16 },
+    /// The positions of a lane go to a list.
+    Found { lane: u16, list: u16 },
+}
+
+/// A found position in a chunk, and the list it goes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Found {
+    pub(crate) at: u16,
+    pub(crate) list: u16,
+}
+
+impl Level {
+    /// Fills lanes 0, 1, ... with the positions of each class, for the first `words` words (33 at most).
+    pub(crate) fn classify(
+        self,
+        view: &[u8; VIEW_BYTES],
+        words: usize,
+        classes: &Classes,
+        lanes: &mut [Box<Lane>],
+    ) {
+        match self {
+            Level::Portable => portable::classify(view, words, classes, lanes),
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx2 => x86::call_classify_avx2(view, words, classes, lanes),
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512 => x86::call_classify_avx512(view, words, classes, lanes),
+        }
+    }
+
+    /// Fills `out` with the positions whose four bytes some bucket admits, for the first `words` words (32 at most).
+    pub(crate) fn fingerprint(
+        self,
+        view: &[u8; VIEW_BYTES],
+        words: usize,
+        fingerprints: &Fingerprints,
+        out: &mut Lane,
+    ) {
+        match self {
+            Level::Portable => portable::fingerprint(view, words, fingerprints, out),
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx2 => x86::call_fingerprint_avx2(view, words, &fingerprints.nibbles, out),
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512 => x86::call_fingerprint_avx512(view, words, &fingerprints.nibbles, out),
+        }
+    }
+
+    /// Runs `ops` over the first `words` words of `lanes`, and collects what is found in the first `decided` words.
+    pub(crate) fn evaluate(
+        self,
+        ops: &[Op],
+        lanes: &mut [Box<Lane>],
+        spare: &mut Box<Lane>,
+        extent: Extent,
+        found: &mut Vec<Found>,
+    ) {
+        match self {
+            Level::Portable => evaluate(ops, lanes, spare, extent, found),
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx2 | Level::Avx512 => x86::call_evaluate_avx2(ops, lanes, spare, extent, found),
+        }
+    }
+}
+
+/// How much of a chunk there is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Extent {
+    /// Words whose positions are decided, 1 to 32.
+    pub(crate) decided: usize,
+    /// Positions of the last of these words that are decided, as bits.
+    pub(crate) last: u64,
+}
+
+#[inline(always)]
+fn evaluate(
+    ops: &[Op],
+    lanes: &mut [Box<Lane>],
+    spare: &mut Box<Lane>,
+    extent: Extent,
+    found: &mut Vec<Found>,
+) {
+    // One word more than is decided, in fours.
+    let fours = (extent.decided + 4) / 4;
+    let place = |lane: u16| usize::from(lane);
+    for op in ops {
+        let to = match *op {
+            Op::Step { here, next, by, to } => {
+                let (Some(here), Some(next)) = (lanes.get(place(here)), lanes.get(place(next))) else {
+                    continue;
+                };
+                shifted(&mut spare.0, &next.0, by, fours, |at, bits| {
+                    bits & here.0.get(at).copied().unwrap_or(0)
+                });
+                to
+            }
+            Op::Shift { next, by, to } => {
+                let Some(next) = lanes.get(place(next)) else { continue };
+                shifted(&mut spare.0, &next.0, by, fours, |_, bits| bits);
+                to
+            }
+            Op::And { one, other, to } => {
+                let (Some(one), Some(other)) = (lanes.get(place(one)), lanes.get(place(other))) else {
+                    continue;
+                };
+                paired(&mut spare.0, &one.0, &other.0, fours, |one, other| one & other);
+                to
+            }
+            Op::Or { one, other, to } => {
+                let (Some(one), Some(other)) = (lanes.get(place(one)), lanes.get(place(other))) else {
+                    continue;
+                };
+                paired(&mut spare.0, &one.0, &other.0, fours, |one, other| one | other);
+                to
+            }
+            Op::Found { lane, list } => {
+                if let Some(lane) = lanes.get(place(lane)) {
+                    collect(&lane.0, extent, list, found);
+                }
+                continue;
+            }
+        };
+        if let Some(slot) = lanes.get_mut(place(to)) {
+            std::mem::swap(slot, spare);
+        }
+    }
+}
+
+#[inline(always)]
+fn shifted(
+    out: &mut [u64; LANE_WORDS],
+    next: &[u64; LANE_WORDS],
+    by: u8,
+    fours: usize,
+    with: impl Fn(usize, u64) -> u64,
+) {
+    let (right, left) = (u32::from(by) & 63, (64 - u32::from(by)) & 63);
+    let (_, behind) = next.split_at(1);
+    let rows = out.chunks_exact_mut(4).zip(next.chunks_exact(4)).zip(behind.chunks_exact(4)).take(fours);
+    for (row, ((out, low), high)) in rows.enumerate() {
+        for (column, ((slot, low), high)) in out.iter_mut().zip(low).zip(high).enumerate() {
+            *slot = with(4 * row + column, low >> right | high << left);
+        }
+    }
+}
+
+#[inline(always)]
+fn paired(
+    out: &mut [u64; LANE_WORDS],
+    one: &[u64; LANE_WORDS],
+    other: &[u64; LANE_WORDS],
+    fours: usize,
+    with: impl Fn(u64, u64) -> u64,
+) {
+    let rows = out.chunks_exact_mut(4).zip(one.chunks_exact(4)).zip(other.chunks_exact(4)).take(fours);
+    for ((out, one), other) in rows {
+        for ((slot, one), other) in out.iter_mut().zip(one).zip(other) {
+            *slot = with(*one, *other);
+        }
+    }
+}
+
+#[inline(always)]
+fn collect(lane: &[u64; LANE_WORDS], extent: Extent, list: u16, found: &mut Vec<Found>) {
+    let words = lane.split_at(extent.decided.min(WORDS)).0;
+    let Some((last, before)) = words.split_last() else { return };
+    if before.iter().fold(last & extent.last, |all, word| all | word) == 0 {
+        return;
+    }
+    positions(before, last & extent.last, |at| found.push(Found { at, list }));
+}
+
+/// Calls for every position that is set.
+#[inline(always)]
+pub(crate) fn positions(before: &[u64], last: u64, mut call: impl FnMut(u16)) {
+    let words = before.iter().copied().chain(std::iter::once(last));
+    for (base, mut word) in (0_u16..).step_by(64).zip(words) {
+        while word != 0 {
+            // At most 63: it fits.
+            call(base + u16::try_from(word.trailing_zeros()).unwrap_or(0));
+            word &= word - 1;
+        }
+    }
+}
+
+mod portable {
+    use super::{Classes, DEPTH, Fingerprints, Lane, VIEW_BYTES};
+
+    /// Bit `8i + j` of the answer is bit `8j + i` of `x`: eight bytes with a bit per class become a byte per class.
+    fn transpose(x: u64) -> u64 {
+        let mut x = x;
+        let mut swapped = (x ^ (x >> 7)) & 0x00aa_00aa_00aa_00aa;
+        x ^= swapped ^ (swapped << 7);
+        swapped = (x ^ (x >> 14)) & 0x0000_cccc_0000_cccc;
+        x ^= swapped ^ (swapped << 14);
+        swapped = (x ^ (x >> 28)) & 0x0000_0000_f0f0_f0f0;
+        x ^ swapped ^ (swapped << 28)
+    }
+
+    pub(super) fn classify(
+        view: &[u8; VIEW_BYTES],
+        words: usize,
+        classes: &Classes,
+        lanes: &mut [Box<Lane>],
+    ) {
+        for (group, lanes) in classes.groups.iter().zip(lanes.chunks_mut(8)) {
+            for (word, block) in view.as_chunks::<64>().0.iter().take(words).enumerate() {
+                let mut rows = [[0_u8; 8]; 8];
+                for (row, eight) in block.as_chunks::<8>().0.iter().enumerate() {
+                    let sets = eight.map(|byte| group.get(usize::from(byte)).copied().unwrap_or(0));
+                    let turned = transpose(u64::from_le_bytes(sets)).to_le_bytes();
+                    for (column, bits) in rows.iter_mut().zip(turned) {
+                        if let Some(slot) = column.get_mut(row) {
+                            *slot = bits;
+                        }
+                    }
+                }
+                for (lane, row) in lanes.iter_mut().zip(rows) {
+                    if let Some(slot) = lane.0.get_mut(word) {
+                        *slot = u64::from_le_bytes(row);
+                    }
+                }
+            }
+        }
+    }
+
+    #[expect(clippy::indexing_slicing, reason = "a byte is a place in a table of 256")]
+    pub(super) fn fingerprint(
+        view: &[u8; VIEW_BYTES],
+        words: usize,
+        fingerprints: &Fingerprints,
+        out: &mut Lane,
+    ) {
+        let [first, second, third, fourth] = &*fingerprints.whole;
+        let mut quads = view.windows(DEPTH);
+        for slot in out.0.iter_mut().take(words) {
+            let mut mask = 0_u64;
+            for (at, quad) in quads.by_ref().take(64).enumerate() {
+                let &[a, b, c, d] = quad else { continue };
+                let admitted = first[usize::from(a)]
+                    & second[usize::from(b)]
+                    & third[usize::from(c)]
+                    & fourth[usize::from(d)];
+                mask |= u64::from(admitted != 0) << at;
+            }
+            *slot = mask;
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[expect(unsafe_code, reason = "vectors: loads from arrays, and calls after the processor was asked")]
+mod x86 {
+    use std::arch::x86_64::*;
+
+    use super::{Classes, DEPTH, Extent, Found, Lane, Nibbles, Op, VIEW_BYTES};
+
+    /// Which half-byte, below eight, as a bit.
+    const BITS: [u8; 16] = [1, 2, 4, 8, 16, 32, 64, 128, 0, 0, 0, 0, 0, 0, 0, 0];
+
+    /// What is read for one word of fingerprints.
+    const BLOCK_BYTES: usize = 64 + DEPTH;
+
+    fn block(view: &[u8; VIEW_BYTES], word: usize) -> Option<&[u8; BLOCK_BYTES]> {
+        view.get(64 * word..)?.first_chunk()
+    }
+
+    macro_rules! call {
+        ($name:ident, $path:ident, ($($arg:ident : $type:ty),*)) => {
+            pub(super) fn $name($($arg: $type),*) {
+                // SAFETY: this level is only chosen where `is_x86_feature_detected!` has found what the function is compiled for.
+                unsafe { $path($($arg),*) }
+            }
+        };
+    }
+    call!(call_classify_avx2, classify_avx2, (view: &[u8; VIEW_BYTES], words: usize, classes: &Classes, lanes: &mut [Box<Lane>]));
+    call!(call_classify_avx512, classify_avx512, (view: &[u8; VIEW_BYTES], words: usize, classes: &Classes, lanes: &mut [Box<Lane>]));
+    call!(call_fingerprint_avx2, fingerprint_avx2, (view: &[u8; VIEW_BYTES], words: usize, nibbles: &Nibbles, out: &mut Lane));
+    call!(call_fingerprint_avx512, fingerprint_avx512, (view: &[u8; VIEW_BYTES], words: usize, nibbles: &Nibbles, out: &mut Lane));
+    call!(call_evaluate_avx2, evaluate_avx2, (ops: &[Op], lanes: &mut [Box<Lane>], spare: &mut Box<Lane>, extent: Extent, found: &mut Vec<Found>));
+
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    fn load<const AT: usize, const BYTES: usize>(bytes: &[u8; BYTES]) -> __m256i {
+        const { assert!(AT + 32 <= BYTES) };
+        // SAFETY: 32 bytes from AT on are inside the array, and the load asks for no alignment.
+        unsafe { _mm256_loadu_si256(bytes.as_ptr().add(AT).cast()) }
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    fn both_halves(table: &[u8; 16]) -> __m256i {
+        // SAFETY: the array has the 16 bytes that are read, and the load asks for no alignment.
+        _mm256_broadcastsi128_si256(unsafe { _mm_loadu_si128(table.as_ptr().cast()) })
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    fn bits(mask: __m256i) -> u64 {
+        u64::from(_mm256_movemask_epi8(mask).cast_unsigned())
+    }
+
+    /// The low and the high half of every byte.
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    fn halves(bytes: __m256i) -> (__m256i, __m256i) {
+        let low = _mm256_set1_epi8(15);
+        (_mm256_and_si256(bytes, low), _mm256_and_si256(_mm256_srli_epi16::<4>(bytes), low))
+    }
+
+    #[target_feature(enable = "avx2")]
+    fn classify_avx2(view: &[u8; VIEW_BYTES], words: usize, classes: &Classes, lanes: &mut [Box<Lane>]) {
+        let (zero, places) = (_mm256_setzero_si256(), both_halves(&BITS));
+        for (word, block) in view.as_chunks::<64>().0.iter().take(words).enumerate() {
+            let (one, other) = (load::<0, 64>(block), load::<32, 64>(block));
+            let above = bits(one) | bits(other) << 32;
+            let ((low, high), (low_other, high_other)) = (halves(one), halves(other));
+            let (place, place_other) =
+                (_mm256_shuffle_epi8(places, high), _mm256_shuffle_epi8(places, high_other));
+            for (table, lane) in classes.tables.iter().zip(lanes.iter_mut()) {
+                let rows = both_halves(&table.low);
+                let out = _mm256_and_si256(_mm256_shuffle_epi8(rows, low), place);
+                let out_other = _mm256_and_si256(_mm256_shuffle_epi8(rows, low_other), place_other);
+                let outside =
+                    bits(_mm256_cmpeq_epi8(out, zero)) | bits(_mm256_cmpeq_epi8(out_other, zero)) << 32;
+                if let Some(slot) = lane.0.get_mut(word) {
+                    *slot = !outside | if table.high { above } else { 0 };
+                }
+            }
+        }
+    }
+
+    #[target_feature(enable = "avx2")]
+    fn fingerprint_avx2(view: &[u8; VIEW_BYTES], words: usize, nibbles: &Nibbles, out: &mut Lane) {
+        let tables: [[[__m256i; 2]; 2]; DEPTH] = nibbles
+            .tables
+            .each_ref()
+            .map(|place| place.each_ref().map(|half| half.each_ref().map(|part| both_halves(part))));
+        for (word, slot) in out.0.iter_mut().take(words).enumerate() {
+            // Every word asked for is inside the view; were one not, every position of it would be asked for.
+            let Some(block) = block(view, word) else {
+                *slot = u64::MAX;
+                continue;
+            };
+            let front = admitted(
+                &tables,
+                [
+                    load::<0, BLOCK_BYTES>(block),
+                    load::<1, BLOCK_BYTES>(block),
+                    load::<2, BLOCK_BYTES>(block),
+                    load::<3, BLOCK_BYTES>(block),
+                ],
+            );
+            let back = admitted(
+                &tables,
+                [
+                    load::<32, BLOCK_BYTES>(block),
+                    load::<33, BLOCK_BYTES>(block),
+                    load::<34, BLOCK_BYTES>(block),
+                    load::<35, BLOCK_BYTES>(block),
+                ],
+            );
+            *slot = front | back << 32;
+        }
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    fn admitted(tables: &[[[__m256i; 2]; 2]; DEPTH], texts: [__m256i; DEPTH]) -> u64 {
+        let mut first = _mm256_set1_epi8(-1);
+        let mut second = first;
+        for (text, [[low_first, low_second], [high_first, high_second]]) in texts.into_iter().zip(tables) {
+            let (low, high) = halves(text);
+            let buckets = _mm256_and_si256(
+                _mm256_shuffle_epi8(*low_first, low),
+                _mm256_shuffle_epi8(*high_first, high),
+            );
+            first = _mm256_and_si256(first, buckets);
+            let buckets = _mm256_and_si256(
+                _mm256_shuffle_epi8(*low_second, low),
+                _mm256_shuffle_epi8(*high_second, high),
+            );
+            second = _mm256_and_si256(second, buckets);
+        }
+        let none = _mm256_cmpeq_epi8(_mm256_or_si256(first, second), _mm256_setzero_si256());
+        bits(none) ^ 0xffff_ffff
+    }
+
+    #[target_feature(enable = "avx2,bmi1,bmi2,popcnt")]
+    fn evaluate_avx2(
+        ops: &[Op],
+        lanes: &mut [Box<Lane>],
+        spare: &mut Box<Lane>,
+        extent: Extent,
+        found: &mut Vec<Found>,
+    ) {
+        super::evaluate(ops, lanes, spare, extent, found);
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw")]
+    fn load_wide<const AT: usize, const BYTES: usize>(bytes: &[u8; BYTES]) -> __m512i {
+        const { assert!(AT + 64 <= BYTES) };
+        // SAFETY: 64 bytes from AT on are inside the array, and the load asks for no alignment.
+        unsafe { _mm512_loadu_si512(bytes.as_ptr().add(AT).cast()) }
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw")]
+    fn four_quarters(table: &[u8; 16]) -> __m512i {
+        // SAFETY: the array has the 16 bytes that are read, and the load asks for no alignment.
+        _mm512_broadcast_i32x4(unsafe { _mm_loadu_si128(table.as_ptr().cast()) })
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw")]
+    fn halves_wide(bytes: __m512i) -> (__m512i, __m512i) {
+        let low = _mm512_set1_epi8(15);
+        (_mm512_and_si512(bytes, low), _mm512_and_si512(_mm512_srli_epi16::<4>(bytes), low))
+    }
+
+    #[target_feature(enable = "avx512f,avx512bw")]
+    fn classify_avx512(view: &[u8; VIEW_BYTES], words: usize, classes: &Classes, lanes: &mut [Box<Lane>]) {
+        let places = four_quarters(&BITS);
+        for (word, block) in view.as_chunks::<64>().0.iter().take(words).enumerate() {
+            let bytes = load_wide::<0, 64>(block);
+            let above = _mm512_movepi8_mask(bytes);
+            let (low, high) = halves_wide(bytes);
+            let place = _mm512_shuffle_epi8(places, high);
+            for (table, lane) in classes.tables.iter().zip(lanes.iter_mut()) {
+                let inside =
+                    _mm512_test_epi8_mask(_mm512_shuffle_epi8(four_quarters(&table.low), low), place);
+                if let Some(slot) = lane.0.get_mut(word) {
+                    *slot = inside | if table.high { above } else { 0 };
+                }
+            }
+        }
+    }
+
+    #[target_feature(enable = "avx512f,avx512bw")]
+    fn fingerprint_avx512(view: &[u8; VIEW_BYTES], words: usize, nibbles: &Nibbles, out: &mut Lane) {
+        let tables: [[[__m512i; 2]; 2]; DEPTH] = nibbles
+            .tables
+            .each_ref()
+            .map(|place| place.each_ref().map(|half| half.each_ref().map(|part| four_quarters(part))));
+        for (word, slot) in out.0.iter_mut().take(words).enumerate() {
+            let Some(block) = block(view, word) else {
+                *slot = u64::MAX;
+                continue;
+            };
+            let texts = [
+                load_wide::<0, BLOCK_BYTES>(block),
+                load_wide::<1, BLOCK_BYTES>(block),
+                load_wide::<2, BLOCK_BYTES>(block),
+                load_wide::<3, BLOCK_BYTES>(block),
+            ];
+            let mut first = _mm512_set1_epi8(-1);
+            let mut second = first;
+            for (text, [[low_first, low_second], [high_first, high_second]]) in texts.into_iter().zip(&tables)
+            {
+                let (low, high) = halves_wide(text);
+                let buckets = _mm512_and_si512(
+                    _mm512_shuffle_epi8(*low_first, low),
+                    _mm512_shuffle_epi8(*high_first, high),
+                );
+                first = _mm512_and_si512(first, buckets);
+                let buckets = _mm512_and_si512(
+                    _mm512_shuffle_epi8(*low_second, low),
+                    _mm512_shuffle_epi8(*high_second, high),
+                );
+                second = _mm512_and_si512(second, buckets);
+            }
+            let all = _mm512_or_si512(first, second);
+            *slot = _mm512_test_epi8_mask(all, all);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn view(text: &[u8]) -> Box<[u8; VIEW_BYTES]> {
+        let mut view = Box::new([0; VIEW_BYTES]);
+        view.iter_mut().zip(text).for_each(|(slot, byte)| *slot = *byte);
+        view
+    }
+
+    #[expect(clippy::vec_box, reason = "lanes are exchanged with a spare one")]
+    fn lanes(count: usize) -> Vec<Box<Lane>> {
+        (0..count).map(|_| Box::new(Lane::EMPTY)).collect()
+    }
+
+    fn config() -> ProptestConfig {
+        ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() }
+    }
+
+    #[test]
+    fn every_level_classifies_alike_and_as_the_sets_say() {
+        let strategy = (
+            proptest::collection::vec(any::<u8>(), 0..VIEW_BYTES),
+            proptest::collection::vec((any::<[u8; 16]>(), any::<bool>()), 1..20),
+        );
+        proptest!(config(), |((text, sets) in strategy)| {
+            let view = view(&text);
+            let tables: Vec<ClassTable> =
+                sets.into_iter().map(|(low, high)| ClassTable { low, high }).collect();
+            let classes = Classes::new(tables);
+            for level in Level::available() {
+                let mut found = lanes(classes.tables.len());
+                level.classify(&view, WORDS + 1, &classes, &mut found);
+                for (lane, table) in found.iter().zip(&classes.tables) {
+                    for (at, byte) in view.iter().take(64 * (WORDS + 1)).enumerate() {
+                        let inside = if *byte < 128 {
+                            table.low[usize::from(byte & 15)] >> (byte >> 4) & 1 == 1
+                        } else {
+                            table.high
+                        };
+                        prop_assert_eq!(lane.0[at / 64] >> (at % 64) & 1 == 1, inside, "{:?} {}", level, at);
+                    }
+                }
+            }
+        });
+    }
+
+    #[test]
+    fn every_level_takes_the_same_fingerprints() {
+        let tables = proptest::collection::vec(any::<[u8; 16]>(), 4 * DEPTH);
+        let strategy = (proptest::collection::vec(any::<u8>(), 0..VIEW_BYTES), tables);
+        proptest!(config(), |((text, rows) in strategy)| {
+            let mut rows = rows.into_iter();
+            let mut nibbles = Nibbles::default();
+            for row in nibbles.tables.iter_mut().flatten().flatten() {
+                *row = rows.next().unwrap();
+            }
+            let (view, fingerprints) = (view(&text), Fingerprints::new(nibbles));
+            let mut expected: Option<Lane> = None;
+            for level in Level::available() {
+                let mut lane = Lane::EMPTY;
+                level.fingerprint(&view, WORDS, &fingerprints, &mut lane);
+                let first = expected.get_or_insert(lane);
+                prop_assert_eq!(first.0, lane.0, "{:?}", level);
+            }
+        });
+    }
+
+    #[test]
+    fn every_level_evaluates_alike() {
+        let ops = [
+            Op::Step { here: 0, next: 1, by: 1, to: 2 },
+            Op::Shift { next: 2, by: 63, to: 3 },
+            Op::Or { one: 3, other: 0, to: 1 },
+            Op::And { one: 1, other: 2, to: 1 },
+            Op::Found { lane: 1, list: 7 },
+        ];
+        let strategy = (proptest::collection::vec(any::<u64>(), 2 * LANE_WORDS), 1..=WORDS, any::<u64>());
+        proptest!(config(), |((words, decided, last) in strategy)| {
+            let mut expected = None;
+            for level in Level::available() {
+                let mut lanes = lanes(4);
+                lanes[0].0.copy_from_slice(&words[..LANE_WORDS]);
+                lanes[1].0.copy_from_slice(&words[LANE_WORDS..]);
+                let (mut spare, mut found) = (Box::new(Lane::EMPTY), Vec::new());
+                level.evaluate(&ops, &mut lanes, &mut spare, Extent { decided, last }, &mut found);
+                let first: &Vec<Found> = expected.get_or_insert_with(|| found.clone());
+                prop_assert_eq!(first, &found, "{:?}", level);
+                prop_assert!(found.iter().all(|found| usize::from(found.at) < 64 * decided));
+            }
+        });
+    }
+
+    #[test]
+    fn a_step_looks_over_the_end_of_a_word() {
+        let mut lanes = lanes(3);
+        lanes[0].0[0] = 1 << 63;
+        lanes[1].0[1] = 1;
+        let (mut spare, mut found) = (Box::new(Lane::EMPTY), Vec::new());
+        let ops = [Op::Step { here: 0, next: 1, by: 1, to: 2 }, Op::Found { lane: 2, list: 0 }];
+        Level::best().evaluate(
+            &ops,
+            &mut lanes,
+            &mut spare,
+            Extent { decided: 1, last: u64::MAX },
+            &mut found,
+        );
+        assert_eq!(found, [Found { at: 63, list: 0 }]);
+    }
+}
