@@ -224,6 +224,9 @@ pub(crate) struct Extent {
     pub(crate) last: u64,
 }
 
+/// Words that a whole chunk is computed in: one more than it decides, in fours.
+const WHOLE: usize = (WORDS + 4) / 4 * 4;
+
 #[inline(always)]
 fn evaluate(
     ops: &[Op],
@@ -232,37 +235,34 @@ fn evaluate(
     extent: Extent,
     found: &mut Vec<Found>,
 ) {
-    // One word more than is decided, in fours.
-    let fours = (extent.decided + 4) / 4;
     let place = |lane: u16| usize::from(lane);
+    let words = (extent.decided + 4) / 4 * 4;
     for op in ops {
         let to = match *op {
             Op::Step { here, next, by, to } => {
                 let (Some(here), Some(next)) = (lanes.get(place(here)), lanes.get(place(next))) else {
                     continue;
                 };
-                shifted(&mut spare.0, &next.0, by, fours, |at, bits| {
-                    bits & here.0.get(at).copied().unwrap_or(0)
-                });
+                shifted(&mut spare.0, &next.0, &here.0, by, words);
                 to
             }
             Op::Shift { next, by, to } => {
                 let Some(next) = lanes.get(place(next)) else { continue };
-                shifted(&mut spare.0, &next.0, by, fours, |_, bits| bits);
+                shifted(&mut spare.0, &next.0, &[u64::MAX; LANE_WORDS], by, words);
                 to
             }
             Op::And { one, other, to } => {
                 let (Some(one), Some(other)) = (lanes.get(place(one)), lanes.get(place(other))) else {
                     continue;
                 };
-                paired(&mut spare.0, &one.0, &other.0, fours, |one, other| one & other);
+                paired(&mut spare.0, &one.0, &other.0, words, |one, other| one & other);
                 to
             }
             Op::Or { one, other, to } => {
                 let (Some(one), Some(other)) = (lanes.get(place(one)), lanes.get(place(other))) else {
                     continue;
                 };
-                paired(&mut spare.0, &one.0, &other.0, fours, |one, other| one | other);
+                paired(&mut spare.0, &one.0, &other.0, words, |one, other| one | other);
                 to
             }
             Op::Found { lane, list } => {
@@ -278,36 +278,45 @@ fn evaluate(
     }
 }
 
+/// `out = here & (next >> by)`. A whole chunk is computed in a loop of known length, which becomes vectors.
 #[inline(always)]
+#[expect(clippy::indexing_slicing, reason = "the lengths are constants, and less than the arrays'")]
 fn shifted(
     out: &mut [u64; LANE_WORDS],
     next: &[u64; LANE_WORDS],
+    here: &[u64; LANE_WORDS],
     by: u8,
-    fours: usize,
-    with: impl Fn(usize, u64) -> u64,
+    words: usize,
 ) {
     let (right, left) = (u32::from(by) & 63, (64 - u32::from(by)) & 63);
-    let (_, behind) = next.split_at(1);
-    let rows = out.chunks_exact_mut(4).zip(next.chunks_exact(4)).zip(behind.chunks_exact(4)).take(fours);
-    for (row, ((out, low), high)) in rows.enumerate() {
-        for (column, ((slot, low), high)) in out.iter_mut().zip(low).zip(high).enumerate() {
-            *slot = with(4 * row + column, low >> right | high << left);
+    if words == WHOLE {
+        for at in 0..WHOLE {
+            out[at] = here[at] & (next[at] >> right | next[at + 1] << left);
+        }
+    } else {
+        let (_, behind) = next.split_at(1);
+        for (((out, here), low), high) in out.iter_mut().zip(here).zip(next).zip(behind).take(words) {
+            *out = here & (low >> right | high << left);
         }
     }
 }
 
 #[inline(always)]
+#[expect(clippy::indexing_slicing, reason = "the lengths are constants, and less than the arrays'")]
 fn paired(
     out: &mut [u64; LANE_WORDS],
     one: &[u64; LANE_WORDS],
     other: &[u64; LANE_WORDS],
-    fours: usize,
+    words: usize,
     with: impl Fn(u64, u64) -> u64,
 ) {
-    let rows = out.chunks_exact_mut(4).zip(one.chunks_exact(4)).zip(other.chunks_exact(4)).take(fours);
-    for ((out, one), other) in rows {
-        for ((slot, one), other) in out.iter_mut().zip(one).zip(other) {
-            *slot = with(*one, *other);
+    if words == WHOLE {
+        for at in 0..WHOLE {
+            out[at] = with(one[at], other[at]);
+        }
+    } else {
+        for ((out, one), other) in out.iter_mut().zip(one).zip(other).take(words) {
+            *out = with(*one, *other);
         }
     }
 }
