@@ -4,11 +4,15 @@ use crate::error::RulesError;
 use crate::profile::Profile;
 use crate::rule::{Rule, RuleFile};
 
-const RULES: [(&str, &str); 5] = [
+const RULES: &[(&str, &str)] = &[
     ("rules/contact.toml", include_str!("../rules/contact.toml")),
     ("rules/network.toml", include_str!("../rules/network.toml")),
     ("rules/financial.toml", include_str!("../rules/financial.toml")),
     ("rules/tokens.toml", include_str!("../rules/tokens.toml")),
+    ("rules/tokens_chat.toml", include_str!("../rules/tokens_chat.toml")),
+    ("rules/tokens_cloud.toml", include_str!("../rules/tokens_cloud.toml")),
+    ("rules/tokens_code.toml", include_str!("../rules/tokens_code.toml")),
+    ("rules/tokens_payment.toml", include_str!("../rules/tokens_payment.toml")),
     ("rules/credentials.toml", include_str!("../rules/credentials.toml")),
 ];
 

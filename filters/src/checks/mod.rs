@@ -10,7 +10,9 @@ mod ipv6;
 mod mac;
 mod phone;
 mod secret_value;
+mod slack;
 mod ssn;
+mod token;
 
 use std::ops::Range;
 
@@ -18,7 +20,7 @@ use std::ops::Range;
 pub(crate) type Check = fn(line: &[u8], span: Range<usize>) -> Option<Range<usize>>;
 
 /// Every validator by the name that rules use.
-const CHECKS: [(&str, Check); 8] = [
+const CHECKS: &[(&str, Check)] = &[
     ("iban", iban::check),
     ("ipv4", dotted::check),
     ("ipv6", ipv6::check),
@@ -26,7 +28,11 @@ const CHECKS: [(&str, Check); 8] = [
     ("mac", mac::check),
     ("phone", phone::check),
     ("secret_value", secret_value::check),
+    ("slack", slack::check),
     ("ssn", ssn::check),
+    ("token", token::check),
+    ("token_crc62", token::check_crc62),
+    ("token_mixed", token::check_mixed),
 ];
 
 /// The validator of this name.
@@ -36,7 +42,7 @@ pub(crate) fn by_name(name: &str) -> Option<Check> {
 
 /// The names a rule may use.
 pub(crate) fn names() -> String {
-    CHECKS.map(|(name, _)| name).join(", ")
+    CHECKS.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ")
 }
 
 /// The byte before `at`.
