@@ -116,6 +116,7 @@ impl FilterConfig {
             rules: rules.collect::<Result<_, _>>()?,
             profiles: profiles.collect::<Result<_, _>>()?,
             key: Some(key),
+            known: None,
             clock: None,
         };
         Ok(Arc::new(Engine::new(options).map_err(PollenError::Rules)?))

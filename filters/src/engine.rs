@@ -13,6 +13,7 @@ use crate::action::Action;
 use crate::batch;
 use crate::error::{FilterError, RuleFault, RulesError};
 use crate::key::Key;
+use crate::known::{KNOWN_RULE, KnownSecrets, Shelf};
 use crate::library;
 use crate::limits::{RULES_MAX, SCRATCH_POOL_MAX, TEXT_BYTES_MAX};
 use crate::marker::{LINE_NAME, Names};
@@ -20,7 +21,7 @@ use crate::overlap::{self, Standing};
 use crate::profile::{self, Profile};
 use crate::rewrite::{Replacement, Rewriter};
 use crate::rule::{Rule, RuleFile, Severity};
-use crate::scan::{Cost, RuleGaveUp, Scanner, Scratch};
+use crate::scan::{Cost, RuleGaveUp, Scanner, Scratch, Tally};
 use crate::statistics::{Board, RuleCount, ScrubReport, Statistics};
 
 /// What an engine is made of.
@@ -42,6 +43,8 @@ pub struct EngineOptions {
     pub profiles: Vec<Profile>,
     /// The key of keyed hashes; without one no rule may have the action `hash`.
     pub key: Option<Key>,
+    /// Secrets that are known by themselves; looked for in every profile.
+    pub known: Option<KnownSecrets>,
     /// A monotonic clock in nanoseconds, to say what each rule costs. Asked twice for each candidate: about 50 ns.
     pub clock: Option<fn() -> u64>,
 }
@@ -53,6 +56,7 @@ impl Default for EngineOptions {
             rules: Vec::new(),
             profiles: Vec::new(),
             key: None,
+            known: None,
             clock: None,
         }
     }
@@ -123,6 +127,7 @@ pub struct Engine {
     rewriter: Rewriter,
     id: RuleSetId,
     board: Board,
+    known: Shelf,
     pool: Mutex<Vec<Scratch>>,
 }
 
@@ -176,7 +181,8 @@ impl Engine {
         let rules: Vec<&Rule> = chosen.iter().map(|(rule, _)| rule).collect();
         let (scanner, costs) = Scanner::new(&rules, options.clock).map_err(RulesError)?;
         let id = identify(&chosen, options.key.as_ref());
-        let names = Names::new(rules.iter().map(|rule| rule.marker.as_str()));
+        let known = Shelf::new(options.known);
+        let names = Names::new(rules.iter().map(|rule| rule.marker.as_str())).with_known(known.clone());
         let standing = chosen
             .iter()
             .map(|(rule, action)| Standing { action: *action, precedence: rule.precedence })
@@ -191,8 +197,9 @@ impl Engine {
             chosen.into_iter().zip(costs).map(|((rule, action), cost)| ActiveRule { rule, action, cost });
         let active: Vec<ActiveRule> = active.collect();
         Ok(Engine {
-            board: Board::new(active.len()),
+            board: Board::new(active.len() + 1), // and one for all known secrets
             active,
+            known,
             rewriter: Rewriter { scanner, names, standing, replacements, key: options.key },
             id,
             pool: Mutex::new(Vec::new()),
@@ -209,6 +216,16 @@ impl Engine {
             self.board.add_report(&report);
             Ok((Scrubbed::seal(batch, self.id), report))
         })
+    }
+
+    /// Takes another set of known secrets, for all calls that begin from now on.
+    pub fn replace_known(&self, known: Option<KnownSecrets>) {
+        self.known.put(known);
+    }
+
+    /// The known secrets in use.
+    pub fn known(&self) -> Option<KnownSecrets> {
+        self.known.get()
     }
 
     /// Scrubs one text, whose lines end with `\n`. A line that a rule drops is left out with its end.
@@ -260,6 +277,17 @@ impl Engine {
     pub fn explain(&self, text: &[u8]) -> Result<Vec<Explanation>, FilterError> {
         let findings = self.scan(text)?;
         let explain = |finding: Finding| {
+            if finding.rule == KNOWN_RULE {
+                return Some(Explanation {
+                    category: "secret".to_owned(),
+                    description: "A secret that is known by itself.".to_owned(),
+                    severity: Severity::Critical,
+                    validator: None,
+                    found_by: "keyed hashes of what is known".to_owned(),
+                    action: Action::Marker,
+                    finding,
+                });
+            }
             let active = self.active.iter().find(|active| active.rule.id == finding.rule)?;
             Some(Explanation {
                 category: active.rule.category.clone(),
@@ -313,7 +341,9 @@ impl Engine {
 
     /// Counts since the engine was made.
     pub fn statistics(&self) -> Statistics {
-        self.board.read(self.active.iter().map(|active| (active.rule.id.as_str(), active.action)))
+        let rules = self.active.iter().map(|active| (active.rule.id.as_str(), active.action));
+        let known = self.known.get().map(|_| (KNOWN_RULE, Action::Marker));
+        self.board.read(rules.chain(known))
     }
 
     /// Runs every rule's own examples, each rule by itself.
@@ -325,13 +355,12 @@ impl Engine {
     }
 
     fn id_of(&self, rule: u32) -> &str {
-        self.active.get(index(rule)).map_or("", |active| active.rule.id.as_str())
+        self.active.get(index(rule)).map_or(KNOWN_RULE, |active| active.rule.id.as_str())
     }
 
     fn clusters(&self, text: &[u8], scratch: &mut Scratch) -> Result<Vec<overlap::Cluster>, Failed> {
         let end = within(text.len())?;
-        scratch.hits.clear();
-        self.rewriter.scanner.scan(text, &[0, end], &self.rewriter.names, scratch)?;
+        self.rewriter.find(text, &[0, end], scratch)?;
         let mut clusters = Vec::new();
         overlap::resolve(&mut scratch.hits, &self.rewriter.standing, &mut clusters);
         Ok(clusters)
@@ -342,7 +371,10 @@ impl Engine {
         let outcome = catch_unwind(AssertUnwindSafe(|| {
             let pooled = self.pool.lock().unwrap_or_else(PoisonError::into_inner).pop();
             let mut scratch = pooled.unwrap_or_else(|| self.rewriter.scanner.scratch());
+            scratch.tallies.resize(self.active.len() + 1, Tally::default());
+            scratch.known = self.known.get();
             let result = work(&mut scratch);
+            scratch.known = None;
             self.board.add_tallies(&mut scratch.tallies);
             (result, scratch)
         }));

@@ -12,6 +12,7 @@
 //! - `checks`: validators, one per file;
 //! - `pattern`: what a rule means, and what verifies a candidate;
 //! - `scan`: finding candidates in the whole buffer;
+//! - `known`: finding secrets that are known by themselves;
 //! - `overlap`: of findings that share bytes, one;
 //! - `action`, `marker`, `json`, `rewrite`: what stands in a value's place;
 //! - `batch`, `engine`: the doors;
@@ -30,6 +31,8 @@ mod checks;
 mod pattern;
 
 mod scan;
+
+mod known;
 
 mod overlap;
 
@@ -58,6 +61,7 @@ pub use action::Action;
 pub use engine::{ActiveRule, Engine, EngineOptions, ExampleFault, Explanation, Finding};
 pub use error::{FilterError, KeyError, RuleFault, RulesError};
 pub use key::Key;
+pub use known::{KNOWN_RULE, KnownError, KnownReport, KnownSecret, KnownSecrets, Refusal};
 pub use profile::Profile;
 pub use rule::{Examples, Normalise, Redact, Rule, RuleFile, Severity};
 pub use scan::Cost;

@@ -48,8 +48,8 @@ pub const TEXT_BYTES_MAX: usize = 1 << 30;
 /// something else; a line that has not settled by then is replaced as a whole.
 pub const REWRITE_PASSES_MAX: usize = 8;
 
-/// The longest marker, in bytes: name, key version, token.
-pub const MARKER_BYTES_MAX: usize = 80;
+/// The longest marker, in bytes: name, key version and token, or the reference of a known secret.
+pub const MARKER_BYTES_MAX: usize = 160;
 
 /// The longest marker name, in bytes.
 pub const MARKER_NAME_BYTES_MAX: usize = 40;
@@ -66,6 +66,30 @@ pub const KEY_BYTES_MAX: usize = 1024;
 /// How many scratch states an engine keeps for reuse: one for each thread that is likely to scan at once.
 pub const SCRATCH_POOL_MAX: usize = 64;
 
+/// The most known secrets in one set. Memory grows by about 1.5 KiB for each, and beyond this nobody has measured.
+pub const KNOWN_SECRETS_MAX: usize = 100_000;
+
+/// What all known secrets of a set may have together, in bytes: ten times what ten thousand usually have.
+pub const KNOWN_BYTES_MAX: usize = 16 << 20;
+
+/// The shortest known secret, in bytes. What is shorter is an ordinary word too often.
+pub const KNOWN_SECRET_BYTES_MIN: usize = 6;
+
+/// From this length on a known secret is found inside longer words too, in bytes: eight bytes that are looked at, at every fourth
+/// place. Also the shortest line of a secret of several lines that is known by itself.
+pub const KNOWN_LINE_BYTES_MIN: usize = 11;
+
+/// How many different bytes a known secret has, at least: `************` and `------` stand for many things.
+pub const KNOWN_DIFFERENT_BYTES_MIN: usize = 3;
+
+/// Longer known secrets are known in pieces of this length, in bytes: it bounds what one candidate costs, and a secret that a
+/// logger cut off is found as far as it is there.
+pub const KNOWN_PIECE_BYTES: usize = 128;
+
+/// The longest reference of a known secret in a marker, in bytes.
+pub const KNOWN_REFERENCE_BYTES_MAX: usize = 128;
+
+const _: () = assert!(KNOWN_REFERENCE_BYTES_MAX + 16 <= MARKER_BYTES_MAX);
 const _: () = assert!(WINDOW_BYTES_DEFAULT <= WINDOW_BYTES_MAX);
 const _: () = assert!(MARKER_NAME_BYTES_MAX + HASH_CHARACTERS + 16 <= MARKER_BYTES_MAX);
 const _: () = assert!(TEXT_BYTES_MAX < u32::MAX as usize);

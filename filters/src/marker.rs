@@ -1,7 +1,8 @@
 //! What stands in a value's place, and how it is known again.
 //!
-//! A marker is `<NAME>` or `<NAME:v1:token>`: capitals, digits and `_`; a key version; 20 characters of base32. It holds no quote
-//! and no backslash, so it is valid inside any JSON string. A finding that covers nothing but markers is none: this is what makes
+//! A marker is `<NAME>` or `<NAME:v1:token>`: capitals, digits and `_`; a key version; 20 characters of base32; or
+//! `<VAULT_REF:reference>` with the reference of a known secret. It holds no quote and no backslash, so it is valid inside any
+//! JSON string. A finding that covers nothing but markers is none: this is what makes
 //! scrubbing twice the same as scrubbing once.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -9,14 +10,22 @@ use std::ops::Range;
 
 use crate::action::Action;
 use crate::key::Key;
+use crate::known::{Shelf, reference};
 use crate::limits::{HASH_CHARACTERS, MARKER_BYTES_MAX, MARKER_NAME_BYTES_MAX};
 use crate::rule::Normalise;
 
 /// The name of the marker that replaces a line which does not settle.
 pub(crate) const LINE_NAME: &str = "LINE";
 
+/// What a known secret's marker is called.
+pub(crate) const KNOWN_NAME: &str = "VAULT_REF";
+
 /// The names by which markers are known again.
-pub(crate) struct Names(Vec<Vec<u8>>);
+pub(crate) struct Names {
+    names: Vec<Vec<u8>>,
+    /// The references that may stand in a marker now.
+    known: Shelf,
+}
 
 impl Names {
     pub(crate) fn new<'a>(names: impl Iterator<Item = &'a str>) -> Names {
@@ -24,7 +33,12 @@ impl Names {
         sorted.push(LINE_NAME.as_bytes().to_vec());
         sorted.sort_unstable();
         sorted.dedup();
-        Names(sorted)
+        Names { names: sorted, known: Shelf::default() }
+    }
+
+    /// The same, for markers of what is known here too.
+    pub(crate) fn with_known(self, known: Shelf) -> Names {
+        Names { known, ..self }
     }
 
     /// The length of the marker that starts at `at`.
@@ -38,6 +52,14 @@ impl Names {
         let (name, rest) = window.split_at_checked(name_bytes)?;
         let suffix = match rest.first() {
             Some(b'>') => 0,
+            Some(b':') if name == KNOWN_NAME.as_bytes() => {
+                let reference = rest.strip_prefix(b":")?;
+                let plain = |byte: u8| reference::is_plain(byte) || byte == b'%';
+                let bytes = reference.iter().position(|byte| !plain(*byte))?;
+                let (reference, rest) = reference.split_at_checked(bytes)?;
+                let closes = rest.first() == Some(&b'>') && self.known.has_reference(reference);
+                return closes.then_some(1 + name_bytes + 1 + bytes + 1);
+            }
             Some(b':') => {
                 let version = rest.strip_prefix(b":v")?;
                 let digits =
@@ -50,7 +72,7 @@ impl Names {
             }
             _ => return None,
         };
-        self.0.binary_search_by(|known| known.as_slice().cmp(name)).ok()?;
+        self.names.binary_search_by(|known| known.as_slice().cmp(name)).ok()?;
         Some(1 + name_bytes + suffix + 1)
     }
 
@@ -113,6 +135,15 @@ pub(crate) fn write(
         }
         Action::Marker | Action::Drop | Action::Tag | Action::Off => plain(name, out),
     }
+}
+
+/// `<VAULT_REF:reference>`.
+pub(crate) fn known(reference: &str, out: &mut Vec<u8>) {
+    out.push(b'<');
+    out.extend_from_slice(KNOWN_NAME.as_bytes());
+    out.push(b':');
+    out.extend_from_slice(reference.as_bytes());
+    out.push(b'>');
 }
 
 /// `<NAME>`.

@@ -36,8 +36,9 @@ fn widen(at: u32) -> usize {
 /// Sorts hits and joins those that overlap. `standing` gives each rule's action and precedence. Tagged hits are left out.
 pub(crate) fn resolve(hits: &mut [Hit], standing: &[Standing], out: &mut Vec<Cluster>) {
     let of = |rule: u32| {
-        let unknown = Standing { action: Action::Marker, precedence: u32::MAX };
-        standing.get(widen(rule)).copied().unwrap_or(unknown)
+        // Behind the rules come known secrets, which are surer than any of them.
+        let known = Standing { action: Action::Marker, precedence: 0 };
+        standing.get(widen(rule)).copied().unwrap_or(known)
     };
     hits.sort_unstable_by(|a, b| {
         let order = a.start.cmp(&b.start).then(b.end.cmp(&a.end));

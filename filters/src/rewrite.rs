@@ -9,6 +9,7 @@ use std::ops::Range;
 use crate::action::Action;
 use crate::json::{self, Strings};
 use crate::key::Key;
+use crate::known::KnownSecrets;
 use crate::limits::REWRITE_PASSES_MAX;
 use crate::marker::{self, Names};
 use crate::overlap::{self, Cluster, Standing};
@@ -52,6 +53,22 @@ impl Rewriter {
         self.replacements.get(widen(rule))
     }
 
+    /// Finds what the rules match and what is known, into `scratch.hits`. The numbers behind the rules' are known secrets.
+    pub(crate) fn find(&self, text: &[u8], offsets: &[i32], scratch: &mut Scratch) -> Result<(), RuleGaveUp> {
+        scratch.hits.clear();
+        self.scanner.scan(text, offsets, &self.names, scratch)?;
+        let Scratch { hits, known, tallies, .. } = scratch;
+        if let (Some(known), Some(tally)) = (known, tallies.get_mut(self.replacements.len())) {
+            known.find(text, offsets, &self.names, self.known_rule(), hits, tally);
+        }
+        Ok(())
+    }
+
+    /// The number under which all known secrets are counted, and the first that one of them has.
+    fn known_rule(&self) -> u32 {
+        u32::try_from(self.replacements.len()).unwrap_or(u32::MAX)
+    }
+
     /// Scans `text` and rewrites it if anything was found.
     pub(crate) fn rewrite(
         &self,
@@ -59,8 +76,7 @@ impl Rewriter {
         offsets: &[i32],
         scratch: &mut Scratch,
     ) -> Result<Rewritten, RuleGaveUp> {
-        scratch.hits.clear();
-        self.scanner.scan(text, offsets, &self.names, scratch)?;
+        self.find(text, offsets, scratch)?;
         let mut result = Rewritten::default();
         if scratch.hits.is_empty() {
             return Ok(result);
@@ -106,7 +122,7 @@ impl Rewriter {
             let start = out.len();
             let source = text.get(bound(line)..bound(line + 1)).unwrap_or(&[]);
             for cluster in group {
-                result.found.push((cluster.line, cluster.rule));
+                result.found.push((cluster.line, cluster.rule.min(self.known_rule())));
                 if self
                     .replacement(cluster.rule)
                     .is_some_and(|replacement| replacement.action == Action::Drop)
@@ -114,7 +130,7 @@ impl Rewriter {
                     result.dropped.push(cluster.line);
                 }
             }
-            self.apply(source, bound(line), group, &mut out);
+            self.apply(source, bound(line), group, scratch.known.as_ref(), &mut out);
             self.settle(&mut out, start, narrow_line(line), scratch, &mut spare, result)?;
             ends.push(narrow(out.len()));
             done = line + 1;
@@ -142,23 +158,22 @@ impl Rewriter {
         for _ in 0..REWRITE_PASSES_MAX {
             let text = out.get(start..).unwrap_or(&[]);
             let offsets = [0, narrow(text.len())];
-            scratch.hits.clear();
-            self.scanner.scan(text, &offsets, &self.names, scratch)?;
+            self.find(text, &offsets, scratch)?;
             clusters.clear();
             overlap::resolve(&mut scratch.hits, &self.standing, &mut clusters);
             // A truncated address is found again and truncated to itself: nothing to do, and nothing to count.
             clusters.retain(|cluster| {
                 spare.clear();
-                self.stand_in(cluster, text, 0, &cluster.covered, spare);
+                self.stand_in(cluster, text, 0, &cluster.covered, scratch.known.as_ref(), spare);
                 text.get(cluster.covered.clone()) != Some(spare.as_slice())
             });
             if clusters.is_empty() {
                 return Ok(());
             }
             spare.clear();
-            self.apply(text, 0, &clusters, spare);
+            self.apply(text, 0, &clusters, scratch.known.as_ref(), spare);
             for cluster in &clusters {
-                result.found.push((line, cluster.rule));
+                result.found.push((line, cluster.rule.min(self.known_rule())));
                 if self
                     .replacement(cluster.rule)
                     .is_some_and(|replacement| replacement.action == Action::Drop)
@@ -181,6 +196,7 @@ impl Rewriter {
         line: &[u8],
         base: usize,
         covered: &Range<usize>,
+        known: Option<&KnownSecrets>,
         out: &mut Vec<u8>,
     ) {
         let value = cluster.value.start - base..cluster.value.end - base;
@@ -190,12 +206,25 @@ impl Rewriter {
             Some(Replacement { action, marker, normalise }) => {
                 marker::write(*action, marker, *normalise, self.key.as_ref(), value, covered, out);
             }
-            None => marker::plain(marker::LINE_NAME, out),
+            None => {
+                let reference = known.zip(cluster.rule.checked_sub(self.known_rule()));
+                match reference.and_then(|(known, number)| known.reference(number)) {
+                    Some(reference) => marker::known(reference, out),
+                    None => marker::plain(marker::LINE_NAME, out),
+                }
+            }
         }
     }
 
     /// Writes one line with its clusters replaced. `base` is where the line starts in the coordinates of the clusters.
-    fn apply(&self, line: &[u8], base: usize, clusters: &[Cluster], out: &mut Vec<u8>) {
+    fn apply(
+        &self,
+        line: &[u8],
+        base: usize,
+        clusters: &[Cluster],
+        known: Option<&KnownSecrets>,
+        out: &mut Vec<u8>,
+    ) {
         let json = json::starts_like_json(line);
         let mut strings = Strings::new();
         let mut copied = 0;
@@ -213,7 +242,7 @@ impl Rewriter {
             if bare.is_some() {
                 out.push(b'"');
             }
-            self.stand_in(cluster, line, base, &covered, out);
+            self.stand_in(cluster, line, base, &covered, known, out);
             if bare.is_some() {
                 out.push(b'"');
             }

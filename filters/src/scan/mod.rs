@@ -29,6 +29,7 @@ use std::ops::Range;
 
 use crate::checks::Check;
 use crate::error::RuleFault;
+use crate::known::KnownSecrets;
 use crate::limits::{STEPS_PER_BYTE_MAX, STEPS_PER_LINE_MIN};
 use crate::marker::Names;
 use crate::pattern::{GaveUp, Verifier, VerifierCache};
@@ -130,6 +131,8 @@ pub(crate) struct Scratch {
     spending: Vec<Spending>,
     pub(crate) tallies: Vec<Tally>,
     pub(crate) hits: Vec<Hit>,
+    /// The known secrets that this call looks for; the engine puts them here.
+    pub(crate) known: Option<KnownSecrets>,
 }
 
 /// How one rule is found, for people.
@@ -169,6 +172,7 @@ impl Scanner {
             spending: self.rules.iter().map(|_| Spending::default()).collect(),
             tallies: vec![Tally::default(); self.rules.len()],
             hits: Vec::new(),
+            known: None,
         }
     }
 
