@@ -4,9 +4,9 @@
 //! panic, stops shipping for good. There is no way around it.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use beeacon_filters::{Engine, FilterError, ScrubReport};
+use beeacon_filters::{Continuity, Engine, FilterError, ScrubReport};
 use beeacon_record::{Batch, Scrubbed};
 
 /// What scrubbing did, for the counters.
@@ -50,22 +50,25 @@ pub trait Filter: Send + Sync + 'static {
     fn key_version(&self) -> u32;
 }
 
-/// The engine of `beeacon-filters`, with the version of its key.
+/// The engine of `beeacon-filters`, with the version of its key, and what it remembers from batch to batch.
 pub struct PollenFilter {
     engine: Arc<Engine>,
     key_version: u32,
+    continuity: Mutex<Continuity>,
 }
 
 impl PollenFilter {
     /// A filter by this engine. `key_version` is that of the key it was given, 0 for none.
     pub fn new(engine: Arc<Engine>, key_version: u32) -> Self {
-        PollenFilter { engine, key_version }
+        PollenFilter { engine, key_version, continuity: Mutex::default() }
     }
 }
 
 impl Filter for PollenFilter {
     fn scrub(&self, batch: Batch) -> Result<(Scrubbed<Batch>, ScrubCounts), ScrubError> {
-        let (scrubbed, report) = self.engine.scrub(batch).map_err(refused)?;
+        // After a panic the memory knows less than it did, which is safe.
+        let mut continuity = self.continuity.lock().unwrap_or_else(PoisonError::into_inner);
+        let (scrubbed, report) = self.engine.scrub_with(batch, &mut continuity).map_err(refused)?;
         Ok((scrubbed, counts(&report)))
     }
 

@@ -1,18 +1,21 @@
 //! Scrubbing a batch: the message buffer in one scan, then attribute values, then labels.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use arrow_array::types::Int32Type;
-use arrow_array::{Array, ArrayRef, BooleanArray, DictionaryArray, MapArray, StringArray, StructArray};
+use arrow_array::{
+    Array, ArrayRef, BooleanArray, DictionaryArray, Int32Array, MapArray, StringArray, StructArray,
+};
 use arrow_buffer::{Buffer, OffsetBuffer, ScalarBuffer};
 use beeacon_record::batch::redactions_array;
 use beeacon_record::schema::Column;
-use beeacon_record::{Batch, Source};
+use beeacon_record::{Batch, Interval, Position, Source, Stream};
 
+use crate::continuity::{Continuity, STREAMS};
 use crate::engine::{Failed, within};
 use crate::error::FilterError;
-use crate::rewrite::{Rewriter, Rewritten};
+use crate::rewrite::{Flowing, Rewriter, Rewritten};
 use crate::scan::Scratch;
 use crate::statistics::{RuleCount, ScrubReport};
 
@@ -67,12 +70,16 @@ pub(crate) fn scrub<'a>(
     rewriter: &Rewriter,
     id_of: impl Fn(u32) -> &'a str,
     mut batch: Batch,
+    continuity: Option<&mut Continuity>,
     scratch: &mut Scratch,
 ) -> Result<(Batch, ScrubReport), Failed> {
     let mut sum = Sum::default();
     let lines = batch.rows();
 
-    let rewritten = strings(rewriter, batch.messages(), scratch, &mut sum)?;
+    let rewritten = match continuity {
+        Some(continuity) => messages(rewriter, &batch, continuity, scratch, &mut sum)?,
+        None => strings(rewriter, batch.messages(), None, scratch, &mut sum)?,
+    };
     sum.add(&rewritten, Some);
     if let Some(array) = column(rewritten)? {
         batch = batch.with_column(Column::Message, Arc::new(array))?;
@@ -99,10 +106,43 @@ pub(crate) fn scrub<'a>(
     Ok((batch, sum.report(lines, id_of)))
 }
 
+/// Scans the messages, each as the next line of its source and stream.
+fn messages(
+    rewriter: &Rewriter,
+    batch: &Batch,
+    continuity: &mut Continuity,
+    scratch: &mut Scratch,
+    sum: &mut Sum,
+) -> Result<Rewritten, Failed> {
+    let (sources, names) = batch.dictionary_column(Column::Source)?;
+    let (streams, stream_names) = batch.dictionary_column(Column::Stream)?;
+    let intervals: HashMap<&str, &Interval> =
+        batch.intervals().iter().map(|interval| (interval.source.as_str(), interval)).collect();
+    let intervals = &intervals;
+    let ends = |end: fn(&Interval) -> Position| {
+        names.iter().flatten().map(move |name| (name, intervals.get(name).map(|interval| end(interval))))
+    };
+    let is_stderr: Vec<bool> =
+        stream_names.iter().map(|name| name == Some(Stream::Stderr.as_str())).collect();
+    let flow_of = |line: u32| {
+        let key = |keys: &Int32Array| {
+            let key = usize::try_from(line).ok().and_then(|line| keys.values().get(line).copied());
+            key.and_then(|key| usize::try_from(key).ok()).unwrap_or(usize::MAX)
+        };
+        let stream = is_stderr.get(key(streams)).copied().unwrap_or(false);
+        key(sources).saturating_mul(STREAMS).saturating_add(usize::from(stream))
+    };
+    let mut flows = continuity.begin(ends(|interval| interval.from));
+    let rewritten = strings(rewriter, batch.messages(), Some((&mut flows, &flow_of)), scratch, sum)?;
+    continuity.end(flows, ends(|interval| interval.to));
+    Ok(rewritten)
+}
+
 /// Scans a string column. Its buffers are looked at as they are, also when it is a slice of larger ones.
 fn strings(
     rewriter: &Rewriter,
     array: &StringArray,
+    flows: Option<Flowing<'_>>,
     scratch: &mut Scratch,
     sum: &mut Sum,
 ) -> Result<Rewritten, Failed> {
@@ -112,11 +152,11 @@ fn strings(
     let text = array.value_data().get(first..last).unwrap_or(&[]);
     sum.bytes += u64::try_from(text.len()).unwrap_or(0);
     if first == 0 {
-        return Ok(rewriter.rewrite(text, offsets, scratch)?);
+        return Ok(rewriter.rewrite(text, offsets, flows, scratch)?);
     }
     let base = offsets.first().copied().unwrap_or(0);
     let moved: Vec<i32> = offsets.iter().map(|offset| offset - base).collect();
-    Ok(rewriter.rewrite(text, &moved, scratch)?)
+    Ok(rewriter.rewrite(text, &moved, flows, scratch)?)
 }
 
 /// The column of a rewritten text; nothing when nothing changed.
@@ -136,7 +176,7 @@ fn attributes(
 ) -> Result<Option<ArrayRef>, Failed> {
     let misfit = || Failed::Filter(FilterError::Column);
     let values = map.values().as_any().downcast_ref::<StringArray>().ok_or_else(misfit)?;
-    let rewritten = strings(rewriter, values, scratch, sum)?;
+    let rewritten = strings(rewriter, values, None, scratch, sum)?;
     let ends = map.value_offsets();
     // A map that is a slice keeps its children whole: entries before and behind it belong to no row.
     let row_of = |entry: u32| {
@@ -161,7 +201,7 @@ fn labels(
     sum: &mut Sum,
 ) -> Result<Option<ArrayRef>, Failed> {
     let (keys, values) = batch.dictionary_column(Column::Labels)?;
-    let rewritten = strings(rewriter, values, scratch, sum)?;
+    let rewritten = strings(rewriter, values, None, scratch, sum)?;
     // Labels belong to a container, not to a row; a rule that drops records leaves a marker here.
     sum.add(&rewritten, |_| None);
     let Some(values) = column(rewritten)? else { return Ok(None) };
@@ -208,6 +248,7 @@ pub(crate) fn scrub_text<'a>(
     rewriter: &Rewriter,
     id_of: impl Fn(u32) -> &'a str,
     text: &str,
+    continuity: &mut Continuity,
     scratch: &mut Scratch,
 ) -> Result<(String, ScrubReport), Failed> {
     within(text.len())?;
@@ -222,7 +263,9 @@ pub(crate) fn scrub_text<'a>(
         ended.push(bare.len() < line.len());
     }
     let mut sum = Sum { bytes: u64::try_from(text.len()).unwrap_or(0), ..Sum::default() };
-    let rewritten = rewriter.rewrite(&buffer, &offsets, scratch)?;
+    let mut flows = continuity.begin_text();
+    let rewritten = rewriter.rewrite(&buffer, &offsets, Some((&mut flows, &|_| 0)), scratch)?;
+    continuity.end_text(&flows);
     sum.add(&rewritten, Some);
     let dropped = rewritten.dropped.clone();
     let Some((clean, bounds)) = rewritten.text else {

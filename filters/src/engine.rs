@@ -11,6 +11,7 @@ use xxhash_rust::xxh3::Xxh3;
 
 use crate::action::Action;
 use crate::batch;
+use crate::continuity::Continuity;
 use crate::error::{FilterError, RuleFault, RulesError};
 use crate::key::Key;
 use crate::known::{KNOWN_RULE, KnownSecrets, Shelf};
@@ -193,6 +194,8 @@ impl Engine {
             normalise: rule.normalise,
         };
         let replacements = chosen.iter().map(replacement).collect();
+        let private_key = chosen.iter().position(|(rule, _)| rule.id == library::PRIVATE_KEY);
+        let private_key = private_key.and_then(|rule| u32::try_from(rule).ok());
         let active =
             chosen.into_iter().zip(costs).map(|((rule, action), cost)| ActiveRule { rule, action, cost });
         let active: Vec<ActiveRule> = active.collect();
@@ -200,7 +203,7 @@ impl Engine {
             board: Board::new(active.len() + 1), // and one for all known secrets
             active,
             known,
-            rewriter: Rewriter { scanner, names, standing, replacements, key: options.key },
+            rewriter: Rewriter { scanner, names, standing, replacements, key: options.key, private_key },
             id,
             pool: Mutex::new(Vec::new()),
         })
@@ -211,8 +214,29 @@ impl Engine {
     /// # Errors
     /// Whatever went wrong, the text is withheld ([`FilterError`]): keep the source's position and stop.
     pub fn scrub(&self, batch: Batch) -> Result<(Scrubbed<Batch>, ScrubReport), FilterError> {
+        self.scrub_batch(batch, None)
+    }
+
+    /// The same, where the batch goes on from batches before it: a private key that began there is redacted to its end.
+    ///
+    /// # Errors
+    /// As for [`Engine::scrub`]. What is remembered of the batch's sources is forgotten then, which only ever redacts more.
+    pub fn scrub_with(
+        &self,
+        batch: Batch,
+        continuity: &mut Continuity,
+    ) -> Result<(Scrubbed<Batch>, ScrubReport), FilterError> {
+        self.scrub_batch(batch, Some(continuity))
+    }
+
+    fn scrub_batch(
+        &self,
+        batch: Batch,
+        continuity: Option<&mut Continuity>,
+    ) -> Result<(Scrubbed<Batch>, ScrubReport), FilterError> {
         self.guarded(|scratch| {
-            let (batch, report) = batch::scrub(&self.rewriter, |rule| self.id_of(rule), batch, scratch)?;
+            let name = |rule| self.id_of(rule);
+            let (batch, report) = batch::scrub(&self.rewriter, name, batch, continuity, scratch)?;
             self.board.add_report(&report);
             Ok((Scrubbed::seal(batch, self.id), report))
         })
@@ -233,8 +257,29 @@ impl Engine {
     /// # Errors
     /// Whatever went wrong, the text is withheld.
     pub fn scrub_text(&self, text: &str) -> Result<(String, Vec<RuleCount>), FilterError> {
+        self.scrub_lines(text, &mut Continuity::default())
+    }
+
+    /// The same, where the text goes on from texts before it; it may be cut at line ends only.
+    ///
+    /// # Errors
+    /// As for [`Engine::scrub_text`].
+    pub fn scrub_text_with(
+        &self,
+        text: &str,
+        continuity: &mut Continuity,
+    ) -> Result<(String, Vec<RuleCount>), FilterError> {
+        self.scrub_lines(text, continuity)
+    }
+
+    fn scrub_lines(
+        &self,
+        text: &str,
+        continuity: &mut Continuity,
+    ) -> Result<(String, Vec<RuleCount>), FilterError> {
         self.guarded(|scratch| {
-            let (text, report) = batch::scrub_text(&self.rewriter, |rule| self.id_of(rule), text, scratch)?;
+            let name = |rule| self.id_of(rule);
+            let (text, report) = batch::scrub_text(&self.rewriter, name, text, continuity, scratch)?;
             self.board.add_report(&report);
             Ok((text, report.counts))
         })
@@ -360,7 +405,7 @@ impl Engine {
 
     fn clusters(&self, text: &[u8], scratch: &mut Scratch) -> Result<Vec<overlap::Cluster>, Failed> {
         let end = within(text.len())?;
-        self.rewriter.find(text, &[0, end], scratch)?;
+        self.rewriter.find(text, &[0, end], None, scratch)?;
         let mut clusters = Vec::new();
         overlap::resolve(&mut scratch.hits, &self.rewriter.standing, &mut clusters);
         Ok(clusters)

@@ -3,7 +3,8 @@
 //! What always holds:
 //! - text goes in raw and comes out scrubbed, or does not come out: any fault inside, a panic too, is an error without text;
 //! - time is linear in the text: automata only, every start tried once per rule within a bounded window;
-//! - scrubbing what has been scrubbed changes nothing, and a line's result does not depend on its neighbours;
+//! - scrubbing what has been scrubbed changes nothing, and a line's result does not depend on its neighbours, but for what
+//!   [`Continuity`] remembers of its own source: a private key printed over several lines;
 //! - nothing here reads a clock, a file or a socket; no error and no `Debug` carries text.
 //!
 //! Modules in reading order:
@@ -14,6 +15,7 @@
 //! - `scan`: finding candidates in the whole buffer;
 //! - `known`: finding secrets that are known by themselves;
 //! - `overlap`: of findings that share bytes, one;
+//! - `pem`, `continuity`: secrets that go over several lines, and what is remembered between batches;
 //! - `action`, `marker`, `json`, `rewrite`: what stands in a value's place;
 //! - `batch`, `engine`: the doors;
 //! - `statistics`, `error`, `key`.
@@ -35,6 +37,10 @@ mod scan;
 mod known;
 
 mod overlap;
+
+mod pem;
+
+mod continuity;
 
 mod action;
 
@@ -58,6 +64,7 @@ mod key;
 pub mod corpus;
 
 pub use action::Action;
+pub use continuity::Continuity;
 pub use engine::{ActiveRule, Engine, EngineOptions, ExampleFault, Explanation, Finding};
 pub use error::{FilterError, KeyError, RuleFault, RulesError};
 pub use key::Key;

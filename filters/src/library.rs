@@ -26,6 +26,9 @@ const PROFILES: [(&str, &str); 7] = [
     ("profiles/soc2.toml", include_str!("../profiles/soc2.toml")),
 ];
 
+/// The rule in whose name the lines of a private key are redacted that is printed over several lines.
+pub(crate) const PRIVATE_KEY: &str = "private_key";
+
 /// Every built-in rule.
 ///
 /// # Errors

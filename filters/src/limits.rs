@@ -63,6 +63,32 @@ pub const KEY_BYTES_MIN: usize = 16;
 /// The longest key, in bytes: longer ones are hashed by HMAC first and gain nothing.
 pub const KEY_BYTES_MAX: usize = 1024;
 
+/// The shortest line that is redacted for being nothing but base64, in bytes: body lines of private keys have 64, 70 or 76, and one
+/// that was cut short keeps its entropy.
+pub const BODY_BYTES_MIN: usize = 48;
+
+/// The longest such line, in bytes: twice the usual 64, with an indent and its line end.
+pub const BODY_BYTES_MAX: usize = 160;
+
+/// How long base64 inside of an open private key must be to be a whole body line, in bytes; shorter pieces must stand where the
+/// lines before stood. Words and identifiers are shorter.
+pub const BODY_SURE_BYTES_MIN: usize = 40;
+
+/// How much may stand before a body line, in bytes: a logger's time stamp, level, name and field names.
+pub const BODY_PREFIX_BYTES_MAX: usize = 256;
+
+/// How many lines one private key may have. The largest keys in use have about 250; past this something else is being printed.
+pub const BLOCK_LINES_MAX: u32 = 2048;
+
+/// How many other lines may stand inside of a private key, or before its rest where its beginning was not seen.
+pub const DOUBT_LINES_MAX: u32 = 8;
+
+/// How many sources are remembered: as many as twice the containers that one host is likely to run. Each costs about 10 KiB at most.
+pub const CONTINUITY_SOURCES_MAX: usize = 1024;
+
+/// How many places of a source are remembered with what stood open there: one batch in flight, one prepared, and as many again.
+pub const CONTINUITY_MARKS_MAX: usize = 4;
+
 /// How many scratch states an engine keeps for reuse: one for each thread that is likely to scan at once.
 pub const SCRATCH_POOL_MAX: usize = 64;
 

@@ -7,6 +7,7 @@
 use std::ops::Range;
 
 use crate::action::Action;
+use crate::continuity::{self, Flows};
 use crate::json::{self, Strings};
 use crate::key::Key;
 use crate::known::KnownSecrets;
@@ -31,7 +32,12 @@ pub(crate) struct Rewriter {
     pub(crate) standing: Vec<Standing>,
     pub(crate) replacements: Vec<Replacement>,
     pub(crate) key: Option<Key>,
+    /// The rule in whose name lines of private keys are redacted, if it runs.
+    pub(crate) private_key: Option<u32>,
 }
+
+/// The flow of each line, for what goes over several lines.
+pub(crate) type Flowing<'a> = (&'a mut Flows, &'a dyn Fn(u32) -> usize);
 
 /// Scrubbed text and what was found in it.
 #[derive(Default)]
@@ -53,10 +59,20 @@ impl Rewriter {
         self.replacements.get(widen(rule))
     }
 
-    /// Finds what the rules match and what is known, into `scratch.hits`. The numbers behind the rules' are known secrets.
-    pub(crate) fn find(&self, text: &[u8], offsets: &[i32], scratch: &mut Scratch) -> Result<(), RuleGaveUp> {
+    /// Finds what the rules match, what is known, and keys over several lines, into `scratch.hits`. The numbers behind the rules'
+    /// are known secrets.
+    pub(crate) fn find(
+        &self,
+        text: &[u8],
+        offsets: &[i32],
+        flows: Option<Flowing<'_>>,
+        scratch: &mut Scratch,
+    ) -> Result<(), RuleGaveUp> {
         scratch.hits.clear();
         self.scanner.scan(text, offsets, &self.names, scratch)?;
+        if let Some(rule) = self.private_key {
+            continuity::add_keys(rule, text, offsets, flows, &mut scratch.hits);
+        }
         let Scratch { hits, known, tallies, .. } = scratch;
         if let (Some(known), Some(tally)) = (known, tallies.get_mut(self.replacements.len())) {
             known.find(text, offsets, &self.names, self.known_rule(), hits, tally);
@@ -74,9 +90,10 @@ impl Rewriter {
         &self,
         text: &[u8],
         offsets: &[i32],
+        flows: Option<Flowing<'_>>,
         scratch: &mut Scratch,
     ) -> Result<Rewritten, RuleGaveUp> {
-        self.find(text, offsets, scratch)?;
+        self.find(text, offsets, flows, scratch)?;
         let mut result = Rewritten::default();
         if scratch.hits.is_empty() {
             return Ok(result);
@@ -158,7 +175,7 @@ impl Rewriter {
         for _ in 0..REWRITE_PASSES_MAX {
             let text = out.get(start..).unwrap_or(&[]);
             let offsets = [0, narrow(text.len())];
-            self.find(text, &offsets, scratch)?;
+            self.find(text, &offsets, None, scratch)?;
             clusters.clear();
             overlap::resolve(&mut scratch.hits, &self.standing, &mut clusters);
             // A truncated address is found again and truncated to itself: nothing to do, and nothing to count.

@@ -2,6 +2,7 @@
 
 mod batches;
 mod bounds;
+mod continuity;
 mod library;
 mod promises;
 mod reference;

@@ -53,6 +53,11 @@ fn scrubbing_twice_changes_nothing_more_than_scrubbing_once() {
 fn a_line_comes_out_the_same_whatever_its_neighbours_are() {
     let engines = engines();
     proptest!(config(300), |(lines in texts::lines())| {
+        // All but a private key, which goes on in the next line.
+        let is_key = |line: &String| {
+            line.contains("PRIVATE KEY") || crate::pem::bare_body(line.as_bytes()).is_some()
+        };
+        let lines: Vec<String> = lines.into_iter().filter(|line| !is_key(line)).collect();
         for engine in &engines {
             let together = scrubbed(engine, &lines.join("\n"));
             let alone: Vec<String> = lines.iter().map(|line| scrubbed(engine, line)).collect();
