@@ -5,7 +5,7 @@ CARGO ?= cargo
 LOCKED ?= --locked
 ARGS ?=
 
-.PHONY: up demo build agent test test-machine format format-check clippy deny bench fuzz
+.PHONY: up demo build agent test test-machine test-avx512 format format-check clippy deny bench fuzz
 
 # The main job: build, then Beeacon over the local Docker, or over demo logs where there is none.
 up: build
@@ -28,6 +28,10 @@ test: test-machine
 
 test-machine:
 	deploy/test-machine
+
+# The scan's AVX-512 code on an emulated processor, for machines that have none. Installs bochs; needs root.
+test-avx512:
+	deploy/test-avx512 $(ARGS)
 
 format:
 	$(CARGO) fmt --all
