@@ -503,8 +503,14 @@ fn identify(chosen: &[(Rule, Action)], key: Option<&Key>) -> RuleSetId {
         feed(&rule.marker);
         feed(rule.validator().unwrap_or(""));
         feed(&format!(
-            "{:?} {:?} {:?} {} {action:?}",
-            rule.redact, rule.normalise, rule.window_bytes, rule.precedence
+            "{:?} {} {:?} {:?} {:?} {:?} {} {action:?}",
+            rule.context,
+            rule.context_required,
+            rule.strength,
+            rule.redact,
+            rule.normalise,
+            rule.window_bytes,
+            rule.precedence
         ));
     }
     feed(&key.map_or(String::new(), |key| key.version().to_string()));

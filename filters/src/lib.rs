@@ -11,6 +11,7 @@
 //! - [`limits`]: the filter's own limits;
 //! - `rule`, `profile`, `library`: rules and profiles as data, and those that come with the program;
 //! - `checks`: validators, one per file;
+//! - `context`: words before a value that say what it is;
 //! - `pattern`: what a rule means, and what verifies a candidate;
 //! - `scan`: finding candidates in the whole buffer;
 //! - `known`: finding secrets that are known by themselves;
@@ -29,6 +30,8 @@ mod profile;
 pub mod library;
 
 mod checks;
+
+mod context;
 
 mod pattern;
 
@@ -70,7 +73,7 @@ pub use error::{FilterError, KeyError, RuleFault, RulesError};
 pub use key::Key;
 pub use known::{KNOWN_RULE, KnownError, KnownReport, KnownSecret, KnownSecrets, Refusal};
 pub use profile::Profile;
-pub use rule::{Examples, Normalise, Redact, Rule, RuleFile, Severity};
+pub use rule::{Examples, Normalise, Redact, Rule, RuleFile, Severity, Strength};
 pub use scan::Cost;
 pub use statistics::{RuleCount, RuleStatistics, ScrubReport, Statistics};
 

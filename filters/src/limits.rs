@@ -19,6 +19,12 @@ pub const PATTERN_NFA_BYTES_MAX: usize = 1 << 20;
 /// The largest precomputed automaton per rule, in bytes; a larger one is built lazily while it runs.
 pub const VERIFIER_DENSE_BYTES_MAX: usize = 512 << 10;
 
+/// How far before a value its context is looked for, in bytes: a key, a few words, or a label and what stands between.
+pub const CONTEXT_BYTES: usize = 80;
+
+/// The most words of context a rule may name. Each is compared at every word's start in front of a valid value.
+pub const CONTEXT_WORDS_MAX: usize = 64;
+
 /// What a lazily built automaton may keep, in bytes for each thread that scans.
 pub const VERIFIER_LAZY_BYTES_MAX: usize = 2 << 20;
 

@@ -73,7 +73,7 @@ mod tests {
     use super::*;
 
     fn hit(rule: u32, start: u32, end: u32) -> Hit {
-        Hit { rule, line: 0, start, end, match_start: start, match_end: end }
+        Hit { rule, line: 0, start, end, match_start: start, match_end: end, weak: false }
     }
 
     fn resolved(hits: &[(u32, u32, u32)]) -> Vec<(u32, Range<usize>)> {

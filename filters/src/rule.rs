@@ -9,6 +9,9 @@
 //! pattern = 'TICKET-([0-9]{6})\b'    # ASCII, linear time: no look-around, no back-references
 //! redact = "group"                   # "match" (default) or "group": only the capture group that took part
 //! validator = "luhn"                 # optional
+//! context = ["ticket", "case id"]    # optional: words of which one stands before the value, in lower case
+//! context_required = true            # without one of them there is no match; false by default
+//! strength = "weak"                  # strong (default), weak: random numbers pass often, so a field's other values may speak against it
 //! normalise = "digits"               # none (default), lower, digits, compact: for keyed hashes
 //! marker = "TICKET"                  # default: the id in upper case
 //! precedence = 50                    # of two equal findings the lower number names it; 100 by default
@@ -28,8 +31,8 @@ use crate::action::Action;
 use crate::checks::{self, Check};
 use crate::error::{RuleFault, RulesError};
 use crate::limits::{
-    LITERALS_PER_RULE_MAX, MARKER_NAME_BYTES_MAX, PATTERN_BYTES_MAX, RULE_FILE_BYTES_MAX, RULES_MAX,
-    WINDOW_BYTES_MAX,
+    CONTEXT_BYTES, CONTEXT_WORDS_MAX, LITERALS_PER_RULE_MAX, MARKER_NAME_BYTES_MAX, PATTERN_BYTES_MAX,
+    RULE_FILE_BYTES_MAX, RULES_MAX, WINDOW_BYTES_MAX,
 };
 
 /// How bad it is when such a value gets out.
@@ -68,6 +71,17 @@ pub enum Normalise {
     Digits,
     /// Letters and digits only, in upper case.
     Compact,
+}
+
+/// What a match of a rule without context is worth.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Strength {
+    /// It is what the rule says.
+    #[default]
+    Strong,
+    /// Random numbers pass often. It is redacted, unless its field has shown that its values are random.
+    Weak,
 }
 
 impl Normalise {
@@ -123,6 +137,9 @@ pub struct Rule {
     pub(crate) pattern: String,
     pub(crate) redact: Redact,
     pub(crate) validator: Option<(String, Check)>,
+    pub(crate) context: Vec<String>,
+    pub(crate) context_required: bool,
+    pub(crate) strength: Strength,
     pub(crate) normalise: Normalise,
     pub(crate) marker: String,
     pub(crate) precedence: u32,
@@ -161,6 +178,21 @@ impl Rule {
     /// The validator's name.
     pub fn validator(&self) -> Option<&str> {
         self.validator.as_ref().map(|(name, _)| name.as_str())
+    }
+
+    /// Words of which one stands before a value.
+    pub fn context(&self) -> &[String] {
+        &self.context
+    }
+
+    /// Whether there is no match without one of them.
+    pub fn context_required(&self) -> bool {
+        self.context_required
+    }
+
+    /// What a match without context is worth.
+    pub fn strength(&self) -> Strength {
+        self.strength
     }
 
     /// What happens to its findings where no profile says otherwise.
@@ -215,6 +247,12 @@ struct RawRule {
     #[serde(default)]
     redact: Redact,
     validator: Option<String>,
+    #[serde(default)]
+    context: Vec<String>,
+    #[serde(default)]
+    context_required: bool,
+    #[serde(default)]
+    strength: Strength,
     #[serde(default)]
     normalise: Normalise,
     marker: Option<String>,
@@ -326,6 +364,21 @@ fn resolve(raw: RawRule, faults: &mut Vec<RuleFault>) -> Option<Rule> {
             None
         }
     });
+    let word_fits = |word: &String| {
+        !word.is_empty()
+            && word.len() <= CONTEXT_BYTES
+            && word.trim() == word
+            && !word.contains("  ")
+            && !word.bytes().any(|byte| byte.is_ascii_uppercase())
+    };
+    if raw.context.len() > CONTEXT_WORDS_MAX || !raw.context.iter().all(word_fits) {
+        let reason =
+            format!("context is not at most {CONTEXT_WORDS_MAX} words of at most {CONTEXT_BYTES} bytes");
+        fault(reason, "write small letters, one space between two words");
+    }
+    if raw.context_required && raw.context.is_empty() {
+        fault("context is required and not named".into(), "name words in `context`");
+    }
     let action = raw.action.as_deref().unwrap_or("marker");
     let action = Action::parse(action, raw.keep_first, raw.keep_last).unwrap_or_else(|| {
         fault(format!("action {action} is not known"), &format!("choose one of {}", Action::NAMES));
@@ -345,6 +398,9 @@ fn resolve(raw: RawRule, faults: &mut Vec<RuleFault>) -> Option<Rule> {
         pattern: raw.pattern,
         redact: raw.redact,
         validator,
+        context: raw.context,
+        context_required: raw.context_required,
+        strength: raw.strength,
         normalise: raw.normalise,
         marker,
         precedence: raw.precedence.unwrap_or(100),

@@ -271,6 +271,7 @@ impl KnownSecrets {
                 end,
                 match_start: start,
                 match_end: end,
+                weak: false,
             });
             tally.matches += 1;
         }

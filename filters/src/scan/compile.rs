@@ -9,10 +9,11 @@ use super::program::Graph;
 use super::reverse::Reverse;
 use super::simd::Level;
 use super::{Compiled, Cost, Scanner};
+use crate::context::Context;
 use crate::corpus;
 use crate::error::RuleFault;
 use crate::pattern::{Pattern, Verifier};
-use crate::rule::Rule;
+use crate::rule::{Rule, Strength};
 
 /// How much made-up log text shapes are counted in, in bytes.
 const SAMPLE_BYTES: usize = 12 << 10;
@@ -74,6 +75,9 @@ fn prepared(
     let compiled = Compiled {
         verifier: Verifier::new(rule, &pattern)?,
         check: rule.validator.as_ref().map(|(_, check)| *check),
+        context: Context::new(&rule.context),
+        context_required: rule.context_required,
+        weak: rule.strength == Strength::Weak,
         back: super::LookBack::default(),
         first: first_bytes(&pattern.hir),
         exact: Reverse::new(rules, &[number])?,

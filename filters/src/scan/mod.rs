@@ -28,6 +28,7 @@ pub(crate) mod simd;
 use std::ops::Range;
 
 use crate::checks::Check;
+use crate::context::Context;
 use crate::error::RuleFault;
 use crate::known::KnownSecrets;
 use crate::limits::{STEPS_PER_BYTE_MAX, STEPS_PER_LINE_MIN};
@@ -49,9 +50,11 @@ pub(crate) struct Hit {
     /// The part to redact.
     pub(crate) start: u32,
     pub(crate) end: u32,
-    /// The whole match, with the key before a value.
+    /// The whole match, with the key or the context before a value.
     pub(crate) match_start: u32,
     pub(crate) match_end: u32,
+    /// The rule is weak, and no context speaks for this value.
+    pub(crate) weak: bool,
 }
 
 /// What a rule cost and found in one scan.
@@ -71,6 +74,9 @@ pub(crate) struct RuleGaveUp(pub(crate) usize);
 struct Compiled {
     verifier: Verifier,
     check: Option<Check>,
+    context: Option<Context>,
+    context_required: bool,
+    weak: bool,
     back: LookBack,
     /// The bytes that a match may begin with.
     first: ByteSet,
@@ -286,8 +292,9 @@ impl Pass<'_> {
                 line: narrow(line),
                 start: narrow(part.start),
                 end: narrow(part.end),
-                match_start: narrow(start),
+                match_start: narrow(outcome.context.unwrap_or(start)),
                 match_end: narrow(outcome.next),
+                weak: compiled.weak && outcome.context.is_none(),
             });
         }
         Ok(outcome.next)
@@ -322,6 +329,8 @@ impl Pass<'_> {
 struct Outcome {
     /// What to redact, if anything.
     part: Option<Range<usize>>,
+    /// Where the context that speaks for it starts, if any does.
+    context: Option<usize>,
     /// Where the rule may start next.
     next: usize,
 }
@@ -340,22 +349,25 @@ fn verify(
     let attempt = compiled.verifier.try_at(cache, line, at)?;
     tally.candidates += 1;
     tally.steps += u64::try_from(attempt.steps).unwrap_or(0);
-    let Some(end) = attempt.end else { return Ok(Outcome { part: None, next: start + 1 }) };
+    let Some(end) = attempt.end else { return Ok(Outcome { part: None, context: None, next: start + 1 }) };
     let part = compiled.verifier.part(cache, line, at, end)?;
     let part = match compiled.check {
         None => Some(part),
         Some(check) => check(line, part),
     };
-    let Some(part) = part else {
+    let context = compiled.context.as_ref().filter(|_| part.is_some());
+    let context = context.and_then(|context| context.before(line, at));
+    let Some(part) = part.filter(|_| context.is_some() || !compiled.context_required) else {
         tally.rejected += 1;
-        return Ok(Outcome { part: None, next: start + 1 });
+        return Ok(Outcome { part: None, context: None, next: start + 1 });
     };
     // What a check cut off is free for the next match.
     let end = if compiled.verifier.has_groups() { end } else { part.end };
     let next = bounds.start + end.max(at + 1);
     let part = names.outside(line, whole_characters(line, part));
     tally.matches += u64::from(part.is_some());
-    Ok(Outcome { part: part.map(|part| bounds.start + part.start..bounds.start + part.end), next })
+    let in_text = |part: Range<usize>| bounds.start + part.start..bounds.start + part.end;
+    Ok(Outcome { part: part.map(in_text), context: context.map(|context| bounds.start + context), next })
 }
 
 /// The span grown to character boundaries, so that what is left of the line stays UTF-8.

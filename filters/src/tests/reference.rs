@@ -4,11 +4,12 @@ use proptest::prelude::*;
 use regex_automata::{Anchored, Input, meta};
 
 use super::texts;
+use crate::context::Context;
 use crate::corpus;
 use crate::library;
 use crate::marker::Names;
 use crate::pattern::{Pattern, syntax_config};
-use crate::rule::{Redact, Rule, RuleFile};
+use crate::rule::{Redact, Rule, RuleFile, Strength};
 use crate::scan::simd::Level;
 use crate::scan::{Hit, Scanner};
 
@@ -46,6 +47,26 @@ description = "nothing to be found by"
 pattern = '[a-z][a-z0-9]{0,2}!?'
 finds = [["a", "a"]]
 spares = ["1"]
+
+[[rule]]
+id = "in_context"
+category = "test"
+description = "digits that a word before them names"
+pattern = '[1-9]{2}'
+context = ["user", "t"]
+context_required = true
+finds = [["user:12", "12"]]
+spares = ["12"]
+
+[[rule]]
+id = "weak"
+category = "test"
+description = "digits that a word before them makes certain"
+pattern = '[4-9]{2}'
+context = ["token", "api key"]
+strength = "weak"
+finds = [["token 45", "45"], ["45", "45"]]
+spares = ["12"]
 
 [[rule]]
 id = "kanji"
@@ -130,7 +151,9 @@ impl Bench {
                 }
             };
             let checked = rule.validator.as_ref().map_or(Some(part.clone()), |(_, check)| check(line, part));
-            let Some(mut part) = checked else {
+            let context = Context::new(&rule.context).and_then(|context| context.before(line, start));
+            let accepted = checked.filter(|_| context.is_some() || !rule.context_required);
+            let Some(mut part) = accepted else {
                 start += 1;
                 continue;
             };
@@ -148,8 +171,9 @@ impl Bench {
                     line: u32::try_from(line_number).unwrap(),
                     start: place(part.start),
                     end: place(part.end),
-                    match_start: place(start),
+                    match_start: place(context.unwrap_or(start)),
                     match_end: place(end),
+                    weak: rule.strength == Strength::Weak && context.is_none(),
                 });
             }
             start = end;
@@ -158,7 +182,7 @@ impl Bench {
 }
 
 fn sorted(mut hits: Vec<Hit>) -> Vec<Hit> {
-    hits.sort_by_key(|hit| (hit.rule, hit.line, hit.match_start));
+    hits.sort_by_key(|hit| (hit.rule, hit.line, hit.start));
     hits
 }
 

@@ -1,0 +1,103 @@
+//! Context: words before a value that say what it is.
+//!
+//! `npi` in `provider_npi=1234567893` makes ten digits a provider's number. Context raises what is known of a value, or is asked
+//! for where a value has no form of its own; it never cancels a finding.
+//!
+//! What always holds: a search reads [`CONTEXT_BYTES`] before the value and one byte more, whatever stands there, and only for
+//! values that passed their rule's validator.
+
+use crate::limits::CONTEXT_BYTES;
+
+/// Words of which one stands before a value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Context {
+    words: Vec<Vec<u8>>,
+}
+
+impl Context {
+    /// Nothing for a rule that names no words. `words` are in lower case, a space stands for any joint of two words.
+    pub(crate) fn new(words: &[String]) -> Option<Context> {
+        let words: Vec<Vec<u8>> = words.iter().map(|word| word.as_bytes().to_vec()).collect();
+        (!words.is_empty()).then_some(Context { words })
+    }
+
+    /// Where the nearest of the words before `at` starts.
+    pub(crate) fn before(&self, line: &[u8], at: usize) -> Option<usize> {
+        let from = at.saturating_sub(CONTEXT_BYTES);
+        let starts = (from..at).rev().filter(|start| begins_word(line, *start));
+        starts.into_iter().find(|start| self.words.iter().any(|word| stands_at(line, *start, at, word)))
+    }
+}
+
+/// Whether no longer word reaches over `start` from the left: `npi` does in `unpick`, and not in `the_npi` or `theNpi`.
+fn begins_word(line: &[u8], start: usize) -> bool {
+    let last = start.checked_sub(1).and_then(|at| line.get(at)).copied().unwrap_or(b' ');
+    let first = line.get(start).copied().unwrap_or(b' ');
+    first != b' '
+        && (!last.is_ascii_alphabetic() || (last.is_ascii_lowercase() && first.is_ascii_uppercase()))
+}
+
+/// Whether `word` stands at `start`, before `limit`, and is no part of a longer word to the right.
+fn stands_at(line: &[u8], start: usize, limit: usize, word: &[u8]) -> bool {
+    let mut at = start;
+    let byte_at = |at: usize| if at < limit { line.get(at).copied() } else { None };
+    for wanted in word {
+        let found = byte_at(at);
+        if *wanted == b' ' {
+            at += usize::from(matches!(found, Some(b' ' | b'_' | b'-' | b'.' | b'+')));
+            continue;
+        }
+        if found.map(|byte| byte.to_ascii_lowercase()) != Some(*wanted) {
+            return false;
+        }
+        at += 1;
+    }
+    let last = at.checked_sub(1).and_then(byte_at).unwrap_or(b' ');
+    match byte_at(at) {
+        Some(next) if next.is_ascii_alphabetic() => {
+            !last.is_ascii_alphabetic() || (last.is_ascii_lowercase() && next.is_ascii_uppercase())
+        }
+        _ => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(words: &[&str], text: &str) -> Option<usize> {
+        let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+        Context::new(&words).unwrap().before(text.as_bytes(), text.find('7').unwrap_or(text.len()))
+    }
+
+    #[test]
+    fn a_word_is_found_in_every_writing_of_names() {
+        for (text, start) in [
+            ("npi 7", 0),
+            ("the NPI: 7", 4),
+            ("provider_npi=7", 9),
+            ("providerNpi=7", 8),
+            ("npiNumber=7", 0),
+            ("npi-number=7", 0),
+            ("npi7", 0),
+            ("provider id 7", 0),
+            ("provider_id 7", 0),
+            ("x.providerId 7", 2),
+            ("providerid 7", 0),
+            ("npi, then npi 7", 10),
+        ] {
+            assert_eq!(found(&["npi", "provider id"], text), Some(start), "{text}");
+        }
+        for text in ["unpick 7", "npis 7", "snpi 7", "7 npi", "provider  id 7", "provider", "np7i"] {
+            assert_eq!(found(&["npi", "provider id"], text), None, "{text}");
+        }
+        assert_eq!(found(&["번호"], "주민번호는 7"), Some(6));
+    }
+
+    #[test]
+    fn a_word_too_far_away_does_not_count() {
+        let text = |gap: usize| format!("npi{}7", " ".repeat(gap));
+        assert_eq!(found(&["npi"], &text(CONTEXT_BYTES - 3)), Some(0));
+        assert_eq!(found(&["npi"], &text(CONTEXT_BYTES - 2)), None);
+    }
+}
