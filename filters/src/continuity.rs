@@ -250,7 +250,7 @@ pub(crate) fn add_keys(
         if let Some(found) = found {
             let narrow = |at: usize| u32::try_from(bounds.start + at).unwrap_or(u32::MAX);
             let (start, end) = (narrow(found.start), narrow(found.end));
-            hits.push(Hit { rule, line, start, end, match_start: start, match_end: end });
+            hits.push(Hit { rule, line, start, end, match_start: start, match_end: end, weak: false });
         }
     }
 }
