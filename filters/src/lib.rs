@@ -46,6 +46,7 @@ mod pem;
 mod continuity;
 
 mod action;
+mod assignment;
 
 mod marker;
 

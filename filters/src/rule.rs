@@ -7,6 +7,7 @@
 //! description = "Ticket numbers of the support desk"
 //! severity = "low"                   # low, medium, high, critical
 //! pattern = 'TICKET-([0-9]{6})\b'    # ASCII, linear time: no look-around, no back-references
+//! # or, instead of `pattern`: keywords = ["acme"] and value = '[a-z0-9]{32}', for a value that is assigned to a name
 //! redact = "group"                   # "match" (default) or "group": only the capture group that took part
 //! validator = "luhn"                 # optional
 //! context = ["ticket", "case id"]    # optional: words of which one stands before the value, in lower case
@@ -28,6 +29,7 @@
 use serde::Deserialize;
 
 use crate::action::Action;
+use crate::assignment::{self, ASSIGNMENT_WINDOW_BYTES};
 use crate::checks::{self, Check};
 use crate::error::{RuleFault, RulesError};
 use crate::limits::{
@@ -135,6 +137,8 @@ pub struct Rule {
     pub(crate) description: String,
     pub(crate) severity: Severity,
     pub(crate) pattern: String,
+    /// Whether the pattern, and how it is found, were made from keywords and a value.
+    pub(crate) is_assignment: bool,
     pub(crate) redact: Redact,
     pub(crate) validator: Option<(String, Check)>,
     pub(crate) context: Vec<String>,
@@ -243,7 +247,11 @@ struct RawRule {
     description: String,
     #[serde(default)]
     severity: Severity,
+    #[serde(default)]
     pattern: String,
+    #[serde(default)]
+    keywords: Vec<String>,
+    value: Option<String>,
     #[serde(default)]
     redact: Redact,
     validator: Option<String>,
@@ -280,7 +288,7 @@ impl RuleFile {
         let faults: Vec<RuleFault> = file
             .rules
             .iter()
-            .filter(|rule| rule.anchor.is_some())
+            .filter(|rule| rule.anchor.is_some() && !rule.is_assignment)
             .map(|rule| RuleFault::new(&rule.id, "says how it is found", "leave `anchor` out: it is derived"))
             .collect();
         if faults.is_empty() { Ok(file) } else { Err(RulesError(faults)) }
@@ -322,8 +330,39 @@ impl RuleFile {
     }
 }
 
-fn resolve(raw: RawRule, faults: &mut Vec<RuleFault>) -> Option<Rule> {
+/// Turns keywords and a value into the pattern that they mean. Says whether there were any.
+fn assign(raw: &mut RawRule, faults: &mut Vec<RuleFault>) -> bool {
+    let Some(value) = &raw.value else {
+        if !raw.keywords.is_empty() || raw.pattern.is_empty() {
+            let reason = "has neither a pattern nor keywords and a value";
+            faults.push(RuleFault::new(&raw.id, reason, "write `pattern`, or `keywords` and `value`"));
+        }
+        return false;
+    };
+    if !raw.pattern.is_empty() || raw.anchor.is_some() {
+        let reason = "has a value and also a pattern or an anchor";
+        faults.push(RuleFault::new(&raw.id, reason, "write `pattern`, or `keywords` and `value`"));
+    }
+    match assignment::pattern(&raw.keywords, value) {
+        Ok(pattern) => raw.pattern = pattern,
+        Err(reason) => {
+            faults.push(RuleFault::new(
+                &raw.id,
+                reason,
+                "write keywords = [\"acme\"], value = '[a-z0-9]{32}'",
+            ));
+        }
+    }
+    raw.redact = Redact::Group;
+    raw.window_bytes = raw.window_bytes.or(Some(ASSIGNMENT_WINDOW_BYTES));
+    let literals = raw.keywords.clone();
+    raw.anchor = Some(AnchorSpec { literals, ignore_case: true, ..AnchorSpec::default() });
+    true
+}
+
+fn resolve(mut raw: RawRule, faults: &mut Vec<RuleFault>) -> Option<Rule> {
     let before = faults.len();
+    let is_assignment = assign(&mut raw, faults);
     let mut fault = |reason: String, instead: &str| faults.push(RuleFault::new(&raw.id, reason, instead));
     let name_fits = |name: &str, upper: bool| {
         let letter = |byte: u8| if upper { byte.is_ascii_uppercase() } else { byte.is_ascii_lowercase() };
@@ -396,6 +435,7 @@ fn resolve(raw: RawRule, faults: &mut Vec<RuleFault>) -> Option<Rule> {
         description: raw.description,
         severity: raw.severity,
         pattern: raw.pattern,
+        is_assignment,
         redact: raw.redact,
         validator,
         context: raw.context,

@@ -5,10 +5,12 @@
 
 mod card;
 mod dotted;
+mod flag_value;
 mod iban;
 mod ipv6;
 mod mac;
 mod phone;
+mod secret_shape;
 mod secret_value;
 mod slack;
 mod ssn;
@@ -21,18 +23,21 @@ pub(crate) type Check = fn(line: &[u8], span: Range<usize>) -> Option<Range<usiz
 
 /// Every validator by the name that rules use.
 const CHECKS: &[(&str, Check)] = &[
+    ("flag_value", flag_value::check),
     ("iban", iban::check),
     ("ipv4", dotted::check),
     ("ipv6", ipv6::check),
     ("luhn", card::check),
     ("mac", mac::check),
     ("phone", phone::check),
+    ("secret_shape", secret_shape::check),
     ("secret_value", secret_value::check),
     ("slack", slack::check),
     ("ssn", ssn::check),
     ("token", token::check),
     ("token_crc62", token::check_crc62),
     ("token_mixed", token::check_mixed),
+    ("token_three", token::check_three),
 ];
 
 /// The validator of this name.

@@ -1,10 +1,11 @@
-//! The value of a key such as `password`: not the words that say there is none.
+//! The value of a key such as `password`: not the words that say there is none, nor a place where one would be put.
 
 use std::ops::Range;
 
-use super::before;
+use super::token::is_filled;
 
-const NONE: [&str; 12] = [
+/// What stands there when there is no value, or a message about it.
+const NONE: &[&str] = &[
     "null",
     "none",
     "nil",
@@ -17,17 +18,114 @@ const NONE: [&str; 12] = [
     "[redacted]",
     "redacted",
     "[filtered]",
+    "required",
+    "invalid",
+    "incorrect",
+    "expired",
+    "missing",
+    "changed",
+    "reset",
+    "wrong",
+    "failed",
+    "failure",
+    "accepted",
+    "rejected",
+    "unset",
+    "yes",
+    "no",
+    "hidden",
+    "masked",
+    "provided",
+    "enabled",
+    "disabled",
+    "error",
+    "string",
+    "optional",
+    "mismatch",
+    "updated",
+    "not",
+    "is",
+    "must",
+    "cannot",
+    "for",
+    "from",
+    "with",
+    "has",
+    "was",
 ];
+
+/// What code and configuration take values from: `var.password`, `os.environ["PASSWORD"]`.
+const ROOTS: &[&str] = &[
+    "var", "local", "data", "module", "self", "this", "env", "process", "os", "config", "settings", "ctx",
+    "req", "request", "params", "props", "options", "args", "secrets", "input", "output", "each",
+];
+
+/// How many letters in the alphabet's order make a placeholder.
+const ALPHABET_BYTES: usize = 16;
+
+/// Whether the text stands for a value and is none.
+pub(super) fn is_placeholder(text: &[u8]) -> bool {
+    let says_none = NONE.iter().any(|word| text.eq_ignore_ascii_case(word.as_bytes()));
+    let starred = text.iter().all(|byte| matches!(byte, b'*' | b'.' | b'x' | b'X' | b'-' | b'#'));
+    says_none
+        || starred
+        || is_filled(text)
+        || follows_the_alphabet(text)
+        || is_reference(text)
+        || is_label(text)
+}
+
+/// `abcdefghijklmnopqrstuvwxyz`.
+fn follows_the_alphabet(text: &[u8]) -> bool {
+    let mut run = 1;
+    text.windows(2).any(|pair| {
+        let &[one, next] = pair else { return false };
+        let (one, next) = (one.to_ascii_lowercase(), next.to_ascii_lowercase());
+        run = if one.is_ascii_lowercase() && next.is_ascii_lowercase() && next == one + 1 {
+            run + 1
+        } else {
+            1
+        };
+        run >= ALPHABET_BYTES
+    })
+}
+
+/// `${NAME}`, `$NAME`, `{{ name }}`, `#{name}`, `%NAME%`, `<name>`, `var.name`.
+fn is_reference(text: &[u8]) -> bool {
+    let word = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_';
+    match text {
+        [b'<', ..] | [b'{', b'{', ..] | [b'#', b'{', ..] => true,
+        [b'$', next, ..] => next.is_ascii_alphabetic() || matches!(next, b'_' | b'{' | b'('),
+        [b'%', name @ .., b'%'] => {
+            name.first().is_some_and(|byte| !byte.is_ascii_digit()) && name.iter().all(word)
+        }
+        _ => {
+            let root = text.iter().take_while(|byte| byte.is_ascii_alphabetic()).count();
+            let joined = text.get(root).is_some_and(|byte| matches!(byte, b'.' | b'[' | b'('));
+            let root = text.get(..root).unwrap_or(&[]);
+            joined && ROOTS.iter().any(|known| root.eq_ignore_ascii_case(known.as_bytes()))
+        }
+    }
+}
+
+/// `other_key = `: the start of another assignment.
+fn is_label(text: &[u8]) -> bool {
+    let text = text.trim_ascii_end();
+    let Some((operator, words)) = text.split_last() else { return true };
+    let name = |byte: &u8| byte.is_ascii_alphabetic() || matches!(byte, b'_' | b'.' | b' ' | b'-');
+    matches!(operator, b'=' | b':') && !words.is_empty() && words.iter().all(name)
+}
 
 pub(super) fn check(line: &[u8], span: Range<usize>) -> Option<Range<usize>> {
     let text = line.get(span.clone())?;
-    let says_none = NONE.iter().any(|word| text.eq_ignore_ascii_case(word.as_bytes()));
-    let starred = text.iter().all(|byte| matches!(byte, b'*' | b'.' | b'x' | b'X' | b'-'));
     // `PWD=/srv/app` is the working directory of a shell.
+    let key = line.get(..span.start)?.trim_ascii_end();
+    let key = key.iter().rposition(|byte| byte.is_ascii_alphabetic()).and_then(|at| key.get(..=at));
     let directory = text.starts_with(b"/")
-        && before(line, span.start) == Some(b'=')
-        && line.get(..span.start - 1).is_some_and(|key| key.ends_with(b"PWD"));
-    (!says_none && !starred && !directory).then_some(span)
+        && key
+            .and_then(|key| key.len().checked_sub(3).and_then(|at| key.get(at..)))
+            .is_some_and(|key| key.eq_ignore_ascii_case(b"pwd"));
+    (!directory && !is_placeholder(text)).then_some(span)
 }
 
 #[cfg(test)]
@@ -36,13 +134,32 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_for_nothing_and_masks_are_no_secrets() {
+    fn words_for_nothing_masks_and_references_are_no_secrets() {
         table(
             check,
-            &["hunter2", "nullable", "/etc/pw"],
-            &["null", "NONE", "true", "****", "xxxx", "[REDACTED]"],
+            &["hunter2", "nullable", "/etc/pw", "my.secret", "$0meth1ng", "100%", "a=b:c"],
+            &[
+                "null",
+                "NONE",
+                "true",
+                "****",
+                "xxxx",
+                "[REDACTED]",
+                "required",
+                "${DB}",
+                "$DB",
+                "%DB%",
+                "{{ db }}",
+                "<hidden>",
+                "var.password",
+                "os.environ['DB']",
+                "XXXXXXXX",
+                "abcdefghijklmnopqrstuvwxyz",
+                "api_token = ",
+            ],
         );
         assert_eq!(judge(check, "PWD=/srv/app", "/srv/app"), None);
+        assert_eq!(judge(check, "\"pwd\": \"/srv/app\"", "/srv/app"), None);
         assert!(judge(check, "PWD=/", "/").is_none());
     }
 }

@@ -7,6 +7,10 @@ use super::{before, is_word};
 /// How many bytes of a token are needed before a repeated one says anything.
 const FILLED_BYTES_MIN: usize = 8;
 
+/// How many bytes are needed before their entropy says anything, and what random hexadecimal digits never fall below.
+const ENTROPY_BYTES_MIN: usize = 24;
+const ENTROPY_MIN: f64 = 2.5;
+
 /// The digits of base 62 in the order that GitHub and npm write them.
 const BASE62: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
@@ -25,7 +29,14 @@ pub(super) fn is_filled(text: &[u8]) -> bool {
         }
     }
     let most = counts.iter().max().copied().unwrap_or(0);
-    text.len() >= FILLED_BYTES_MIN && 2 * most > all
+    text.len() >= FILLED_BYTES_MIN
+        && (2 * most > all || (all >= ENTROPY_BYTES_MIN && entropy(&counts, all) < ENTROPY_MIN))
+}
+
+/// Shannon's entropy of these counts, in bits for each byte.
+fn entropy(counts: &[usize], all: usize) -> f64 {
+    let share = |count: usize| count as f64 / all as f64;
+    counts.iter().filter(|count| **count > 0).map(|count| -share(*count) * share(*count).log2()).sum()
 }
 
 /// A token that is no placeholder.
@@ -39,6 +50,13 @@ pub(super) fn check_mixed(line: &[u8], span: Range<usize>) -> Option<Range<usize
     let digits = text.iter().filter(|byte| byte.is_ascii_digit()).count();
     let letters = text.iter().filter(|byte| byte.is_ascii_alphabetic()).count();
     (digits >= 2 && letters >= 2 && !is_filled(text)).then_some(span)
+}
+
+/// The same, of digits and letters of both cases: for forms that a name in code has, too.
+pub(super) fn check_three(line: &[u8], span: Range<usize>) -> Option<Range<usize>> {
+    let text = line.get(span.clone())?;
+    let kinds = [u8::is_ascii_digit, u8::is_ascii_lowercase, u8::is_ascii_uppercase];
+    (kinds.iter().all(|kind| text.iter().any(kind)) && !is_filled(text)).then_some(span)
 }
 
 /// A token whose last six digits are the CRC-32 of the thirty before them in base 62 is one wherever it stands. Where they are not it
@@ -79,13 +97,23 @@ mod tests {
         table(
             check,
             &["xoxb-012345678901-abcdefghij", "AKIAIOSFODNN7EXAMPLE", "aaa"],
-            &["ghp_xxxxxxxxxxxxxxxxxxxxxxxx", "glpat-XXXXXXXX-XXXXXX", "00000000-0000-0000"],
+            &[
+                "5555555dAAAAA7777777CcccCFaaaaaaaaaaaaaa",
+                "ghp_xxxxxxxxxxxxxxxxxxxxxxxx",
+                "glpat-XXXXXXXX-XXXXXX",
+                "00000000-0000-0000",
+            ],
         );
     }
 
     #[test]
     fn a_mixed_token_has_letters_and_digits() {
         table(check_mixed, &["EAAB12cd", "a1b2"], &["access_token", "12345678", "xxxxxxxx12"]);
+    }
+
+    #[test]
+    fn a_token_of_both_cases_and_digits_is_no_name() {
+        table(check_three, &["s.0a1B2c3D4e5F"], &["s.makeKubeConfigController", "s.thisstringis1lower"]);
     }
 
     #[test]

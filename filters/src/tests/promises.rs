@@ -173,7 +173,7 @@ fn actions_do_what_they_say() {
 fn keys_and_schemes_stay_and_values_go() {
     let engine = Engine::new(EngineOptions::default()).unwrap();
     for (text, wanted) in [
-        ("refresh_token=abc123def&x=1", "refresh_token=<PASSWORD>&x=1"),
+        ("refresh_token=abc123def&x=1", "refresh_token=<TOKEN>&x=1"),
         (r#"{"m":"{\"password\":\"hunter2\",\"a\":1}"}"#, r#"{"m":"{\"password\":\"<PASSWORD>\",\"a\":1}"}"#),
         ("api_key: AKIAIOSFODNN7EXAMPLE", "api_key: <AWS_KEY>"),
         (
@@ -181,7 +181,7 @@ fn keys_and_schemes_stay_and_values_go() {
             "Authorization: Bearer <JWT> ok",
         ),
         ("password=hunter2", "password=<PASSWORD>"),
-        (r#"{"token": 12345, "n": 4111111111111111}"#, r#"{"token": "<PASSWORD>", "n": "<CARD>"}"#),
+        (r#"{"token": 12345, "n": 4111111111111111}"#, r#"{"token": "<TOKEN>", "n": "<CARD>"}"#),
         ("postgres://anna:s3cret@db:5432/app", "postgres://anna:<URL_PASSWORD>@db:5432/app"),
         (
             "x -----BEGIN RSA PRIVATE KEY-----\\nMIIE+/=\\n-----END RSA PRIVATE KEY----- y",
