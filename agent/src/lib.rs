@@ -42,6 +42,8 @@ pub mod filter;
 
 pub mod pollen;
 
+pub mod known;
+
 pub mod ship;
 
 pub mod backoff;

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use beeacon_filters::{Engine, EngineOptions, Key, Profile, RuleFile, RulesError};
 use beeacon_settings::{Document, Section};
 
+use crate::known::file::Stamp;
+use crate::known::{self, KnownSecretsError};
 use crate::state::{self, StateError};
 
 /// The largest file of rules or of a profile, in bytes; ten times the built-in ones.
@@ -22,6 +24,8 @@ pub struct FilterConfig {
     pub profiles: Vec<PathBuf>,
     /// Which key makes keyed hashes, 1 by default; raise it when the key file changes.
     pub key_version: u32,
+    /// A file with secrets that are known by themselves; none by default.
+    pub known: Option<PathBuf>,
 }
 
 impl Default for FilterConfig {
@@ -31,6 +35,7 @@ impl Default for FilterConfig {
             rules: Vec::new(),
             profiles: Vec::new(),
             key_version: 1,
+            known: None,
         }
     }
 }
@@ -61,6 +66,9 @@ pub enum PollenError {
     /// The key cannot be had.
     #[error("get the key of keyed hashes")]
     Key(#[from] StateError),
+    /// The secrets that the configuration names cannot be had: what it relies on would pass.
+    #[error("get the known secrets")]
+    Known(#[from] KnownSecretsError),
     /// The key is no key.
     #[error("use the key of keyed hashes")]
     BadKey(#[from] beeacon_filters::KeyError),
@@ -76,6 +84,7 @@ impl FilterConfig {
             rules: section.texts("rules").into_iter().map(PathBuf::from).collect(),
             profiles: section.texts("profiles").into_iter().map(PathBuf::from).collect(),
             key_version: u32::try_from(key_version).unwrap_or(1),
+            known: section.optional_text("known").map(PathBuf::from),
         }
     }
 
@@ -93,7 +102,11 @@ impl FilterConfig {
     /// When a file or the key cannot be had, or with every fault of the rules.
     pub fn engine(&self, data: &Path) -> Result<Arc<Engine>, PollenError> {
         let key = Key::new(self.key_version, &state::redaction_key(data)?)?;
-        self.engine_with(key)
+        let (engine, stamp) = self.engine_with(key)?;
+        if let (Some(path), Some(stamp)) = (&self.known, stamp) {
+            known::follow(&engine, path.clone(), stamp)?;
+        }
+        Ok(engine)
     }
 
     /// The engine with a key that lasts as long as the process: for trying rules, where hashes need not be joined with others.
@@ -101,10 +114,12 @@ impl FilterConfig {
     /// # Errors
     /// As [`FilterConfig::engine`].
     pub fn engine_to_try(&self) -> Result<Arc<Engine>, PollenError> {
-        self.engine_with(Key::new(self.key_version, uuid::Uuid::now_v7().as_bytes().repeat(2).as_slice())?)
+        let key = Key::new(self.key_version, uuid::Uuid::now_v7().as_bytes().repeat(2).as_slice())?;
+        Ok(self.engine_with(key)?.0)
     }
 
-    fn engine_with(&self, key: Key) -> Result<Arc<Engine>, PollenError> {
+    fn engine_with(&self, key: Key) -> Result<(Arc<Engine>, Option<Stamp>), PollenError> {
+        let (known, stamp) = self.known.as_deref().map(known::from_file).transpose()?.unzip();
         let rules = self.rules.iter().map(|path| {
             RuleFile::parse(&path.display().to_string(), &read(path)?).map_err(PollenError::Rules)
         });
@@ -116,10 +131,10 @@ impl FilterConfig {
             rules: rules.collect::<Result<_, _>>()?,
             profiles: profiles.collect::<Result<_, _>>()?,
             key: Some(key),
-            known: None,
+            known,
             clock: None,
         };
-        Ok(Arc::new(Engine::new(options).map_err(PollenError::Rules)?))
+        Ok((Arc::new(Engine::new(options).map_err(PollenError::Rules)?), stamp))
     }
 }
 
@@ -143,6 +158,19 @@ mod tests {
         let config = FilterConfig::read_document(&document);
         assert_eq!((config.profile.as_str(), config.key_version), ("secrets", 2));
         assert!(matches!(config.engine_to_try(), Err(PollenError::Read { .. })));
+    }
+
+    #[test]
+    fn known_secrets_are_taken_from_the_file_and_without_it_there_is_no_engine() {
+        use std::os::unix::fs::PermissionsExt;
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("known.toml");
+        let config = FilterConfig { known: Some(path.clone()), ..FilterConfig::default() };
+        assert!(matches!(config.engine_to_try(), Err(PollenError::Known(_))));
+        std::fs::write(&path, "\"shop/db\" = \"synthetic-Pa55phrase\"\n").unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+        let (text, _) = config.engine_to_try().unwrap().scrub_text("x synthetic-Pa55phrase y").unwrap();
+        assert_eq!(text, "x <VAULT_REF:shop/db> y");
     }
 
     #[test]
