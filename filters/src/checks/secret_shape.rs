@@ -6,6 +6,7 @@
 use std::ops::Range;
 
 use super::secret_value::is_placeholder;
+use super::token::{PLACEHOLDER_BYTES_MAX, is_filled};
 
 /// The shortest random text that is worth a name, in bytes.
 const BYTES_MIN: usize = 6;
@@ -31,7 +32,10 @@ pub(super) fn check(line: &[u8], span: Range<usize>) -> Option<Range<usize>> {
     let kept = text.len() - text.iter().rev().take_while(|byte| ends_words(byte)).count();
     let text = text.get(..kept)?;
     let span = span.start..span.start + kept;
-    if text.is_empty() || is_placeholder(text) {
+    if text.len() > PLACEHOLDER_BYTES_MAX {
+        return widen(line, span);
+    }
+    if text.is_empty() || is_placeholder(text) || is_filled(text) {
         return None;
     }
     if text.iter().all(u8::is_ascii_digit) {

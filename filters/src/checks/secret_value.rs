@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::token::is_filled;
+use super::token::PLACEHOLDER_BYTES_MAX;
 
 /// What stands there when there is no value, or a message about it.
 const NONE: &[&str] = &[
@@ -65,14 +65,12 @@ const ALPHABET_BYTES: usize = 16;
 
 /// Whether the text stands for a value and is none.
 pub(super) fn is_placeholder(text: &[u8]) -> bool {
+    if text.len() > PLACEHOLDER_BYTES_MAX {
+        return false;
+    }
     let says_none = NONE.iter().any(|word| text.eq_ignore_ascii_case(word.as_bytes()));
     let starred = text.iter().all(|byte| matches!(byte, b'*' | b'.' | b'x' | b'X' | b'-' | b'#'));
-    says_none
-        || starred
-        || is_filled(text)
-        || follows_the_alphabet(text)
-        || is_reference(text)
-        || is_label(text)
+    says_none || starred || follows_the_alphabet(text) || is_reference(text) || is_label(text)
 }
 
 /// `abcdefghijklmnopqrstuvwxyz`.

@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use super::token::PLACEHOLDER_BYTES_MAX;
+
 /// A workspace's number alone is longer.
 const DIGITS_MIN: usize = 4;
 
@@ -11,7 +13,7 @@ const BYTES_MIN: usize = 20;
 pub(super) fn check(line: &[u8], span: Range<usize>) -> Option<Range<usize>> {
     let text = line.get(span.clone())?;
     let digits = text.iter().filter(|byte| byte.is_ascii_digit()).count();
-    (text.len() >= BYTES_MIN && digits >= DIGITS_MIN).then_some(span)
+    (text.len() > PLACEHOLDER_BYTES_MAX || (text.len() >= BYTES_MIN && digits >= DIGITS_MIN)).then_some(span)
 }
 
 #[cfg(test)]

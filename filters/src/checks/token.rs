@@ -7,6 +7,9 @@ use super::{before, is_word};
 /// How many bytes of a token are needed before a repeated one says anything.
 const FILLED_BYTES_MIN: usize = 8;
 
+/// What is longer is no placeholder, in bytes. It also bounds what rejected candidates cost: a long match is always accepted.
+pub(super) const PLACEHOLDER_BYTES_MAX: usize = 160;
+
 /// How many bytes are needed before their entropy says anything, and what random hexadecimal digits never fall below.
 const ENTROPY_BYTES_MIN: usize = 24;
 const ENTROPY_MIN: f64 = 2.5;
@@ -29,7 +32,7 @@ pub(super) fn is_filled(text: &[u8]) -> bool {
         }
     }
     let most = counts.iter().max().copied().unwrap_or(0);
-    text.len() >= FILLED_BYTES_MIN
+    (FILLED_BYTES_MIN..=PLACEHOLDER_BYTES_MAX).contains(&text.len())
         && (2 * most > all || (all >= ENTROPY_BYTES_MIN && entropy(&counts, all) < ENTROPY_MIN))
 }
 
@@ -49,14 +52,16 @@ pub(super) fn check_mixed(line: &[u8], span: Range<usize>) -> Option<Range<usize
     let text = line.get(span.clone())?;
     let digits = text.iter().filter(|byte| byte.is_ascii_digit()).count();
     let letters = text.iter().filter(|byte| byte.is_ascii_alphabetic()).count();
-    (digits >= 2 && letters >= 2 && !is_filled(text)).then_some(span)
+    (text.len() > PLACEHOLDER_BYTES_MAX || (digits >= 2 && letters >= 2 && !is_filled(text))).then_some(span)
 }
 
 /// The same, of digits and letters of both cases: for forms that a name in code has, too.
 pub(super) fn check_three(line: &[u8], span: Range<usize>) -> Option<Range<usize>> {
     let text = line.get(span.clone())?;
     let kinds = [u8::is_ascii_digit, u8::is_ascii_lowercase, u8::is_ascii_uppercase];
-    (kinds.iter().all(|kind| text.iter().any(kind)) && !is_filled(text)).then_some(span)
+    (text.len() > PLACEHOLDER_BYTES_MAX
+        || (kinds.iter().all(|kind| text.iter().any(kind)) && !is_filled(text)))
+    .then_some(span)
 }
 
 /// A token whose last six digits are the CRC-32 of the thirty before them in base 62 is one wherever it stands. Where they are not it

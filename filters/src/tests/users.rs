@@ -19,7 +19,7 @@ fn what_cannot_be_a_rule_is_refused_by_name_with_the_reason_and_what_to_write_in
         (rule("(?u:\\ba)", ""), "Unicode word boundary"),
         (rule("\\p{Greek}", ""), "put non-ASCII classes into (?u:...)"),
         (rule("a", "redact = \"group\""), "put ( ) around the value"),
-        (rule("a", "validator = \"magic\""), "choose one of iban"),
+        (rule("a", "validator = \"magic\""), "choose one of "),
         (rule("a", "action = \"eat\""), "choose one of marker"),
         (rule("a", "window_bytes = 99999"), "window_bytes"),
         (rule("a", "marker = \"lower\""), "marker is not a name"),
