@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use beeacon_filters::{Engine, EngineOptions, Key, Profile, RuleFile, RulesError};
+use beeacon_filters::{Allow, Engine, EngineOptions, FieldRule, Key, Profile, RuleFile, RulesError};
 use beeacon_settings::{Document, Section};
 
 use crate::known::file::Stamp;
@@ -26,6 +26,44 @@ pub struct FilterConfig {
     pub key_version: u32,
     /// A file with secrets that are known by themselves; none by default.
     pub known: Option<PathBuf>,
+    /// Whether fields whose values are clearly random keep what passes a check by chance; yes by default.
+    pub evidence: bool,
+    /// What happens to fields by their names.
+    pub fields: Vec<FieldConfig>,
+    /// Values that stay.
+    pub allow: Vec<AllowConfig>,
+    /// Values that are redacted wherever they stand.
+    pub deny: Vec<String>,
+    /// Fields of which every value is redacted.
+    pub deny_fields: Vec<String>,
+}
+
+/// One `[[filter.field]]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FieldConfig {
+    /// The field's name, with `*` and `?`, and dots between the keys of nested fields.
+    pub name: String,
+    /// What happens to its value.
+    pub action: String,
+    /// How many characters a mask keeps at the front.
+    pub keep_first: u8,
+    /// How many characters a mask keeps at the end.
+    pub keep_last: u8,
+    /// What it is called in markers; by default its name.
+    pub marker: Option<String>,
+}
+
+/// One `[[filter.allow]]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AllowConfig {
+    /// From which rules the values are excepted; all when empty.
+    pub rules: Vec<String>,
+    /// Values as they stand.
+    pub values: Vec<String>,
+    /// SHA-256 digests of values, in hexadecimal.
+    pub sha256: Vec<String>,
+    /// Tokens of values, as keyed hashes write them.
+    pub tokens: Vec<String>,
 }
 
 impl Default for FilterConfig {
@@ -36,6 +74,11 @@ impl Default for FilterConfig {
             profiles: Vec::new(),
             key_version: 1,
             known: None,
+            evidence: true,
+            fields: Vec::new(),
+            allow: Vec::new(),
+            deny: Vec::new(),
+            deny_fields: Vec::new(),
         }
     }
 }
@@ -85,6 +128,11 @@ impl FilterConfig {
             profiles: section.texts("profiles").into_iter().map(PathBuf::from).collect(),
             key_version: u32::try_from(key_version).unwrap_or(1),
             known: section.optional_text("known").map(PathBuf::from),
+            evidence: section.boolean("evidence", default.evidence),
+            fields: section.sections("field").into_iter().map(read_field).collect(),
+            allow: section.sections("allow").into_iter().map(read_allow).collect(),
+            deny: section.texts("deny"),
+            deny_fields: section.texts("deny_fields"),
         }
     }
 
@@ -126,16 +174,71 @@ impl FilterConfig {
         let profiles = self.profiles.iter().map(|path| {
             Profile::parse(&path.display().to_string(), &read(path)?).map_err(PollenError::Rules)
         });
+        let mut faults = Vec::new();
+        let mut fields = Vec::new();
+        for field in &self.fields {
+            let FieldConfig { name, action, keep_first, keep_last, marker } = field;
+            match FieldRule::new(name, action, *keep_first, *keep_last, marker.as_deref()) {
+                Ok(field) => fields.push(field),
+                Err(RulesError(found)) => faults.extend(found),
+            }
+        }
+        for name in &self.deny_fields {
+            match FieldRule::new(name, "marker", 0, 0, None) {
+                Ok(field) => fields.push(field),
+                Err(RulesError(found)) => faults.extend(found),
+            }
+        }
+        let mut allow = Vec::new();
+        for one in &self.allow {
+            match Allow::new(&one.rules, &one.values, &one.sha256, &one.tokens) {
+                Ok(one) => allow.push(one),
+                Err(RulesError(found)) => faults.extend(found),
+            }
+        }
+        if !faults.is_empty() {
+            return Err(PollenError::Rules(RulesError(faults)));
+        }
         let options = EngineOptions {
+            fields,
+            allow,
+            deny: self.deny.clone(),
+            evidence: self.evidence,
             profile: self.profile.clone(),
             rules: rules.collect::<Result<_, _>>()?,
             profiles: profiles.collect::<Result<_, _>>()?,
             key: Some(key),
             known,
+            old_keys: Vec::new(),
             clock: None,
         };
         Ok((Arc::new(Engine::new(options).map_err(PollenError::Rules)?), stamp))
     }
+}
+
+fn read_field(mut section: Section<'_>) -> FieldConfig {
+    let mut keep = |key| u8::try_from(section.integer(key, 0, 0..=u8::MAX.into())).unwrap_or(0);
+    let (keep_first, keep_last) = (keep("keep_first"), keep("keep_last"));
+    let field = FieldConfig {
+        name: section.text("name", ""),
+        action: section.text("action", "marker"),
+        keep_first,
+        keep_last,
+        marker: section.optional_text("marker"),
+    };
+    section.close();
+    field
+}
+
+fn read_allow(mut section: Section<'_>) -> AllowConfig {
+    let allow = AllowConfig {
+        rules: section.texts("rules"),
+        values: section.texts("values"),
+        sha256: section.texts("sha256"),
+        tokens: section.texts("tokens"),
+    };
+    section.close();
+    allow
 }
 
 fn read(path: &Path) -> Result<String, PollenError> {
@@ -171,6 +274,27 @@ mod tests {
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
         let (text, _) = config.engine_to_try().unwrap().scrub_text("x synthetic-Pa55phrase y").unwrap();
         assert_eq!(text, "x <VAULT_REF:shop/db> y");
+    }
+
+    #[test]
+    fn field_rules_and_lists_are_read_and_their_faults_come_all_at_once() {
+        let text = "[filter]\ndeny = [\"Project Hornet\"]\ndeny_fields = [\"pin\"]\n\
+            [[filter.field]]\nname = \"phone_*\"\naction = \"remove\"\n\
+            [[filter.allow]]\nrules = [\"email\"]\nvalues = [\"help@example.org\"]\n";
+        let document = Document::parse("b.toml", text, &beeacon_settings::Nothing);
+        let config = FilterConfig::read_document(&document);
+        document.finish().unwrap();
+        let engine = config.engine_to_try().unwrap();
+        let line = "Project Hornet pin=12 phone_x=34 to=help@example.org cc=a@b.cd";
+        let wanted = "<DENIED> pin=<PIN> to=help@example.org cc=<EMAIL>";
+        assert_eq!(engine.scrub_text(line).unwrap().0, wanted);
+
+        let text = "[[filter.field]]\nname = \"*\"\n[[filter.field]]\nname = \"ok\"\naction = \"hsh\"\n[[filter.allow]]\nsha256 = [\"x\"]\n";
+        let document = Document::parse("b.toml", text, &beeacon_settings::Nothing);
+        let error = FilterConfig::read_document(&document).engine_to_try().err().unwrap().to_string();
+        for wanted in ["names nothing", "action hsh is not known, hash is", "64 hexadecimal"] {
+            assert!(error.contains(wanted), "{error}");
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// What happens to a finding.
 ///
-/// In files: `action = "marker"`, `"mask"` (with `keep_first` and `keep_last`), `"hash"`, `"truncate"`, `"drop"`, `"tag"`, `"off"`.
+/// In files: `action = "marker"`, `"mask"` (with `keep_first` and `keep_last`), `"hash"`, `"truncate"`, `"remove"`, `"drop"`, `"tag"`, `"off"`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Action {
@@ -24,6 +24,8 @@ pub enum Action {
     Hash,
     /// An IP address keeps its network: IPv4 the first 24 bits, IPv6 the first 48. What is no address becomes a marker.
     Truncate,
+    /// The field that holds the value goes with its key: a member of a JSON object, a pair of logfmt. What is no field gets a marker.
+    Remove,
     /// The whole record is left out, and counted.
     Drop,
     /// Counted, and left as it is.
@@ -35,7 +37,7 @@ pub enum Action {
 impl Action {
     /// Whether nothing of the value stays readable.
     pub(crate) fn hides_all(self) -> bool {
-        matches!(self, Action::Marker | Action::Hash | Action::Drop)
+        matches!(self, Action::Marker | Action::Hash | Action::Remove | Action::Drop)
     }
 
     /// Whether the text changes.
@@ -50,6 +52,7 @@ impl Action {
             "mask" => Action::Mask { keep_first, keep_last },
             "hash" => Action::Hash,
             "truncate" => Action::Truncate,
+            "remove" => Action::Remove,
             "drop" => Action::Drop,
             "tag" => Action::Tag,
             "off" => Action::Off,
@@ -58,7 +61,7 @@ impl Action {
     }
 
     /// The names, for messages.
-    pub(crate) const NAMES: &'static str = "marker, mask, hash, truncate, drop, tag, off";
+    pub(crate) const NAMES: &'static str = "marker, mask, hash, truncate, remove, drop, tag, off";
 }
 
 impl fmt::Display for Action {
@@ -68,6 +71,7 @@ impl fmt::Display for Action {
             Action::Mask { keep_first, keep_last } => write!(f, "mask keeping {keep_first} and {keep_last}"),
             Action::Hash => f.write_str("hash"),
             Action::Truncate => f.write_str("truncate"),
+            Action::Remove => f.write_str("remove"),
             Action::Drop => f.write_str("drop"),
             Action::Tag => f.write_str("tag"),
             Action::Off => f.write_str("off"),

@@ -265,7 +265,7 @@ pub(crate) fn scrub_text<'a>(
     let mut sum = Sum { bytes: u64::try_from(text.len()).unwrap_or(0), ..Sum::default() };
     let mut flows = continuity.begin_text();
     let rewritten = rewriter.rewrite(&buffer, &offsets, Some((&mut flows, &|_| 0)), scratch)?;
-    continuity.end_text(&flows);
+    continuity.end_text(flows);
     sum.add(&rewritten, Some);
     let dropped = rewritten.dropped.clone();
     let Some((clean, bounds)) = rewritten.text else {

@@ -16,6 +16,7 @@ use std::ops::Range;
 
 use beeacon_record::Position;
 
+use crate::evidence::Evidence;
 use crate::limits::{
     BLOCK_LINES_MAX, BODY_BYTES_MAX, BODY_BYTES_MIN, CONTINUITY_MARKS_MAX, CONTINUITY_SOURCES_MAX,
     DOUBT_LINES_MAX,
@@ -112,6 +113,8 @@ impl Block {
 struct SourceState {
     /// Where the last batches ended, oldest first, with what stood open there.
     marks: VecDeque<(Position, [Block; STREAMS])>,
+    /// What its fields have shown.
+    evidence: Evidence,
     touched: u64,
 }
 
@@ -132,6 +135,7 @@ pub struct Continuity {
     sources: HashMap<String, SourceState>,
     /// What goes on from text to text where there are no sources.
     text: Block,
+    text_evidence: Evidence,
     clock: u64,
 }
 
@@ -145,7 +149,8 @@ impl Continuity {
     pub(crate) fn begin<'a>(&mut self, sources: impl Iterator<Item = (&'a str, Option<Position>)>) -> Flows {
         let mut flows = Flows::default();
         for (name, from) in sources {
-            let state = self.sources.remove(name).unwrap_or_default();
+            let mut state = self.sources.remove(name).unwrap_or_default();
+            flows.evidence.push(std::mem::take(&mut state.evidence));
             let mark = from.and_then(|from| state.marks.iter().rev().find(|(at, _)| *at == from));
             flows.blocks.extend(mark.map_or([Block::UNKNOWN; STREAMS], |(_, blocks)| *blocks));
             flows.states.push(state);
@@ -160,7 +165,10 @@ impl Continuity {
         sources: impl Iterator<Item = (&'a str, Option<Position>)>,
     ) {
         self.clock += 1;
-        let Flows { blocks, states } = flows;
+        let Flows { blocks, mut states, evidence } = flows;
+        for (state, evidence) in states.iter_mut().zip(evidence) {
+            state.evidence = evidence;
+        }
         let ends = blocks.chunks_exact(STREAMS).filter_map(|pair| <[Block; STREAMS]>::try_from(pair).ok());
         for ((mut state, blocks), (name, to)) in states.into_iter().zip(ends).zip(sources) {
             if let Some(to) = to {
@@ -188,11 +196,13 @@ impl Continuity {
     pub(crate) fn begin_text(&mut self) -> Flows {
         // Whoever hands over text starts where it starts.
         let block = std::mem::replace(&mut self.text, Block::UNKNOWN);
-        Flows { blocks: vec![block, Block::Closed], states: Vec::new() }
+        let evidence = std::mem::take(&mut self.text_evidence);
+        Flows { blocks: vec![block, Block::Closed], states: Vec::new(), evidence: vec![evidence] }
     }
 
-    pub(crate) fn end_text(&mut self, flows: &Flows) {
+    pub(crate) fn end_text(&mut self, mut flows: Flows) {
         self.text = flows.blocks.first().copied().unwrap_or(Block::UNKNOWN);
+        self.text_evidence = flows.evidence.pop().unwrap_or_default();
     }
 }
 
@@ -264,9 +274,15 @@ fn widen(at: i32) -> usize {
 pub(crate) struct Flows {
     blocks: Vec<Block>,
     states: Vec<SourceState>,
+    evidence: Vec<Evidence>,
 }
 
 impl Flows {
+    /// What is known of the fields of a flow's source; both streams of a source share it.
+    pub(crate) fn evidence(&mut self, flow: usize) -> Option<&mut Evidence> {
+        self.evidence.get_mut(flow / STREAMS)
+    }
+
     /// How many flows may be inside of a private key.
     fn open(&self) -> usize {
         self.blocks.iter().filter(|block| **block != Block::Closed).count()

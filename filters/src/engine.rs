@@ -13,10 +13,12 @@ use crate::action::Action;
 use crate::batch;
 use crate::continuity::Continuity;
 use crate::error::{FilterError, RuleFault, RulesError};
+use crate::fields::FieldRule;
 use crate::key::Key;
 use crate::known::{KNOWN_RULE, KnownSecrets, Shelf};
 use crate::library;
 use crate::limits::{RULES_MAX, SCRATCH_POOL_MAX, TEXT_BYTES_MAX};
+use crate::lists::{self, Allow};
 use crate::marker::{LINE_NAME, Names};
 use crate::overlap::{self, Standing};
 use crate::profile::{self, Profile};
@@ -46,6 +48,16 @@ pub struct EngineOptions {
     pub key: Option<Key>,
     /// Secrets that are known by themselves; looked for in every profile.
     pub known: Option<KnownSecrets>,
+    /// Older keys: tokens that they made are known in [`Allow`] and [`Engine::tokens`]; new tokens are never made with them.
+    pub old_keys: Vec<Key>,
+    /// What happens to fields by their names.
+    pub fields: Vec<FieldRule>,
+    /// Values that stay.
+    pub allow: Vec<Allow>,
+    /// Values that are redacted wherever they stand.
+    pub deny: Vec<String>,
+    /// Whether matches of weak rules stay in fields whose values are clearly random, such as order ids. Default: yes.
+    pub evidence: bool,
     /// A monotonic clock in nanoseconds, to say what each rule costs. Asked twice for each candidate: about 50 ns.
     pub clock: Option<fn() -> u64>,
 }
@@ -58,6 +70,11 @@ impl Default for EngineOptions {
             profiles: Vec::new(),
             key: None,
             known: None,
+            old_keys: Vec::new(),
+            fields: Vec::new(),
+            allow: Vec::new(),
+            deny: Vec::new(),
+            evidence: true,
             clock: None,
         }
     }
@@ -165,8 +182,35 @@ impl Engine {
             faults.extend(found);
             Vec::new()
         });
-        let chosen: Vec<(Rule, Action)> =
+        for allow in &options.allow {
+            faults.extend(allow.unknown(|id| rules.iter().any(|rule| rule.id == id)));
+        }
+        let mut chosen: Vec<(Rule, Action)> =
             rules.into_iter().zip(actions).filter_map(|(rule, action)| Some((rule, action?))).collect();
+        match lists::denied(&options.deny) {
+            Ok(denied) => chosen.extend(denied.into_iter().map(|rule| (rule, Action::Marker))),
+            Err(RulesError(found)) => faults.extend(found),
+        }
+        // Field rules run whatever the profile says, and come last.
+        for field in &options.fields {
+            let mut rule = field.rule().clone();
+            if chosen.iter().any(|(other, _)| other.id == rule.id) {
+                faults.push(RuleFault::new(field.name(), "field stands twice", "give each name one action"));
+            }
+            rule.description = format!("Values of fields named {}", field.name());
+            let action = rule.action;
+            chosen.push((rule, action));
+        }
+        let versions = options.key.iter().chain(&options.old_keys).map(Key::version);
+        let mut versions: Vec<u32> = versions.collect();
+        versions.sort_unstable();
+        if versions.windows(2).any(|pair| pair.first() == pair.last()) {
+            faults.push(RuleFault::new(
+                "keys",
+                "two keys have one version",
+                "count versions up, never reuse one",
+            ));
+        }
         for (rule, action) in &chosen {
             if *action == Action::Hash && options.key.is_none() {
                 faults.push(RuleFault::new(&rule.id, "action hash needs a key", "give a key, or use marker"));
@@ -196,6 +240,10 @@ impl Engine {
         let replacements = chosen.iter().map(replacement).collect();
         let private_key = chosen.iter().position(|(rule, _)| rule.id == library::PRIVATE_KEY);
         let private_key = private_key.and_then(|rule| u32::try_from(rule).ok());
+        let fields: Vec<Vec<String>> = options.fields.iter().map(|field| field.segments().to_vec()).collect();
+        let first_field = u32::try_from(chosen.len().saturating_sub(fields.len())).unwrap_or(u32::MAX);
+        let ids = chosen.iter().map(|(rule, _)| rule.id.clone()).collect();
+        let keys = options.key.iter().chain(&options.old_keys).cloned().collect();
         let active =
             chosen.into_iter().zip(costs).map(|((rule, action), cost)| ActiveRule { rule, action, cost });
         let active: Vec<ActiveRule> = active.collect();
@@ -203,7 +251,20 @@ impl Engine {
             board: Board::new(active.len() + 1), // and one for all known secrets
             active,
             known,
-            rewriter: Rewriter { scanner, names, standing, replacements, key: options.key, private_key },
+            rewriter: Rewriter {
+                scanner,
+                names,
+                standing,
+                replacements,
+                key: options.key,
+                fields,
+                first_field,
+                allow: options.allow,
+                ids,
+                keys,
+                evidence: options.evidence,
+                private_key,
+            },
             id,
             pool: Mutex::new(Vec::new()),
         })
@@ -377,6 +438,21 @@ impl Engine {
     /// Which rules these are: a hash over rules, profile and key version.
     pub fn rule_set_id(&self) -> RuleSetId {
         self.id
+    }
+
+    /// The tokens that stand for a value of a rule under every key, newest first: to find in old logs what is known today by a new
+    /// token. Nothing when the rule does not run.
+    pub fn tokens(&self, rule: &str, value: &str) -> Vec<String> {
+        let Some(active) = self.active.iter().find(|active| active.rule.id == rule) else {
+            return Vec::new();
+        };
+        let marker = &active.rule.marker;
+        let value = active.rule.normalise.apply(value.as_bytes());
+        let token = |key: &Key| {
+            let token = key.token(marker, &value)?;
+            Some(format!("<{marker}:v{}:{}>", key.version(), String::from_utf8_lossy(&token)))
+        };
+        self.rewriter.keys.iter().filter_map(token).collect()
     }
 
     /// The rules that run, with what they do and cost.

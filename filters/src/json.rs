@@ -40,6 +40,11 @@ impl Strings {
         if self.inside(line, span.start) {
             return None;
         }
+        let whole = line.get(span.clone())?;
+        if matches!((whole.first(), whole.last()), (Some(b'{'), Some(b'}')) | (Some(b'['), Some(b']'))) {
+            // All of an object or array, as only field rules find it.
+            return (span.start > 0).then(|| span.clone());
+        }
         let bare = |byte: Option<&u8>| {
             byte.is_some_and(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.' | b'_'))
         };

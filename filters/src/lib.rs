@@ -17,6 +17,8 @@
 //! - `known`: finding secrets that are known by themselves;
 //! - `overlap`: of findings that share bytes, one;
 //! - `pem`, `continuity`: secrets that go over several lines, and what is remembered between batches;
+//! - `evidence`: whether a field's values pass a check by chance;
+//! - `fields`, `remove`, `lists`: rules by a field's name, removing a field, values always or never redacted;
 //! - `action`, `marker`, `json`, `rewrite`: what stands in a value's place;
 //! - `batch`, `engine`: the doors;
 //! - `statistics`, `error`, `key`.
@@ -45,6 +47,14 @@ mod pem;
 
 mod continuity;
 
+mod evidence;
+
+mod fields;
+
+mod remove;
+
+mod lists;
+
 mod action;
 mod assignment;
 
@@ -71,8 +81,10 @@ pub use action::Action;
 pub use continuity::Continuity;
 pub use engine::{ActiveRule, Engine, EngineOptions, ExampleFault, Explanation, Finding};
 pub use error::{FilterError, KeyError, RuleFault, RulesError};
+pub use fields::FieldRule;
 pub use key::Key;
 pub use known::{KNOWN_RULE, KnownError, KnownReport, KnownSecret, KnownSecrets, Refusal};
+pub use lists::Allow;
 pub use profile::Profile;
 pub use rule::{Examples, Normalise, Redact, Rule, RuleFile, Severity, Strength};
 pub use scan::Cost;

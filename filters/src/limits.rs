@@ -95,6 +95,30 @@ pub const CONTINUITY_SOURCES_MAX: usize = 1024;
 /// How many places of a source are remembered with what stood open there: one batch in flight, one prepared, and as many again.
 pub const CONTINUITY_MARKS_MAX: usize = 4;
 
+/// How many segments a field rule's name may have: deeper nesting is named by its innermost keys.
+pub const FIELD_SEGMENTS_MAX: usize = 8;
+
+/// The longest name of a field, in bytes: longer keys are data.
+pub const FIELD_KEY_BYTES_MAX: usize = 64;
+
+/// The deepest nesting of JSON in which fields are told apart; parsers refuse deeper text.
+pub const JSON_DEPTH_MAX: usize = 128;
+
+/// The shortest value that may be redacted wherever it stands, in bytes.
+pub const DENIED_BYTES_MIN: usize = 4;
+
+/// How many values may be redacted wherever they stand. More are known secrets, which cost less.
+pub const DENIED_VALUES_MAX: usize = 256;
+
+/// How many fields of one source are remembered with what their values have shown. Each costs about 120 bytes.
+pub const EVIDENCE_FIELDS_MAX: usize = 64;
+
+/// How many different values of a field are told apart before that starts anew: the filter of 512 bits is mostly right up to here.
+pub const EVIDENCE_SEEN_MAX: u32 = 96;
+
+/// How many rejected candidates of a line are weighed: more say nothing new.
+pub const EVIDENCE_REJECTED_PER_LINE_MAX: usize = 16;
+
 /// How many scratch states an engine keeps for reuse: one for each thread that is likely to scan at once.
 pub const SCRATCH_POOL_MAX: usize = 64;
 

@@ -133,7 +133,7 @@ pub(crate) fn write(
                 None => plain(name, out),
             }
         }
-        Action::Marker | Action::Drop | Action::Tag | Action::Off => plain(name, out),
+        Action::Marker | Action::Remove | Action::Drop | Action::Tag | Action::Off => plain(name, out),
     }
 }
 

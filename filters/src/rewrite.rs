@@ -8,14 +8,18 @@ use std::ops::Range;
 
 use crate::action::Action;
 use crate::continuity::{self, Flows};
+use crate::evidence;
+use crate::fields;
 use crate::json::{self, Strings};
 use crate::key::Key;
 use crate::known::KnownSecrets;
 use crate::limits::REWRITE_PASSES_MAX;
+use crate::lists::Allow;
 use crate::marker::{self, Names};
 use crate::overlap::{self, Cluster, Standing};
+use crate::remove::{self, Walker};
 use crate::rule::Normalise;
-use crate::scan::{RuleGaveUp, Scanner, Scratch};
+use crate::scan::{Hit, RuleGaveUp, Scanner, Scratch};
 
 /// What rewriting needs to know of a rule.
 #[derive(Clone, Debug)]
@@ -32,6 +36,15 @@ pub(crate) struct Rewriter {
     pub(crate) standing: Vec<Standing>,
     pub(crate) replacements: Vec<Replacement>,
     pub(crate) key: Option<Key>,
+    /// The segments of field rules, and the number of the first.
+    pub(crate) fields: Vec<Vec<String>>,
+    pub(crate) first_field: u32,
+    /// Values that stay, the rules' ids, and every key under which a token may have been made.
+    pub(crate) allow: Vec<Allow>,
+    pub(crate) ids: Vec<String>,
+    pub(crate) keys: Vec<Key>,
+    /// Whether a field's values may show that a weak rule's matches in it are chance.
+    pub(crate) evidence: bool,
     /// The rule in whose name lines of private keys are redacted, if it runs.
     pub(crate) private_key: Option<u32>,
 }
@@ -48,6 +61,8 @@ pub(crate) struct Rewritten {
     pub(crate) found: Vec<(u32, u32)>,
     /// Lines to leave out, ascending.
     pub(crate) dropped: Vec<u32>,
+    /// (line, field) of weak findings that stay, for their fields hold random numbers.
+    spared: Vec<(u32, u64)>,
 }
 
 fn widen(at: u32) -> usize {
@@ -73,11 +88,27 @@ impl Rewriter {
         if let Some(rule) = self.private_key {
             continuity::add_keys(rule, text, offsets, flows, &mut scratch.hits);
         }
+        let outside = |line: &[u8], span| self.names.outside(line, span);
+        fields::refine(self.first_field, &self.fields, text, offsets, &mut scratch.hits, outside);
+        if !self.allow.is_empty() {
+            scratch.hits.retain(|hit| !self.is_allowed(text, hit));
+        }
         let Scratch { hits, known, tallies, .. } = scratch;
         if let (Some(known), Some(tally)) = (known, tallies.get_mut(self.replacements.len())) {
             known.find(text, offsets, &self.names, self.known_rule(), hits, tally);
         }
         Ok(())
+    }
+
+    fn is_allowed(&self, text: &[u8], hit: &Hit) -> bool {
+        let value = text.get(widen(hit.start)..widen(hit.end)).unwrap_or(&[]);
+        let (Some(id), Some(replacement)) = (self.ids.get(widen(hit.rule)), self.replacement(hit.rule))
+        else {
+            return false;
+        };
+        self.allow
+            .iter()
+            .any(|allow| allow.spares(id, &replacement.marker, replacement.normalise, &self.keys, value))
     }
 
     /// The number under which all known secrets are counted, and the first that one of them has.
@@ -90,11 +121,15 @@ impl Rewriter {
         &self,
         text: &[u8],
         offsets: &[i32],
-        flows: Option<Flowing<'_>>,
+        mut flows: Option<Flowing<'_>>,
         scratch: &mut Scratch,
     ) -> Result<Rewritten, RuleGaveUp> {
-        self.find(text, offsets, flows, scratch)?;
+        let again = flows.as_mut().map(|(flows, of)| (&mut **flows, *of));
+        self.find(text, offsets, again, scratch)?;
         let mut result = Rewritten::default();
+        if let Some(flows) = flows.filter(|_| self.evidence) {
+            weigh(text, offsets, flows, scratch, &mut result.spared);
+        }
         if scratch.hits.is_empty() {
             return Ok(result);
         }
@@ -176,6 +211,12 @@ impl Rewriter {
             let text = out.get(start..).unwrap_or(&[]);
             let offsets = [0, narrow(text.len())];
             self.find(text, &offsets, None, scratch)?;
+            if !result.spared.is_empty() {
+                scratch.hits.retain(|hit| {
+                    let field = || (line, evidence::field(hit.rule, text, widen(hit.start)));
+                    !(hit.weak && result.spared.binary_search(&field()).is_ok())
+                });
+            }
             clusters.clear();
             overlap::resolve(&mut scratch.hits, &self.standing, &mut clusters);
             // A truncated address is found again and truncated to itself: nothing to do, and nothing to count.
@@ -233,6 +274,25 @@ impl Rewriter {
         }
     }
 
+    /// The fields of a line that are left out, in order.
+    fn removals(&self, line: &[u8], base: usize, clusters: &[Cluster]) -> Vec<Range<usize>> {
+        let is_removed = |rule| self.replacement(rule).is_some_and(|one| one.action == Action::Remove);
+        let mut gone: Vec<Range<usize>> = Vec::new();
+        let json = json::starts_like_json(line);
+        let mut walker = Walker::default();
+        for cluster in clusters.iter().filter(|cluster| is_removed(cluster.rule)) {
+            let span = cluster.covered.start - base..cluster.covered.end - base;
+            let found = if json { walker.removal(line, &span) } else { remove::plain_removal(line, &span) };
+            if let Some(found) = found {
+                match gone.last_mut().filter(|last| found.start < last.end) {
+                    Some(last) => last.end = last.end.max(found.end),
+                    None => gone.push(found),
+                }
+            }
+        }
+        gone
+    }
+
     /// Writes one line with its clusters replaced. `base` is where the line starts in the coordinates of the clusters.
     fn apply(
         &self,
@@ -245,8 +305,17 @@ impl Rewriter {
         let json = json::starts_like_json(line);
         let mut strings = Strings::new();
         let mut copied = 0;
+        let line_at = out.len();
+        let removals = self.removals(line, base, clusters);
+        let mut removals = removals.iter().peekable();
         for cluster in clusters {
             let covered = cluster.covered.start - base..cluster.covered.end - base;
+            while let Some(gone) = removals.next_if(|gone| gone.start < covered.end) {
+                copied = leave_out(line, gone, copied, line_at, json, out);
+            }
+            if covered.end <= copied {
+                continue;
+            }
             let bare = if json { strings.bare_value(line, &covered) } else { None };
             let grown = if json { json::whole_escapes(line, &covered) } else { covered };
             let mut covered = bare.clone().unwrap_or(grown);
@@ -267,6 +336,74 @@ impl Rewriter {
         }
         out.extend_from_slice(line.get(copied..).unwrap_or(&[]));
     }
+}
+
+/// Counts the candidates of weak rules, line by line, and drops the hits in fields whose values are random.
+fn weigh(
+    text: &[u8],
+    offsets: &[i32],
+    (flows, flow_of): Flowing<'_>,
+    scratch: &mut Scratch,
+    spared: &mut Vec<(u32, u64)>,
+) {
+    let Scratch { hits, rejected, .. } = scratch;
+    if rejected.is_empty() && !hits.iter().any(|hit| hit.weak) {
+        return;
+    }
+    let mut seen: Vec<(Hit, bool)> = hits.iter().filter(|hit| hit.weak).map(|hit| (*hit, true)).collect();
+    seen.extend(rejected.drain(..).map(|hit| (hit, false)));
+    seen.sort_unstable_by_key(|(hit, _)| (hit.line, hit.start, hit.end, hit.rule));
+    for group in seen.chunk_by(|(one, _), (next, _)| one.line == next.line) {
+        let Some(line) = group.first().map(|(hit, _)| hit.line) else { continue };
+        let start = offsets.get(widen(line)).and_then(|at| usize::try_from(*at).ok()).unwrap_or(0);
+        let Some(evidence) = flows.evidence(flow_of(line)) else { continue };
+        let mut fields = Vec::with_capacity(group.len());
+        for (hit, passes) in group {
+            let head = text.get(start..widen(hit.start)).unwrap_or(&[]);
+            let field = evidence::field(hit.rule, head, head.len());
+            let value = text.get(widen(hit.start)..widen(hit.end)).unwrap_or(&[]);
+            evidence.observe(field, value, *passes);
+            fields.push(field);
+        }
+        // The whole line is counted first, so that what stays in it stays when it is scanned again.
+        let random = fields.into_iter().filter(|field| evidence.is_random(*field));
+        spared.extend(random.map(|field| (line, field)));
+    }
+    if spared.is_empty() {
+        return;
+    }
+    spared.sort_unstable();
+    spared.dedup();
+    hits.retain(|hit| {
+        let start = offsets.get(widen(hit.line)).and_then(|at| usize::try_from(*at).ok()).unwrap_or(0);
+        let field = || {
+            let head = text.get(start..widen(hit.start)).unwrap_or(&[]);
+            (hit.line, evidence::field(hit.rule, head, head.len()))
+        };
+        !(hit.weak && spared.binary_search(&field()).is_ok())
+    });
+}
+
+/// Writes what stands before a removed field, and says where to go on.
+fn leave_out(
+    line: &[u8],
+    gone: &Range<usize>,
+    copied: usize,
+    line_at: usize,
+    json: bool,
+    out: &mut Vec<u8>,
+) -> usize {
+    out.extend_from_slice(line.get(copied..gone.start).unwrap_or(&[]));
+    let at = gone.end.max(copied);
+    let next = line.get(at..).unwrap_or(&[]).trim_ascii_start().first();
+    // A member that was the last takes the comma before it, if that is still there.
+    if json
+        && matches!(next, Some(b'}' | b']'))
+        && line.get(gone.start..gone.end).is_some_and(remove::is_whole_field)
+    {
+        remove::cut_comma(out, line_at);
+    }
+    at
 }
 
 fn narrow(at: usize) -> i32 {

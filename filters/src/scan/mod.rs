@@ -31,7 +31,7 @@ use crate::checks::Check;
 use crate::context::Context;
 use crate::error::RuleFault;
 use crate::known::KnownSecrets;
-use crate::limits::{STEPS_PER_BYTE_MAX, STEPS_PER_LINE_MIN};
+use crate::limits::{EVIDENCE_REJECTED_PER_LINE_MAX, STEPS_PER_BYTE_MAX, STEPS_PER_LINE_MIN};
 use crate::marker::Names;
 use crate::pattern::{GaveUp, Verifier, VerifierCache};
 use crate::rule::Rule;
@@ -137,6 +137,8 @@ pub(crate) struct Scratch {
     spending: Vec<Spending>,
     pub(crate) tallies: Vec<Tally>,
     pub(crate) hits: Vec<Hit>,
+    /// Candidates of weak rules that their checks refused in the last scan; of each line the first few.
+    pub(crate) rejected: Vec<Hit>,
     /// The known secrets that this call looks for; the engine puts them here.
     pub(crate) known: Option<KnownSecrets>,
 }
@@ -178,6 +180,7 @@ impl Scanner {
             spending: self.rules.iter().map(|_| Spending::default()).collect(),
             tallies: vec![Tally::default(); self.rules.len()],
             hits: Vec::new(),
+            rejected: Vec::new(),
             known: None,
         }
     }
@@ -192,6 +195,7 @@ impl Scanner {
         scratch: &mut Scratch,
     ) -> Result<(), RuleGaveUp> {
         scratch.untried.fill(0);
+        scratch.rejected.clear();
         for spending in &mut scratch.spending {
             spending.line = None;
         }
@@ -264,7 +268,7 @@ impl Pass<'_> {
         start: usize,
     ) -> Result<usize, RuleGaveUp> {
         let began = self.scanner.clock.map(|clock| clock());
-        let Scratch { caches, tallies, hits, spending, .. } = &mut *self.scratch;
+        let Scratch { caches, tallies, hits, rejected, spending, .. } = &mut *self.scratch;
         let (Some(cache), Some(tally), Some(spending)) =
             (caches.get_mut(number), tallies.get_mut(number), spending.get_mut(number))
         else {
@@ -286,6 +290,13 @@ impl Pass<'_> {
         spending.steps += tally.steps - steps_before;
         let outcome = outcome.map_err(|GaveUp| RuleGaveUp(number))?;
         let narrow = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
+        if let Some(part) = outcome.refused {
+            let (line, start, end) = (narrow(line), narrow(part.start), narrow(part.end));
+            let first = rejected.len().checked_sub(EVIDENCE_REJECTED_PER_LINE_MAX);
+            if first.and_then(|first| rejected.get(first)).is_none_or(|first| first.line != line) {
+                rejected.push(Hit { rule, line, start, end, match_start: start, match_end: end, weak: true });
+            }
+        }
         if let Some(part) = outcome.part {
             hits.push(Hit {
                 rule,
@@ -329,6 +340,8 @@ impl Pass<'_> {
 struct Outcome {
     /// What to redact, if anything.
     part: Option<Range<usize>>,
+    /// What the check refused, for weak rules.
+    refused: Option<Range<usize>>,
     /// Where the context that speaks for it starts, if any does.
     context: Option<usize>,
     /// Where the rule may start next.
@@ -349,25 +362,29 @@ fn verify(
     let attempt = compiled.verifier.try_at(cache, line, at)?;
     tally.candidates += 1;
     tally.steps += u64::try_from(attempt.steps).unwrap_or(0);
-    let Some(end) = attempt.end else { return Ok(Outcome { part: None, context: None, next: start + 1 }) };
+    let nothing = Outcome { part: None, refused: None, context: None, next: start + 1 };
+    let Some(end) = attempt.end else { return Ok(nothing) };
     let part = compiled.verifier.part(cache, line, at, end)?;
+    let in_text = |part: Range<usize>| bounds.start + part.start..bounds.start + part.end;
+    let candidate = part.clone();
     let part = match compiled.check {
         None => Some(part),
         Some(check) => check(line, part),
     };
+    let refused = (compiled.weak && part.is_none()).then(|| in_text(candidate));
     let context = compiled.context.as_ref().filter(|_| part.is_some());
     let context = context.and_then(|context| context.before(line, at));
     let Some(part) = part.filter(|_| context.is_some() || !compiled.context_required) else {
         tally.rejected += 1;
-        return Ok(Outcome { part: None, context: None, next: start + 1 });
+        return Ok(Outcome { refused, ..nothing });
     };
     // What a check cut off is free for the next match.
     let end = if compiled.verifier.has_groups() { end } else { part.end };
     let next = bounds.start + end.max(at + 1);
     let part = names.outside(line, whole_characters(line, part));
     tally.matches += u64::from(part.is_some());
-    let in_text = |part: Range<usize>| bounds.start + part.start..bounds.start + part.end;
-    Ok(Outcome { part: part.map(in_text), context: context.map(|context| bounds.start + context), next })
+    let context = context.map(|context| bounds.start + context);
+    Ok(Outcome { part: part.map(in_text), refused: None, context, next })
 }
 
 /// The span grown to character boundaries, so that what is left of the line stays UTF-8.

@@ -3,6 +3,7 @@
 mod batches;
 mod bounds;
 mod continuity;
+mod fields;
 mod library;
 mod promises;
 mod reference;

@@ -13,14 +13,16 @@ fn key() -> Option<Key> {
 /// One engine for each action, all rules alike, and the built-in profiles.
 fn engines() -> Vec<Engine> {
     let alike =
-        ["marker", "hash", "truncate", "mask\"\nkeep_last = \"4", "mask\"\nkeep_first = \"2"].map(|action| {
-            let text = format!(
-                "name = \"mine\"\ndescription = \"d\"\n[[use]]\nrules = [\"*\"]\naction = \"{action}\"\n"
-            );
-            let text = text.replace("\"4\"", "4").replace("\"2\"", "2");
-            let profiles = vec![Profile::parse("mine.toml", &text).unwrap()];
-            EngineOptions { profile: "mine".into(), profiles, key: key(), ..EngineOptions::default() }
-        });
+        ["marker", "hash", "truncate", "remove", "mask\"\nkeep_last = \"4", "mask\"\nkeep_first = \"2"].map(
+            |action| {
+                let text = format!(
+                    "name = \"mine\"\ndescription = \"d\"\n[[use]]\nrules = [\"*\"]\naction = \"{action}\"\n"
+                );
+                let text = text.replace("\"4\"", "4").replace("\"2\"", "2");
+                let profiles = vec![Profile::parse("mine.toml", &text).unwrap()];
+                EngineOptions { profile: "mine".into(), profiles, key: key(), ..EngineOptions::default() }
+            },
+        );
     let named = ["default", "pci_dss", "soc2"].map(|profile| EngineOptions {
         profile: profile.into(),
         key: key(),
