@@ -65,6 +65,71 @@ pub(crate) struct Rewritten {
     spared: Vec<(u32, u64)>,
 }
 
+/// Rewritten lines, one behind the other.
+struct Pieces {
+    text: Vec<u8>,
+    offsets: Vec<i32>,
+    /// Which line each of them is.
+    lines: Vec<u32>,
+}
+
+impl Default for Pieces {
+    fn default() -> Self {
+        Pieces { text: Vec::new(), offsets: vec![0], lines: Vec::new() }
+    }
+}
+
+impl Pieces {
+    /// What was written since the last end is this line.
+    fn end(&mut self, line: u32) {
+        self.offsets.push(narrow(self.text.len()));
+        self.lines.push(line);
+    }
+
+    /// The line that a piece is, where the piece starts, and its text.
+    fn piece(&self, index: u32) -> (u32, usize, &[u8]) {
+        let index = widen(index);
+        let bound = |index: usize| {
+            self.offsets.get(index).and_then(|at| usize::try_from(*at).ok()).unwrap_or(self.text.len())
+        };
+        let (start, end) = (bound(index), bound(index + 1));
+        (self.lines.get(index).copied().unwrap_or(u32::MAX), start, self.text.get(start..end).unwrap_or(&[]))
+    }
+
+    /// Every piece becomes the marker of a line that does not settle.
+    fn hide(&mut self) {
+        self.text.clear();
+        self.offsets.truncate(1);
+        for _ in 0..self.lines.len() {
+            marker::plain(marker::LINE_NAME, &mut self.text);
+            self.offsets.push(narrow(self.text.len()));
+        }
+    }
+}
+
+/// Rewritten lines as they stay: each version holds the lines that changed in the one before it.
+struct Settled {
+    versions: Vec<Pieces>,
+}
+
+impl Settled {
+    /// Every line in order, in its last version.
+    fn iter(&self) -> impl Iterator<Item = (u32, &[u8])> {
+        let mut at = vec![0_u32; self.versions.len()];
+        let lines = self.versions.first().map_or(&[][..], |first| &first.lines);
+        lines.iter().map(move |line| {
+            let mut last: &[u8] = &[];
+            for (pieces, at) in self.versions.iter().zip(&mut at) {
+                if pieces.lines.get(widen(*at)) == Some(line) {
+                    last = pieces.piece(*at).2;
+                    *at += 1;
+                }
+            }
+            (*line, last)
+        })
+    }
+}
+
 fn widen(at: u32) -> usize {
     usize::try_from(at).unwrap_or(usize::MAX)
 }
@@ -144,6 +209,7 @@ impl Rewriter {
             result.text = Some(self.copy(text, offsets, &clusters, scratch, &mut result)?);
         }
         result.found.sort_unstable();
+        result.dropped.sort_unstable();
         result.dropped.dedup();
         Ok(result)
     }
@@ -159,31 +225,28 @@ impl Rewriter {
     ) -> Result<(Vec<u8>, Vec<i32>), RuleGaveUp> {
         let bound =
             |index: usize| offsets.get(index).and_then(|at| usize::try_from(*at).ok()).unwrap_or(text.len());
+        let mut pieces = Pieces::default();
+        for group in clusters.chunk_by(|one, next| one.line == next.line) {
+            let Some(line) = group.first().map(|cluster| cluster.line) else { continue };
+            self.note(group, line, result);
+            let source = text.get(bound(widen(line))..bound(widen(line) + 1)).unwrap_or(&[]);
+            self.apply(source, bound(widen(line)), group, scratch.known.as_ref(), &mut pieces.text);
+            pieces.end(line);
+        }
+        let pieces = self.settle(pieces, scratch, result)?;
+
         let mut out = Vec::with_capacity(text.len() + text.len() / 16);
         let mut ends = Vec::with_capacity(offsets.len());
         ends.push(0);
-        let mut spare = Vec::new();
         let mut done = 0; // lines copied
-        for group in clusters.chunk_by(|one, next| one.line == next.line) {
-            let Some(line) = group.first().map(|cluster| widen(cluster.line)) else { continue };
+        for (line, piece) in pieces.iter() {
+            let line = widen(line);
             let shift = out.len();
             out.extend_from_slice(text.get(bound(done)..bound(line)).unwrap_or(&[]));
             for index in done..line {
                 ends.push(narrow(bound(index + 1) - bound(done) + shift));
             }
-            let start = out.len();
-            let source = text.get(bound(line)..bound(line + 1)).unwrap_or(&[]);
-            for cluster in group {
-                result.found.push((cluster.line, cluster.rule.min(self.known_rule())));
-                if self
-                    .replacement(cluster.rule)
-                    .is_some_and(|replacement| replacement.action == Action::Drop)
-                {
-                    result.dropped.push(cluster.line);
-                }
-            }
-            self.apply(source, bound(line), group, scratch.known.as_ref(), &mut out);
-            self.settle(&mut out, start, narrow_line(line), scratch, &mut spare, result)?;
+            out.extend_from_slice(piece);
             ends.push(narrow(out.len()));
             done = line + 1;
         }
@@ -196,24 +259,34 @@ impl Rewriter {
         Ok((out, ends))
     }
 
-    /// Scans the line at the end of `out` again until it stays as it is.
+    /// Counts what one line's clusters are.
+    fn note(&self, clusters: &[Cluster], line: u32, result: &mut Rewritten) {
+        for cluster in clusters {
+            result.found.push((line, cluster.rule.min(self.known_rule())));
+            if self.replacement(cluster.rule).is_some_and(|replacement| replacement.action == Action::Drop) {
+                result.dropped.push(line);
+            }
+        }
+    }
+
+    /// Scans the rewritten lines again until they stay as they are: all of them in one scan, then those that changed in the next.
+    /// A line is matched as if it stood alone, so it comes out as it would by itself.
     fn settle(
         &self,
-        out: &mut Vec<u8>,
-        start: usize,
-        line: u32,
+        rewritten: Pieces,
         scratch: &mut Scratch,
-        spare: &mut Vec<u8>,
         result: &mut Rewritten,
-    ) -> Result<(), RuleGaveUp> {
+    ) -> Result<Settled, RuleGaveUp> {
+        let mut versions = vec![rewritten];
         let mut clusters = Vec::new();
+        let mut spare = Vec::new();
         for _ in 0..REWRITE_PASSES_MAX {
-            let text = out.get(start..).unwrap_or(&[]);
-            let offsets = [0, narrow(text.len())];
-            self.find(text, &offsets, None, scratch)?;
+            let Some(current) = versions.last() else { break };
+            self.find(&current.text, &current.offsets, None, scratch)?;
             if !result.spared.is_empty() {
                 scratch.hits.retain(|hit| {
-                    let field = || (line, evidence::field(hit.rule, text, widen(hit.start)));
+                    let (line, start, text) = current.piece(hit.line);
+                    let field = || (line, evidence::field(hit.rule, text, widen(hit.start) - start));
                     !(hit.weak && result.spared.binary_search(&field()).is_ok())
                 });
             }
@@ -221,30 +294,29 @@ impl Rewriter {
             overlap::resolve(&mut scratch.hits, &self.standing, &mut clusters);
             // A truncated address is found again and truncated to itself: nothing to do, and nothing to count.
             clusters.retain(|cluster| {
+                let (_, start, text) = current.piece(cluster.line);
+                let covered = cluster.covered.start - start..cluster.covered.end - start;
                 spare.clear();
-                self.stand_in(cluster, text, 0, &cluster.covered, scratch.known.as_ref(), spare);
-                text.get(cluster.covered.clone()) != Some(spare.as_slice())
+                self.stand_in(cluster, text, start, &covered, scratch.known.as_ref(), &mut spare);
+                text.get(covered) != Some(spare.as_slice())
             });
             if clusters.is_empty() {
-                return Ok(());
+                return Ok(Settled { versions });
             }
-            spare.clear();
-            self.apply(text, 0, &clusters, scratch.known.as_ref(), spare);
-            for cluster in &clusters {
-                result.found.push((line, cluster.rule.min(self.known_rule())));
-                if self
-                    .replacement(cluster.rule)
-                    .is_some_and(|replacement| replacement.action == Action::Drop)
-                {
-                    result.dropped.push(line);
-                }
+            let mut next = Pieces::default();
+            for group in clusters.chunk_by(|one, next| one.line == next.line) {
+                let Some(first) = group.first() else { continue };
+                let (line, start, text) = current.piece(first.line);
+                self.note(group, line, result);
+                self.apply(text, start, group, scratch.known.as_ref(), &mut next.text);
+                next.end(line);
             }
-            out.truncate(start);
-            out.extend_from_slice(spare);
+            versions.push(next);
         }
-        out.truncate(start);
-        marker::plain(marker::LINE_NAME, out);
-        Ok(())
+        if let Some(last) = versions.last_mut() {
+            last.hide();
+        }
+        Ok(Settled { versions })
     }
 
     /// Writes what stands in a cluster's place.
@@ -408,8 +480,4 @@ fn leave_out(
 
 fn narrow(at: usize) -> i32 {
     i32::try_from(at).unwrap_or(i32::MAX)
-}
-
-fn narrow_line(line: usize) -> u32 {
-    u32::try_from(line).unwrap_or(u32::MAX)
 }
