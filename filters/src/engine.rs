@@ -24,7 +24,7 @@ use crate::overlap::{self, Standing};
 use crate::profile::{self, Profile};
 use crate::rewrite::{Replacement, Rewriter};
 use crate::rule::{Rule, RuleFile, Severity};
-use crate::scan::{Cost, RuleGaveUp, Scanner, Scratch, Tally};
+use crate::scan::{Cost, RuleGaveUp, Scanner, Scratch, Tally, VerifierCost};
 use crate::statistics::{Board, RuleCount, ScrubReport, Statistics};
 
 /// What an engine is made of.
@@ -458,6 +458,11 @@ impl Engine {
     /// The rules that run, with what they do and cost.
     pub fn rules(&self) -> &[ActiveRule] {
         &self.active
+    }
+
+    /// What each rule's verifier takes, in the order of [`Engine::rules`]. Builds those that no text has needed yet.
+    pub fn verifiers(&self) -> Vec<VerifierCost> {
+        self.rewriter.scanner.verifiers()
     }
 
     /// Counts since the engine was made.

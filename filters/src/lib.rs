@@ -87,7 +87,7 @@ pub use known::{KNOWN_RULE, KnownError, KnownReport, KnownSecret, KnownSecrets, 
 pub use lists::Allow;
 pub use profile::Profile;
 pub use rule::{Examples, Normalise, Redact, Rule, RuleFile, Severity, Strength};
-pub use scan::Cost;
+pub use scan::{Cost, VerifierCost};
 pub use statistics::{RuleCount, RuleStatistics, ScrubReport, Statistics};
 
 #[cfg(test)]

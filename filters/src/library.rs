@@ -1,5 +1,7 @@
 //! The rules and profiles that come with the program, as the files of `rules/` and `profiles/`.
 
+use std::sync::OnceLock;
+
 use crate::error::RulesError;
 use crate::profile::Profile;
 use crate::rule::{Rule, RuleFile};
@@ -42,11 +44,16 @@ pub(crate) const PRIVATE_KEY: &str = "private_key";
 /// # Errors
 /// Never in a program whose tests ran.
 pub fn rules() -> Result<Vec<Rule>, RulesError> {
-    let mut rules = Vec::new();
-    for (name, text) in RULES {
-        rules.extend(RuleFile::read(name, text)?.rules().iter().cloned());
-    }
-    Ok(rules)
+    // The files are part of the program: they are read once, whatever the number of engines.
+    static READ: OnceLock<Result<Vec<Rule>, RulesError>> = OnceLock::new();
+    let read = || {
+        let mut rules = Vec::new();
+        for (name, text) in RULES {
+            rules.extend(RuleFile::read(name, text)?.rules().iter().cloned());
+        }
+        Ok(rules)
+    };
+    READ.get_or_init(read).clone()
 }
 
 /// Every built-in profile.

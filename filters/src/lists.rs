@@ -162,7 +162,7 @@ pub(crate) fn denied(values: &[String]) -> Result<Vec<Rule>, RulesError> {
             let texts: Vec<String> = part.iter().map(|value| regex_syntax::escape(value)).collect();
             rule.pattern = texts.join("|");
             rule.examples.finds = part.iter().map(|value| ((*value).clone(), (*value).clone())).collect();
-            Pattern::parse(rule).map_err(|_| {
+            Pattern::check(rule).map_err(|_| {
                 // The pattern is made of the values: what is wrong with it must not be printed.
                 RulesError(vec![RuleFault::new(
                     "deny",

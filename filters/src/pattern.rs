@@ -5,6 +5,8 @@
 //! ends) and never outside the line, finds `e`. Starts are tried from left to right, each once; after a match that the
 //! validator accepts the next start is the match's end.
 
+use std::sync::OnceLock;
+
 use regex_automata::dfa::{Automaton, dense};
 use regex_automata::hybrid;
 use regex_automata::nfa::thompson;
@@ -34,7 +36,20 @@ pub(crate) struct Pattern {
 }
 
 impl Pattern {
-    /// Checks a rule's pattern.
+    /// Checks a rule's pattern, also how large it becomes. What passes here compiles later.
+    pub(crate) fn check(rule: &Rule) -> Result<Pattern, RuleFault> {
+        let pattern = Pattern::parse(rule)?;
+        let automaton = thompson::Compiler::new()
+            .syntax(syntax_config())
+            .configure(thompson_config())
+            .build_from_hir(&pattern.hir);
+        automaton.map(|_| pattern).map_err(|_| {
+            let reason = format!("pattern is too large: its automaton exceeds {PATTERN_NFA_BYTES_MAX} bytes");
+            RuleFault::new(&rule.id, reason, "use smaller repetition counts, `+` and window_bytes")
+        })
+    }
+
+    /// Reads the pattern of a rule that was checked when it was read from its file.
     pub(crate) fn parse(rule: &Rule) -> Result<Pattern, RuleFault> {
         let fault = |reason: String, instead: &str| RuleFault::new(&rule.id, reason, instead);
         let hir = syntax::parse_with(&rule.pattern, &syntax_config()).map_err(|error| {
@@ -64,14 +79,6 @@ impl Pattern {
             }
             _ => {}
         }
-        thompson::Compiler::new()
-            .syntax(syntax_config())
-            .configure(thompson_config())
-            .build(&rule.pattern)
-            .map_err(|_| {
-            let reason = format!("pattern is too large: its automaton exceeds {PATTERN_NFA_BYTES_MAX} bytes");
-            fault(reason, "use smaller repetition counts, `+` and window_bytes")
-        })?;
         let longest = properties.maximum_len().unwrap_or(WINDOW_BYTES_DEFAULT).min(WINDOW_BYTES_DEFAULT);
         Ok(Pattern { hir, window_bytes: rule.window_bytes.unwrap_or(longest) })
     }
@@ -109,88 +116,67 @@ enum Machine {
     Lazy(Box<hybrid::dfa::DFA>),
 }
 
-/// Decides whether a rule matches at a given start.
+/// Decides whether a rule matches at a given start. Its automata are built when they are first needed: most rules of a large set
+/// never see a candidate, and a program is to start at once.
 pub(crate) struct Verifier {
-    machine: Machine,
-    groups: Option<meta::Regex>,
+    pattern: String,
+    redact: Redact,
+    machine: OnceLock<Option<Machine>>,
+    groups: OnceLock<Option<meta::Regex>>,
     window_bytes: usize,
 }
 
-/// What one thread needs to run a verifier.
+/// What one thread needs to run a verifier; made when it is first needed.
+#[derive(Default)]
 pub(crate) struct VerifierCache {
     lazy: Option<hybrid::dfa::Cache>,
     groups: Option<(meta::Cache, regex_automata::util::captures::Captures)>,
 }
 
 impl Verifier {
-    pub(crate) fn new(rule: &Rule, pattern: &Pattern) -> Result<Verifier, RuleFault> {
-        let fault = |reason: &str| RuleFault::new(&rule.id, reason, "use a simpler pattern");
-        let dense = dense::Builder::new()
-            .syntax(syntax_config())
-            .thompson(thompson_config())
-            .configure(
-                dense::Config::new()
-                    .match_kind(MatchKind::LeftmostFirst)
-                    .start_kind(regex_automata::dfa::StartKind::Anchored)
-                    .dfa_size_limit(Some(VERIFIER_DENSE_BYTES_MAX))
-                    .determinize_size_limit(Some(4 * VERIFIER_DENSE_BYTES_MAX)),
-            )
-            .build(&rule.pattern);
-        let machine = match dense {
-            Ok(dfa) => Machine::Dense(Box::new(dfa)),
-            Err(_) => Machine::Lazy(Box::new(
-                hybrid::dfa::Builder::new()
-                    .syntax(syntax_config())
-                    .thompson(thompson_config())
-                    .configure(
-                        hybrid::dfa::Config::new()
-                            .cache_capacity(VERIFIER_LAZY_BYTES_MAX)
-                            .skip_cache_capacity_check(true)
-                            .minimum_cache_clear_count(None),
-                    )
-                    .build(&rule.pattern)
-                    .map_err(|_| fault("pattern is too large for an automaton"))?,
-            )),
-        };
-        let groups = match rule.redact {
-            Redact::Match => None,
-            Redact::Group => Some(
-                meta::Builder::new()
-                    .syntax(syntax_config())
-                    .configure(
-                        meta::Config::new().utf8_empty(false).nfa_size_limit(Some(PATTERN_NFA_BYTES_MAX)),
-                    )
-                    .build(&rule.pattern)
-                    .map_err(|_| fault("pattern cannot compile with its groups"))?,
-            ),
-        };
-        Ok(Verifier { machine, groups, window_bytes: pattern.window_bytes })
-    }
-
-    pub(crate) fn cache(&self) -> VerifierCache {
-        VerifierCache {
-            lazy: match &self.machine {
-                Machine::Dense(_) => None,
-                Machine::Lazy(dfa) => Some(dfa.create_cache()),
-            },
-            groups: self.groups.as_ref().map(|regex| (regex.create_cache(), regex.create_captures())),
+    pub(crate) fn new(rule: &Rule, pattern: &Pattern) -> Verifier {
+        Verifier {
+            pattern: rule.pattern.clone(),
+            redact: rule.redact,
+            machine: OnceLock::new(),
+            groups: OnceLock::new(),
+            window_bytes: pattern.window_bytes,
         }
     }
 
+    /// The automaton; nothing where it cannot be built, which [`Pattern::check`] rules out.
+    fn machine(&self) -> Option<&Machine> {
+        self.machine.get_or_init(|| built(&self.pattern)).as_ref()
+    }
+
+    fn groups(&self) -> Option<&meta::Regex> {
+        let build = || {
+            meta::Builder::new()
+                .syntax(syntax_config())
+                .configure(meta::Config::new().utf8_empty(false).nfa_size_limit(Some(PATTERN_NFA_BYTES_MAX)))
+                .build(&self.pattern)
+                .ok()
+        };
+        self.groups.get_or_init(build).as_ref()
+    }
+
+    /// How much memory the automaton takes, in bytes. Builds it.
     pub(crate) fn memory_bytes(&self) -> usize {
-        match &self.machine {
-            Machine::Dense(dfa) => dfa.memory_usage(),
-            Machine::Lazy(_) => VERIFIER_LAZY_BYTES_MAX,
+        match self.machine() {
+            Some(Machine::Dense(dfa)) => dfa.memory_usage(),
+            Some(Machine::Lazy(_)) => VERIFIER_LAZY_BYTES_MAX,
+            None => 0,
         }
     }
 
     /// Whether only a group of a match is redacted.
     pub(crate) fn has_groups(&self) -> bool {
-        self.groups.is_some()
+        self.redact == Redact::Group
     }
 
+    /// Whether the automaton is small enough to be worked out whole. Builds it.
     pub(crate) fn is_dense(&self) -> bool {
-        matches!(self.machine, Machine::Dense(_))
+        matches!(self.machine(), Some(Machine::Dense(_)))
     }
 
     /// The anchored search from `start` in `line`.
@@ -202,10 +188,11 @@ impl Verifier {
         start: usize,
     ) -> Result<Attempt, GaveUp> {
         let limit = line.len().min(start.saturating_add(self.window_bytes));
-        match (&self.machine, &mut cache.lazy) {
-            (Machine::Dense(dfa), _) => run_dense(dfa, line, start, limit),
-            (Machine::Lazy(dfa), Some(cache)) => run_lazy(dfa, cache, line, start, limit),
-            (Machine::Lazy(_), None) => Err(GaveUp),
+        match self.machine().ok_or(GaveUp)? {
+            Machine::Dense(dfa) => run_dense(dfa, line, start, limit),
+            Machine::Lazy(dfa) => {
+                run_lazy(dfa, cache.lazy.get_or_insert_with(|| dfa.create_cache()), line, start, limit)
+            }
         }
     }
 
@@ -217,15 +204,46 @@ impl Verifier {
         start: usize,
         end: usize,
     ) -> Result<std::ops::Range<usize>, GaveUp> {
-        let (Some(regex), Some((cache, captures))) = (&self.groups, &mut cache.groups) else {
+        if !self.has_groups() {
             return Ok(start..end);
-        };
+        }
+        let regex = self.groups().ok_or(GaveUp)?;
+        let (cache, captures) =
+            cache.groups.get_or_insert_with(|| (regex.create_cache(), regex.create_captures()));
         let input = Input::new(line).span(start..end).anchored(Anchored::Yes);
         regex.search_captures_with(cache, &input, captures);
         let whole = captures.get_match().ok_or(GaveUp)?;
         let group = (1..captures.group_len()).find_map(|index| captures.get_group(index));
         Ok(group.map_or(whole.range(), |span| span.range()))
     }
+}
+
+fn built(pattern: &str) -> Option<Machine> {
+    let dense = dense::Builder::new()
+        .syntax(syntax_config())
+        .thompson(thompson_config())
+        .configure(
+            dense::Config::new()
+                .match_kind(MatchKind::LeftmostFirst)
+                .start_kind(regex_automata::dfa::StartKind::Anchored)
+                .dfa_size_limit(Some(VERIFIER_DENSE_BYTES_MAX))
+                .determinize_size_limit(Some(4 * VERIFIER_DENSE_BYTES_MAX)),
+        )
+        .build(pattern);
+    if let Ok(dfa) = dense {
+        return Some(Machine::Dense(Box::new(dfa)));
+    }
+    let lazy = hybrid::dfa::Builder::new()
+        .syntax(syntax_config())
+        .thompson(thompson_config())
+        .configure(
+            hybrid::dfa::Config::new()
+                .cache_capacity(VERIFIER_LAZY_BYTES_MAX)
+                .skip_cache_capacity_check(true)
+                .minimum_cache_clear_count(None),
+        )
+        .build(pattern);
+    lazy.ok().map(|dfa| Machine::Lazy(Box::new(dfa)))
 }
 
 fn run_dense(dfa: &dense::DFA<Vec<u32>>, line: &[u8], from: usize, limit: usize) -> Result<Attempt, GaveUp> {

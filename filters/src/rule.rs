@@ -317,7 +317,7 @@ impl RuleFile {
                     "give each rule its own id",
                 ));
             }
-            if let Err(found) = crate::pattern::Pattern::parse(rule) {
+            if let Err(found) = crate::pattern::Pattern::check(rule) {
                 faults.push(found);
             }
         }

@@ -8,7 +8,7 @@ use super::literal::{self, Builder};
 use super::program::Graph;
 use super::reverse::Reverse;
 use super::simd::Level;
-use super::{Compiled, Cost, Scanner};
+use super::{Compiled, Cost, Exact, Scanner};
 use crate::context::Context;
 use crate::corpus;
 use crate::error::RuleFault;
@@ -28,7 +28,7 @@ pub(super) fn scanner(
     let mut graph = Graph::default();
     for (number, rule) in rules.iter().enumerate() {
         let number = u32::try_from(number).unwrap_or(u32::MAX);
-        match prepared(rules, rule, number, &mut graph) {
+        match prepared(rule, number, &mut graph) {
             Ok((rule, choice)) => {
                 compiled.push(rule);
                 choices.push(choice);
@@ -46,12 +46,7 @@ pub(super) fn scanner(
     let mut unanchored = Vec::new();
     let mut costs = Vec::new();
     for (number, (anchor, rule)) in (0..).zip(anchors.into_iter().zip(&mut compiled)) {
-        costs.push(Cost {
-            found_by: in_words(&anchor),
-            reads_every_byte: anchor.ways.is_empty(),
-            memory_bytes: rule.verifier.memory_bytes(),
-            precomputed: rule.verifier.is_dense(),
-        });
+        costs.push(Cost { found_by: in_words(&anchor), reads_every_byte: anchor.ways.is_empty() });
         if anchor.ways.is_empty() {
             unanchored.push(number);
         }
@@ -64,23 +59,18 @@ pub(super) fn scanner(
     Ok((Scanner { rules: compiled, finder, reverse, clock }, costs))
 }
 
-fn prepared(
-    rules: &[&Rule],
-    rule: &Rule,
-    number: u32,
-    graph: &mut Graph,
-) -> Result<(Compiled, Choices), RuleFault> {
+fn prepared(rule: &Rule, number: u32, graph: &mut Graph) -> Result<(Compiled, Choices), RuleFault> {
     let pattern = Pattern::parse(rule)?;
     let choices = Choices::of(rule, &pattern, graph)?;
     let compiled = Compiled {
-        verifier: Verifier::new(rule, &pattern)?,
+        verifier: Verifier::new(rule, &pattern),
         check: rule.validator.as_ref().map(|(_, check)| *check),
         context: Context::new(&rule.context),
         context_required: rule.context_required,
         weak: rule.strength == Strength::Weak,
         back: super::LookBack::default(),
         first: first_bytes(&pattern.hir),
-        exact: Reverse::new(rules, &[number])?,
+        exact: Exact::new(rule, number),
     };
     Ok((compiled, choices))
 }

@@ -26,6 +26,7 @@ mod shape;
 pub(crate) mod simd;
 
 use std::ops::Range;
+use std::sync::OnceLock;
 
 use crate::checks::Check;
 use crate::context::Context;
@@ -80,8 +81,25 @@ struct Compiled {
     back: LookBack,
     /// The bytes that a match may begin with.
     first: ByteSet,
-    /// Names the true starts of a line, for lines that are made to have many false ones.
-    exact: Reverse,
+    exact: Exact,
+}
+
+/// Names the true starts of a rule in a line, for lines that are made to have many false ones. Built when the first such line comes.
+struct Exact {
+    pattern: String,
+    number: u32,
+    automaton: OnceLock<Option<Reverse>>,
+}
+
+impl Exact {
+    fn new(rule: &Rule, number: u32) -> Exact {
+        Exact { pattern: rule.pattern.clone(), number, automaton: OnceLock::new() }
+    }
+
+    fn automaton(&self) -> Result<&Reverse, GaveUp> {
+        let build = || Reverse::of(&[self.pattern.as_str()], &[self.number]);
+        self.automaton.get_or_init(build).as_ref().ok_or(GaveUp)
+    }
 }
 
 /// What a rule has spent on the line it is at, and the line's true starts once that was too much.
@@ -103,13 +121,14 @@ impl Spending {
     }
 
     /// Whether the rule may match at `at` of `text`, as far as it pays to know.
-    fn allows(&mut self, exact: &Reverse, text: &[u8], at: usize) -> Result<bool, GaveUp> {
+    fn allows(&mut self, exact: &Exact, text: &[u8], at: usize) -> Result<bool, GaveUp> {
         let allowed = STEPS_PER_LINE_MIN + STEPS_PER_BYTE_MAX * text.len();
         if self.steps <= u64::try_from(allowed).unwrap_or(u64::MAX) {
             return Ok(true);
         }
         if self.starts.is_none() {
             let mut starts = Vec::new();
+            let exact = exact.automaton()?;
             exact.starts(self.cache.get_or_insert_with(|| exact.cache()), text, &mut starts)?;
             self.starts = Some(starts);
         }
@@ -150,9 +169,14 @@ pub struct Cost {
     pub found_by: String,
     /// Whether the rule shares the slow path, which reads every byte.
     pub reads_every_byte: bool,
-    /// Memory of its verifier, in bytes.
+}
+
+/// What a rule's verifier is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VerifierCost {
+    /// Its automaton's memory, in bytes.
     pub memory_bytes: usize,
-    /// Whether the verifier is precomputed.
+    /// Whether the automaton is worked out whole, and not while it runs.
     pub precomputed: bool,
 }
 
@@ -171,10 +195,19 @@ impl Scanner {
         compile::scanner(rules, None, level)
     }
 
+    /// What each rule's verifier is. Builds all of them.
+    pub(crate) fn verifiers(&self) -> Vec<VerifierCost> {
+        let cost = |rule: &Compiled| VerifierCost {
+            memory_bytes: rule.verifier.memory_bytes(),
+            precomputed: rule.verifier.is_dense(),
+        };
+        self.rules.iter().map(cost).collect()
+    }
+
     pub(crate) fn scratch(&self) -> Scratch {
         Scratch {
             finder: self.finder.scratch(),
-            caches: self.rules.iter().map(|rule| rule.verifier.cache()).collect(),
+            caches: self.rules.iter().map(|_| VerifierCache::default()).collect(),
             reverse: self.reverse.as_ref().map(Reverse::cache),
             untried: vec![0; self.rules.len()],
             spending: self.rules.iter().map(|_| Spending::default()).collect(),

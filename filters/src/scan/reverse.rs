@@ -26,6 +26,15 @@ impl Reverse {
     pub(crate) fn new(all: &[&Rule], numbers: &[u32]) -> Result<Reverse, RuleFault> {
         let rule = |number: &u32| usize::try_from(*number).ok().and_then(|number| all.get(number));
         let patterns: Vec<&str> = numbers.iter().filter_map(rule).map(|rule| rule.pattern.as_str()).collect();
+        Reverse::of(&patterns, numbers).ok_or_else(|| {
+            let first = numbers.iter().find_map(rule).map_or("", |rule| rule.id.as_str());
+            let reason = format!("{} rules without a literal are too large together", numbers.len());
+            RuleFault::new(first, reason, "let their patterns start with three fixed characters")
+        })
+    }
+
+    /// The automaton for these patterns, each with its rule's number; nothing where they are too large together.
+    pub(super) fn of(patterns: &[&str], numbers: &[u32]) -> Option<Reverse> {
         let limit = PATTERN_NFA_BYTES_MAX.saturating_mul(numbers.len().min(16));
         let automaton = Builder::new()
             .syntax(syntax_config())
@@ -37,13 +46,9 @@ impl Reverse {
                     .skip_cache_capacity_check(true)
                     .minimum_cache_clear_count(None),
             )
-            .build_many(&patterns)
-            .map_err(|_| {
-                let first = numbers.iter().find_map(rule).map_or("", |rule| rule.id.as_str());
-                let reason = format!("{} rules without a literal are too large together", numbers.len());
-                RuleFault::new(first, reason, "let their patterns start with three fixed characters")
-            })?;
-        Ok(Reverse { automaton, rules: numbers.to_vec() })
+            .build_many(patterns)
+            .ok()?;
+        Some(Reverse { automaton, rules: numbers.to_vec() })
     }
 
     pub(crate) fn cache(&self) -> ReverseCache {
