@@ -452,8 +452,11 @@ async fn a_killed_program_loses_and_repeats_nothing() {
     });
     let mut output = Vec::new();
     for round in 0..12u64 {
+        let before = collector.state.lock().unwrap().sessions;
         let mut child = spawn(&collector, directory.path());
-        tokio::time::sleep(Duration::from_millis(150 + round * 37)).await;
+        // However long a start takes: from there on, the moment of the kill is another one each time.
+        collector.until("a session of the new program", |state| state.sessions > before).await;
+        tokio::time::sleep(Duration::from_millis(round * 37)).await;
         child.kill().unwrap();
         let printed = child.wait_with_output().unwrap();
         output.extend_from_slice(&printed.stderr);
