@@ -149,7 +149,10 @@ fn mixed_line(dice: &mut Dice, clock_ms: &mut u64, one_in: u64) -> Labelled {
         }
         _ => {
             let (class, at) = (dice.choose(CLASSES), dice.within(20, 1400));
-            line.say(&format!("\tat com.acme.{class}.process({class}.java:{at}) ~[acme-2.{}.1.jar:?]", at % 20))
+            line.say(&format!(
+                "\tat com.acme.{class}.process({class}.java:{at}) ~[acme-2.{}.1.jar:?]",
+                at % 20
+            ))
         }
     }
 }
@@ -192,7 +195,8 @@ pub fn hard(seed: u64, bytes: usize) -> Vec<Labelled> {
 
 /// A private key as it stands in a log: every line of its body is secret.
 fn key_block(dice: &mut Dice, lines: &mut Vec<Labelled>) {
-    let kind = dice.choose(&["RSA PRIVATE KEY", "EC PRIVATE KEY", "OPENSSH PRIVATE KEY", "PRIVATE KEY"]).to_owned();
+    let kind =
+        dice.choose(&["RSA PRIVATE KEY", "EC PRIVATE KEY", "OPENSSH PRIVATE KEY", "PRIVATE KEY"]).to_owned();
     lines.push(Labelled::default().say(&format!("-----BEGIN {kind}-----")));
     for _ in 0..dice.within(3, 24) {
         let body = dice.text(values::BASE64, 64);
@@ -281,15 +285,48 @@ fn decoy(dice: &mut Dice) -> Labelled {
         7 => format!("image registry.example.org/app@sha256:{} pulled", dice.hex(64)),
         8 => format!("md5 {} etag \"{}\" {words}", dice.hex(32), dice.hex(32)),
         9 => format!("request {id} parent {} took {}ms", values::uuid(dice), dice.within(1, 9_999)),
-        10 => format!("version 10.0.{}.{} of kernel 6.{}.{}", dice.within(300, 22_000), dice.within(1, 4000), dice.within(0, 20), dice.within(0, 20)),
-        11 => format!("at 2026-11-20 {}: {words} after 1795161{}", values::time(dice.draw() >> 30), dice.digits(6)),
-        12 => format!("\tat com.acme.{}.run({}.java:{}) [app.jar!/:{}.{}.{}]", dice.choose(CLASSES), dice.choose(CLASSES), dice.within(1, 2000), dice.within(0, 9), dice.within(0, 30), dice.within(0, 9)),
+        10 => format!(
+            "version 10.0.{}.{} of kernel 6.{}.{}",
+            dice.within(300, 22_000),
+            dice.within(1, 4000),
+            dice.within(0, 20),
+            dice.within(0, 20)
+        ),
+        11 => format!(
+            "at 2026-11-20 {}: {words} after 1795161{}",
+            values::time(dice.draw() >> 30),
+            dice.digits(6)
+        ),
+        12 => format!(
+            "\tat com.acme.{}.run({}.java:{}) [app.jar!/:{}.{}.{}]",
+            dice.choose(CLASSES),
+            dice.choose(CLASSES),
+            dice.within(1, 2000),
+            dice.within(0, 9),
+            dice.within(0, 30),
+            dice.within(0, 9)
+        ),
         13 => format!("token expired for {words}, secret rotated, password policy ok"),
-        14 => format!("{{\"uid\":\"{id}\",\"resourceVersion\":\"{}\",\"generation\":{},\"hash\":\"{}\"}}", dice.digits(10), dice.within(1, 99), dice.hex(10)),
+        14 => format!(
+            "{{\"uid\":\"{id}\",\"resourceVersion\":\"{}\",\"generation\":{},\"hash\":\"{}\"}}",
+            dice.digits(10),
+            dice.within(1, 99),
+            dice.hex(10)
+        ),
         15 => format!("std::vec::Vec<u8> at {}::{}::run {words}", dice.choose(WORDS), dice.choose(WORDS)),
         16 => format!("range {}-{} of {}", dice.digits(6), dice.digits(7), dice.digits(8)),
-        17 => format!("lat=0.{} load={}.{} rss={}KiB gc={}.{}%", dice.digits(3), dice.within(0, 9), dice.digits(2), dice.digits(6), dice.within(0, 9), dice.within(0, 99)),
-        18 => format!("max_tokens=4096 token_count={} key_size=256 secret_name=orders-db", dice.within(1, 9000)),
+        17 => format!(
+            "lat=0.{} load={}.{} rss={}KiB gc={}.{}%",
+            dice.digits(3),
+            dice.within(0, 9),
+            dice.digits(2),
+            dice.digits(6),
+            dice.within(0, 9),
+            dice.within(0, 99)
+        ),
+        18 => {
+            format!("max_tokens=4096 token_count={} key_size=256 secret_name=orders-db", dice.within(1, 9000))
+        }
         _ => format!("0x{} -> 0x{} {words}", dice.hex(16), dice.hex(12)),
     };
     Labelled { text, labels: Vec::new() }

@@ -9,7 +9,8 @@ const PASSWORD: &str = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123
 const GIVEN: &[&str] =
     &["anna", "bob", "carla", "david", "emma", "grace", "henry", "ines", "jonas", "maria", "quentin", "tina"];
 const FAMILY: &[&str] = &["smith", "mueller", "rossi", "novak", "garcia", "dupont", "kowalski", "hansen"];
-const DOMAINS: &[&str] = &["example.org", "mail.example.com", "acme-corp.io", "example.co.uk", "posteo.example"];
+const DOMAINS: &[&str] =
+    &["example.org", "mail.example.com", "acme-corp.io", "example.co.uk", "posteo.example"];
 
 /// A value of a kind; empty for a kind that is not known.
 pub(super) fn make(dice: &mut Dice, kind: &str) -> String {
@@ -27,14 +28,20 @@ pub(super) fn make(dice: &mut Dice, kind: &str) -> String {
         },
         "mac" => (0..6).map(|_| dice.hex(2)).collect::<Vec<_>>().join(":"),
         "aws_key" => format!("{}{}", dice.choose(&["AKIA", "ASIA"]).to_owned(), dice.text(BASE32, 16)),
-        "github" => format!("{}{}", dice.choose(&["ghp_", "ghs_", "gho_"]).to_owned(), dice.text(LETTERS, 36)),
+        "github" => {
+            format!("{}{}", dice.choose(&["ghp_", "ghs_", "gho_"]).to_owned(), dice.text(LETTERS, 36))
+        }
         "gitlab" => format!("glpat-{}", dice.text(LETTERS, 20)),
         "slack" => format!("xoxb-{}-{}-{}", dice.digits(12), dice.digits(12), dice.text(LETTERS, 24)),
         "stripe" => format!("sk_live_{}", dice.text(LETTERS, 24)),
         "google_api" => format!("AIza{}", dice.text(BASE64_URL, 35)),
         "sendgrid" => format!("SG.{}.{}", dice.text(BASE64_URL, 22), dice.text(BASE64_URL, 43)),
         "jwt" => {
-            let claims = format!("{{\"sub\":\"{}\",\"iat\":1795161600,\"name\":\"{}\"}}", dice.digits(10), dice.choose(GIVEN));
+            let claims = format!(
+                "{{\"sub\":\"{}\",\"iat\":1795161600,\"name\":\"{}\"}}",
+                dice.digits(10),
+                dice.choose(GIVEN)
+            );
             format!(
                 "{}.{}.{}",
                 base64_url(b"{\"alg\":\"HS256\",\"typ\":\"JWT\"}"),
@@ -161,7 +168,8 @@ pub(super) fn time(clock_ms: u64) -> String {
 fn base64_url(bytes: &[u8]) -> String {
     let mut out = String::new();
     for chunk in bytes.chunks(3) {
-        let word = chunk.iter().fold(0_u32, |word, byte| word << 8 | u32::from(*byte)) << (8 * (3 - chunk.len()));
+        let word =
+            chunk.iter().fold(0_u32, |word, byte| word << 8 | u32::from(*byte)) << (8 * (3 - chunk.len()));
         for at in 0..=chunk.len() {
             let index = usize::try_from(word >> (18 - 6 * at) & 63).unwrap_or(0);
             out.extend(BASE64_URL.chars().nth(index));
