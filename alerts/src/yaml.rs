@@ -66,7 +66,7 @@ pub(crate) struct Node {
 #[derive(Clone, Debug)]
 pub(crate) enum Value {
     Null,
-    Bool,
+    Bool(bool),
     Integer(i64),
     Float,
     Text(String),
@@ -78,7 +78,7 @@ impl Value {
     fn kind(&self) -> &'static str {
         match self {
             Value::Null => "nothing",
-            Value::Bool => "a truth value",
+            Value::Bool(_) => "a truth value",
             Value::Integer(_) | Value::Float => "a number",
             Value::Text(_) => "text",
             Value::List(_) => "a list",
@@ -162,8 +162,8 @@ impl<'de> Visitor<'de> for BareVisitor {
         deserializer.deserialize_any(BareVisitor)
     }
 
-    fn visit_bool<E: de::Error>(self, _: bool) -> Result<Bare, E> {
-        Ok(Bare::Leaf(Value::Bool))
+    fn visit_bool<E: de::Error>(self, value: bool) -> Result<Bare, E> {
+        Ok(Bare::Leaf(Value::Bool(value)))
     }
 
     fn visit_i64<E: de::Error>(self, value: i64) -> Result<Bare, E> {
@@ -242,6 +242,17 @@ impl Taker {
         }
     }
 
+    pub(crate) fn flag(&mut self, key: &str, faults: &mut Faults) -> Option<bool> {
+        let node = self.node(key)?;
+        match node.value {
+            Value::Bool(flag) => Some(flag),
+            other => {
+                faults.add(node.place, format!("`{key}` is true or false, not {}", other.kind()));
+                None
+            }
+        }
+    }
+
     pub(crate) fn duration(&mut self, key: &str, faults: &mut Faults) -> Option<std::time::Duration> {
         let (place, text) = self.text(key, faults)?;
         crate::duration::parse(&text).map_err(|error| faults.add(place, format!("`{key}`: {error}"))).ok()
@@ -256,6 +267,11 @@ impl Taker {
                 None
             }
         }
+    }
+
+    pub(crate) fn texts(&mut self, key: &str, faults: &mut Faults) -> Option<Vec<(Place, String)>> {
+        let items = self.list(key, faults)?;
+        Some(items.into_iter().filter_map(|item| text(item, key, faults)).collect())
     }
 
     /// A map of texts, with the places of the keys.
