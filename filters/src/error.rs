@@ -45,9 +45,6 @@ pub enum FilterError {
     /// The filter panicked. The text is withheld.
     #[error("the pollen filter failed inside, the text is withheld")]
     Panicked,
-    /// A pattern that runs cannot be compiled the plain way.
-    #[error("a rule has no plain regex to compare with")]
-    NoReference,
     /// A rule's automaton gave up.
     #[error("rule {rule} gave up while matching, the text is withheld")]
     GaveUp {

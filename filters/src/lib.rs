@@ -21,7 +21,6 @@
 //! - `fields`, `remove`, `lists`: rules by a field's name, removing a field, values always or never redacted;
 //! - `action`, `marker`, `json`, `rewrite`: what stands in a value's place;
 //! - `batch`, `engine`: the doors;
-//! - `reference`: what rules mean, done plainly;
 //! - `statistics`, `error`, `key`.
 
 pub mod limits;
@@ -69,8 +68,6 @@ mod batch;
 
 mod engine;
 
-mod reference;
-
 mod statistics;
 
 mod error;
@@ -89,7 +86,6 @@ pub use key::Key;
 pub use known::{KNOWN_RULE, KnownError, KnownReport, KnownSecret, KnownSecrets, Refusal};
 pub use lists::Allow;
 pub use profile::Profile;
-pub use reference::{Comparison, Difference};
 pub use rule::{Examples, Normalise, Redact, Rule, RuleFile, Severity, Strength};
 pub use scan::{Cost, VerifierCost};
 pub use statistics::{RuleCount, RuleStatistics, ScrubReport, Statistics};

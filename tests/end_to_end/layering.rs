@@ -109,11 +109,6 @@ const TABLE: &[Room] = &[
         never: &["bollard", "inotify"],
     },
     Room {
-        package: "beeacon-alerts",
-        rooms: &[],
-        never: &["arrow-", "parquet", "object_store", "datafusion", "bollard", "axum", "reqwest"],
-    },
-    Room {
         package: "beeacon",
         rooms: &[
             "beeacon-record",

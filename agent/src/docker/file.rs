@@ -21,7 +21,6 @@ use super::json_line::LineParser;
 use super::merge::{Merger, Piece};
 use super::watch::{SharedChain, lock};
 use crate::limits::{BLOCK_BYTES, RECORD_BYTES_MAX};
-use crate::multiline::Grouper;
 use crate::progress::{Acked, Progress, Sink, Step};
 
 /// How many generations' fingerprints are remembered. A cursor names two.
@@ -49,8 +48,6 @@ pub struct FileSource {
     at: Position,
     current: Option<Current>,
     merger: Merger,
-    /// Joins lines, where the container's lines are to be joined.
-    pub grouper: Option<Grouper>,
     parser: LineParser,
     scratch: Vec<u8>,
     want_bytes: usize,
@@ -70,7 +67,6 @@ impl FileSource {
             at: Position::START,
             current: None,
             merger: Merger::default(),
-            grouper: None,
             parser: LineParser::default(),
             scratch: Vec::new(),
             want_bytes: BLOCK_BYTES,
@@ -85,15 +81,12 @@ impl FileSource {
         self.is_mapped = false;
         self.current = None;
         self.merger.clear();
-        if let Some(grouper) = &mut self.grouper {
-            grouper.clear();
-        }
         self.want_bytes = BLOCK_BYTES;
     }
 
     /// How many bytes of open lines are held.
     pub fn open_bytes(&self) -> usize {
-        self.merger.bytes() + self.grouper.as_ref().map_or(0, Grouper::bytes)
+        self.merger.bytes()
     }
 
     /// How many bytes are there and have not been read.
@@ -120,19 +113,12 @@ impl FileSource {
 
     /// Where open lines stand, for the interval.
     pub fn open(&self) -> Vec<Position> {
-        let groups = self.grouper.iter().flat_map(Grouper::open);
-        groups.chain(self.merger.open()).collect()
-    }
-
-    /// Where reading must start again so that open lines and groups are seen from their start.
-    fn resume(&self) -> Position {
-        let groups = self.grouper.iter().flat_map(Grouper::open);
-        groups.chain(self.merger.resume()).min().unwrap_or(self.at)
+        self.merger.open()
     }
 
     /// What to leave with the collector. It may know the files only once their first records are complete.
     pub fn cursor(&mut self) -> Vec<u8> {
-        let resume = self.resume();
+        let resume = self.merger.resume().unwrap_or(self.at);
         let mut files = Vec::with_capacity(CURSOR_FILES_MAX);
         for generation in [resume.major, self.progress.to().major] {
             if files.iter().all(|(known, _)| *known != generation)
@@ -311,7 +297,7 @@ impl FileSource {
         self.progress.saw(record.timestamp_ns);
         let length = text.len() - start;
         let is_whole = record.ends_line && length <= beeacon_record::limits::LINE_BYTES_MAX;
-        if is_whole && self.grouper.is_none() && self.merger.is_idle(record.stream) {
+        if is_whole && self.merger.is_idle(record.stream) {
             if self.progress.is_poisoned(position) && self.progress.wants(position) {
                 text.truncate(start);
                 let end = Position::new(self.at.major, self.at.minor + bytes);
@@ -336,8 +322,8 @@ impl FileSource {
             ends_line: record.ends_line,
             text: &self.scratch,
         };
-        let (progress, grouper, safe_cut) = (&mut self.progress, &mut self.grouper, sink.safe_cut);
-        self.merger.push(piece, safe_cut, &mut |row| progress.join(row, grouper, sink));
+        let (progress, safe_cut) = (&mut self.progress, sink.safe_cut);
+        self.merger.push(piece, safe_cut, &mut |row| progress.give(row, sink));
         true
     }
 
@@ -348,16 +334,14 @@ impl FileSource {
 
     /// Nothing more is there: when the container has ended, its open lines end too.
     fn at_end(&mut self, sink: &mut Sink<'_>) -> Step {
-        let (progress, grouper) = (&mut self.progress, &mut self.grouper);
         if !(self.is_stopped || self.is_removed) {
-            progress.end_idle(grouper, sink);
             return Step::Idle;
         }
         if self.merger.resume().is_some() {
-            self.merger.end(&mut |row| progress.join(row, grouper, sink));
-            progress.touch();
+            let progress = &mut self.progress;
+            self.merger.end(&mut |row| progress.give(row, sink));
+            self.progress.touch();
         }
-        progress.end_groups(grouper, sink);
         if self.is_removed && !self.progress.is_final() {
             self.progress.finish();
         }

@@ -1,6 +1,5 @@
 //! What the filter promises, tried.
 
-mod accuracy;
 mod batches;
 mod bounds;
 mod continuity;
