@@ -89,7 +89,8 @@ fn written(secret: &str) -> Vec<String> {
     ]
 }
 
-/// Secrets of every length and of many characters, without blanks at their ends.
+/// Secrets of every length and of many characters, without blanks at their ends, and without a backslash at the last: before a
+/// letter it is half an escape, which is taken whole.
 fn secrets() -> impl Strategy<Value = String> {
     prop_oneof![
         "[!-~]{11,64}",
@@ -99,6 +100,7 @@ fn secrets() -> impl Strategy<Value = String> {
         "[!-~]{120,140}",
     ]
     .prop_filter("of enough different bytes", |text| refusal(text.as_bytes()).is_none())
+    .prop_filter("of whole escapes", |text| !text.ends_with('\\'))
 }
 
 fn config(cases: u32) -> ProptestConfig {
