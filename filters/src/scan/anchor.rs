@@ -172,11 +172,11 @@ fn said(rule: &Rule, spec: &AnchorSpec, graph: &mut Graph) -> Result<Choice, Rul
             }
             set
         };
-        let mut sets: Vec<ByteSet> = text.bytes().map(set).collect();
-        sets.truncate(LITERAL_BYTES_MAX);
-        if sets.len() >= LITERAL_BYTES_MIN {
-            ways.push(Way::Literal(Literal { sets, offset: 0 }));
+        let path = Path { sets: text.bytes().map(set).take(PATH_BYTES_MAX).collect(), is_closed: true };
+        if let Some(literal) = path.literal() {
+            ways.push(Way::Literal(literal));
         } else {
+            let Path { sets, .. } = path;
             let node = sets.iter().rev().fold(None, |next, set| graph.step(set, next));
             ways.push(Way::Shape {
                 node: node.ok_or_else(|| fault("anchor has an empty literal"))?,
@@ -285,9 +285,15 @@ impl Path {
             let end = self.sets.len().min(offset + LITERAL_BYTES_MAX);
             let sets = self.sets.get(offset..end)?.to_vec();
             let literal = Literal { sets, offset: u8::try_from(offset).ok()? };
-            let price = price(&literal, 0.0);
-            let better = best.as_ref().is_none_or(|(least, _)| price < *least && *least > RARE_ENOUGH_NS);
-            if better && literal.is_short_list() {
+            let better =
+                |price: f64| best.as_ref().is_none_or(|(least, _)| price < *least && *least > RARE_ENOUGH_NS);
+            let by_bytes = price(&literal, 0.0);
+            if !better(by_bytes) {
+                continue;
+            }
+            let Some(counted) = literal.counted() else { continue };
+            let price = by_bytes + LOOKUP_NS * counted;
+            if better(price) {
                 best = Some((price, literal));
             }
         }
@@ -334,7 +340,7 @@ fn extended(part: &Hir, mut paths: Vec<Path>) -> Vec<Path> {
                 paths = extended(part, paths);
             }
         }
-        HirKind::Alternation(ways) => return forked(paths, ways.iter().map(Some)),
+        HirKind::Alternation(ways) => return forked(paths, ways.iter().map(Some), false),
         HirKind::Repetition(repetition) => {
             for _ in 0..repetition.min {
                 if paths.iter().all(|path| path.is_closed) {
@@ -344,22 +350,28 @@ fn extended(part: &Hir, mut paths: Vec<Path>) -> Vec<Path> {
             }
             match repetition.max {
                 Some(max) if max == repetition.min => {}
+                // Once more, or not; how often more is not followed.
                 Some(max) if max == repetition.min + 1 => {
-                    return forked(paths, [None, Some(&*repetition.sub)].into_iter());
+                    return forked(paths, [None, Some(&*repetition.sub)].into_iter(), false);
                 }
-                _ => paths.iter_mut().for_each(Path::close),
+                _ => return forked(paths, [None, Some(&*repetition.sub)].into_iter(), true),
             }
         }
     }
     paths
 }
 
-/// The open paths with each of several parts behind, or as they are if that were too many.
-fn forked<'a>(paths: Vec<Path>, ways: impl Iterator<Item = Option<&'a Hir>>) -> Vec<Path> {
+/// The open paths with each of several parts behind, or as they are if that were too many. A part may be where a path ends.
+fn forked<'a>(paths: Vec<Path>, ways: impl Iterator<Item = Option<&'a Hir>>, ends: bool) -> Vec<Path> {
     let (closed, open): (Vec<Path>, Vec<Path>) = paths.into_iter().partition(|path| path.is_closed);
     let mut all = closed;
     for way in ways {
         let more = match way {
+            Some(part) if ends => {
+                let mut longer = extended(part, open.clone());
+                longer.iter_mut().for_each(Path::close);
+                longer
+            }
             Some(part) => extended(part, open.clone()),
             None => open.clone(),
         };

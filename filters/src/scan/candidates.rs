@@ -9,7 +9,7 @@
 
 use super::literal::Literals;
 use super::program::Program;
-use super::simd::{CHUNK_BYTES, Extent, Found, Lane, Level, VIEW_BYTES, WORDS, positions};
+use super::simd::{CHUNK_BYTES, Extent, Found, Lane, Level, SieveScratch, VIEW_BYTES, WORDS, positions};
 use crate::scan::RuleGaveUp;
 
 /// How far behind the place that it stands for something may be found, in bytes: the farthest offset of a literal and more.
@@ -43,7 +43,8 @@ pub(super) struct FinderScratch {
     #[expect(clippy::vec_box, reason = "lanes are exchanged with the spare one")]
     lanes: Vec<Box<Lane>>,
     spare: Option<Box<Lane>>,
-    fingerprints: Option<Box<Lane>>,
+    passing: Option<Box<Lane>>,
+    sieve: Option<Box<SieveScratch>>,
     found: Vec<Found>,
     pending: Vec<u64>,
 }
@@ -82,7 +83,8 @@ impl Finder {
         FinderScratch {
             lanes: (0..self.program.lanes).map(|_| Box::new(Lane::EMPTY)).collect(),
             spare: Some(Box::new(Lane::EMPTY)),
-            fingerprints: Some(Box::new(Lane::EMPTY)),
+            passing: Some(Box::new(Lane::EMPTY)),
+            sieve: Some(Box::new(SieveScratch::new())),
             ..FinderScratch::default()
         }
     }
@@ -130,8 +132,8 @@ impl Finder {
         edges: &mut Edges<'_>,
         scratch: &mut FinderScratch,
     ) {
-        let FinderScratch { lanes, spare, fingerprints, found, pending } = scratch;
-        let (Some(spare), Some(fingerprints)) = (spare, fingerprints) else { return };
+        let FinderScratch { lanes, spare, passing, sieve, found, pending } = scratch;
+        let (Some(spare), Some(passing), Some(sieve)) = (spare, passing, sieve) else { return };
         let decided = here.div_ceil(64);
         let last = u64::MAX >> ((64 - here % 64) % 64);
         let extent = Extent { decided, last };
@@ -149,8 +151,8 @@ impl Finder {
             }
         }
         if !self.literals.is_empty() {
-            self.level.fingerprint(view, decided, &self.literals.fingerprints, fingerprints);
-            let words = fingerprints.0.split_at(decided.min(WORDS)).0;
+            self.level.sieve(view, decided, &self.literals.sieve, sieve, passing);
+            let words = passing.0.split_at(decided.min(WORDS)).0;
             let Some((end, before)) = words.split_last() else { return };
             positions(before, end & last, |at| {
                 self.literals.at(view, at, |rule, offset| {

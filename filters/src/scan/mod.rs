@@ -5,7 +5,7 @@
 //!    few texts at a fixed distance ([`literal`]), or a shape over classes of bytes ([`program`]), and how far before that place a
 //!    match may start. The cheapest is taken. A pattern with neither goes to one automaton that all such rules share and that reads
 //!    every byte ([`reverse`]); [`Cost`] says so.
-//! 2. *Candidates* ([`candidates`], [`simd`]). One pass over the whole buffer, which knows nothing of lines, rows or fields, gives
+//! 2. *Candidates* ([`candidates`], [`sieve`], [`simd`]). One pass over the whole buffer, which knows nothing of lines, rows or fields, gives
 //!    (place, rule) in order of places.
 //! 3. *Verification*. At each start that the place allows: an anchored match of the rule inside the line, then its validator.
 //!
@@ -23,6 +23,7 @@ mod literal;
 mod program;
 mod reverse;
 mod shape;
+mod sieve;
 pub(crate) mod simd;
 
 use std::ops::Range;

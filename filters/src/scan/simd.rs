@@ -1,7 +1,7 @@
 //! The three loops that read every byte, for each kind of processor.
 //!
 //! - *classify*: for each of some sets of bytes, a bit for every position that holds a byte of the set;
-//! - *fingerprint*: a bit for every position whose four bytes could start a literal ([`Nibbles`]);
+//! - *sieve*: a bit for every position whose four bytes could start a literal ([`SieveTable`]);
 //! - *evaluate*: shifts and ands over such bits ([`Op`]).
 //!
 //! All paths compute the same function from the same tables; tests hold them equal. This is the only module with `unsafe`: reading
@@ -99,45 +99,66 @@ impl Classes {
     }
 }
 
-/// How many buckets literals are sorted into.
-pub(crate) const BUCKETS: usize = 16;
-
-/// How many bytes a fingerprint looks at.
+/// How many bytes a position of the sieve is judged by.
 pub(crate) const DEPTH: usize = 4;
 
-/// Which buckets admit a byte at each place, by the byte's two halves: a byte is admitted where both halves are.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Nibbles {
-    /// By place, then half (low, high), then buckets 0..8 or 8..16.
-    pub(crate) tables: [[[[u8; 16]; 2]; 2]; DEPTH],
+/// Bytes of a sieve's table: a bit for each of 65,536 hashes, which stay in the nearest cache.
+pub(crate) const SIEVE_BYTES: usize = 1 << 13;
+
+/// Which positions may begin a literal: those whose four folded bytes hash to a bit that is set.
+#[derive(Clone)]
+pub(crate) struct SieveTable {
+    /// Odd; for the first and the second pair of bytes.
+    pub(crate) multipliers: [u16; 2],
+    pub(crate) bits: Box<[u8; SIEVE_BYTES]>,
 }
 
-/// What the portable path makes of them.
-pub(crate) struct Fingerprints {
-    pub(crate) nibbles: Nibbles,
-    whole: Box<[[u16; 256]; DEPTH]>,
-}
+impl SieveTable {
+    /// The bit for four folded bytes.
+    #[inline(always)]
+    pub(crate) fn hash(&self, [a, b, c, d]: [u8; DEPTH]) -> u16 {
+        let [first, second] = self.multipliers;
+        let pairs = (u16::from_le_bytes([a, b]), u16::from_le_bytes([c, d]));
+        let sum = pairs.0.wrapping_mul(first).wrapping_add(pairs.1.wrapping_mul(second));
+        sum ^ sum >> 8
+    }
 
-impl Fingerprints {
-    pub(crate) fn new(nibbles: Nibbles) -> Fingerprints {
-        let mut whole = Box::new([[0_u16; 256]; DEPTH]);
-        for (place, table) in whole.iter_mut().zip(&nibbles.tables) {
-            let [low, high] = table;
-            let both = |half: &[[u8; 16]; 2], nibble: u8| {
-                let part = |row: &[u8; 16]| row.get(usize::from(nibble)).copied().unwrap_or(0);
-                u16::from_le_bytes([part(&half[0]), part(&half[1])])
-            };
-            for (byte, slot) in (0..=255_u8).zip(place.iter_mut()) {
-                *slot = both(low, byte & 15) & both(high, byte >> 4);
-            }
-        }
-        Fingerprints { nibbles, whole }
+    /// What the table says of eight hashes.
+    #[inline(always)]
+    #[expect(
+        clippy::indexing_slicing,
+        reason = "a hash without its three lowest bits is a place of the table"
+    )]
+    fn row(&self, hash: u16) -> u8 {
+        self.bits[usize::from(hash >> 3)]
     }
 }
 
-impl Clone for Fingerprints {
-    fn clone(&self) -> Self {
-        Fingerprints { nibbles: self.nibbles.clone(), whole: self.whole.clone() }
+/// What a pass of the sieve needs.
+pub(crate) struct SieveScratch {
+    /// The view, folded.
+    pub(crate) folded: [u8; VIEW_BYTES],
+    /// For each position, its bit among the eight of its row, and its row.
+    bits: [u8; CHUNK_BYTES],
+    rows: [u8; CHUNK_BYTES],
+}
+
+impl SieveScratch {
+    pub(crate) fn new() -> SieveScratch {
+        SieveScratch { folded: [0; VIEW_BYTES], bits: [0; CHUNK_BYTES], rows: [0; CHUNK_BYTES] }
+    }
+}
+
+/// A byte with the case of a letter taken away, and every digit as one: classes of letters and digits become few bytes.
+#[inline(always)]
+pub(crate) fn fold(byte: u8) -> u8 {
+    if byte.wrapping_sub(b'0') < 10 { b'0' } else { byte | 0x20 }
+}
+
+#[inline(always)]
+fn fold_all(view: &[u8; VIEW_BYTES], out: &mut [u8; VIEW_BYTES]) {
+    for (slot, byte) in out.iter_mut().zip(view) {
+        *slot = fold(*byte);
     }
 }
 
@@ -181,20 +202,21 @@ impl Level {
         }
     }
 
-    /// Fills `out` with the positions whose four bytes some bucket admits, for the first `words` words (32 at most).
-    pub(crate) fn fingerprint(
+    /// Fills `out` with the positions that pass the sieve, for the first `words` words (32 at most).
+    pub(crate) fn sieve(
         self,
         view: &[u8; VIEW_BYTES],
         words: usize,
-        fingerprints: &Fingerprints,
+        table: &SieveTable,
+        scratch: &mut SieveScratch,
         out: &mut Lane,
     ) {
         match self {
-            Level::Portable => portable::fingerprint(view, words, fingerprints, out),
+            Level::Portable => portable::sieve(view, words, table, scratch, out),
             #[cfg(target_arch = "x86_64")]
-            Level::Avx2 => x86::call_fingerprint_avx2(view, words, &fingerprints.nibbles, out),
+            Level::Avx2 => x86::call_sieve_avx2(view, words, table, scratch, out),
             #[cfg(target_arch = "x86_64")]
-            Level::Avx512 => x86::call_fingerprint_avx512(view, words, &fingerprints.nibbles, out),
+            Level::Avx512 => x86::call_sieve_avx512(view, words, table, scratch, out),
         }
     }
 
@@ -345,7 +367,7 @@ pub(crate) fn positions(before: &[u64], last: u64, mut call: impl FnMut(u16)) {
 }
 
 mod portable {
-    use super::{Classes, DEPTH, Fingerprints, Lane, VIEW_BYTES};
+    use super::{Classes, DEPTH, Lane, SieveScratch, SieveTable, VIEW_BYTES, fold_all};
 
     /// Bit `8i + j` of the answer is bit `8j + i` of `x`: eight bytes with a bit per class become a byte per class.
     fn transpose(x: u64) -> u64 {
@@ -385,24 +407,20 @@ mod portable {
         }
     }
 
-    #[expect(clippy::indexing_slicing, reason = "a byte is a place in a table of 256")]
-    pub(super) fn fingerprint(
+    pub(super) fn sieve(
         view: &[u8; VIEW_BYTES],
         words: usize,
-        fingerprints: &Fingerprints,
+        table: &SieveTable,
+        scratch: &mut SieveScratch,
         out: &mut Lane,
     ) {
-        let [first, second, third, fourth] = &*fingerprints.whole;
-        let mut quads = view.windows(DEPTH);
+        fold_all(view, &mut scratch.folded);
+        let mut quads = scratch.folded.array_windows::<DEPTH>();
         for slot in out.0.iter_mut().take(words) {
             let mut mask = 0_u64;
             for (at, quad) in quads.by_ref().take(64).enumerate() {
-                let &[a, b, c, d] = quad else { continue };
-                let admitted = first[usize::from(a)]
-                    & second[usize::from(b)]
-                    & third[usize::from(c)]
-                    & fourth[usize::from(d)];
-                mask |= u64::from(admitted != 0) << at;
+                let hash = table.hash(*quad);
+                mask |= u64::from(table.row(hash) >> (hash & 7) & 1) << at;
             }
             *slot = mask;
         }
@@ -414,17 +432,13 @@ mod portable {
 mod x86 {
     use std::arch::x86_64::*;
 
-    use super::{Classes, DEPTH, Extent, Found, Lane, Nibbles, Op, VIEW_BYTES};
+    use super::{Classes, DEPTH, Extent, Found, Lane, Op, SieveScratch, SieveTable, VIEW_BYTES, fold_all};
 
     /// Which half-byte, below eight, as a bit.
     const BITS: [u8; 16] = [1, 2, 4, 8, 16, 32, 64, 128, 0, 0, 0, 0, 0, 0, 0, 0];
 
-    /// What is read for one word of fingerprints.
+    /// What is read for one word of the sieve.
     const BLOCK_BYTES: usize = 64 + DEPTH;
-
-    fn block(view: &[u8; VIEW_BYTES], word: usize) -> Option<&[u8; BLOCK_BYTES]> {
-        view.get(64 * word..)?.first_chunk()
-    }
 
     macro_rules! call {
         ($name:ident, $path:ident, ($($arg:ident : $type:ty),*)) => {
@@ -436,8 +450,8 @@ mod x86 {
     }
     call!(call_classify_avx2, classify_avx2, (view: &[u8; VIEW_BYTES], words: usize, classes: &Classes, lanes: &mut [Box<Lane>]));
     call!(call_classify_avx512, classify_avx512, (view: &[u8; VIEW_BYTES], words: usize, classes: &Classes, lanes: &mut [Box<Lane>]));
-    call!(call_fingerprint_avx2, fingerprint_avx2, (view: &[u8; VIEW_BYTES], words: usize, nibbles: &Nibbles, out: &mut Lane));
-    call!(call_fingerprint_avx512, fingerprint_avx512, (view: &[u8; VIEW_BYTES], words: usize, nibbles: &Nibbles, out: &mut Lane));
+    call!(call_sieve_avx2, sieve_avx2, (view: &[u8; VIEW_BYTES], words: usize, table: &SieveTable, scratch: &mut SieveScratch, out: &mut Lane));
+    call!(call_sieve_avx512, sieve_avx512, (view: &[u8; VIEW_BYTES], words: usize, table: &SieveTable, scratch: &mut SieveScratch, out: &mut Lane));
     call!(call_evaluate_avx2, evaluate_avx2, (ops: &[Op], lanes: &mut [Box<Lane>], spare: &mut Box<Lane>, extent: Extent, found: &mut Vec<Found>));
 
     #[inline]
@@ -491,60 +505,87 @@ mod x86 {
         }
     }
 
+    #[inline]
     #[target_feature(enable = "avx2")]
-    fn fingerprint_avx2(view: &[u8; VIEW_BYTES], words: usize, nibbles: &Nibbles, out: &mut Lane) {
-        let tables: [[[__m256i; 2]; 2]; DEPTH] = nibbles
-            .tables
-            .each_ref()
-            .map(|place| place.each_ref().map(|half| half.each_ref().map(|part| both_halves(part))));
-        for (word, slot) in out.0.iter_mut().take(words).enumerate() {
-            // Every word asked for is inside the view; were one not, every position of it would be asked for.
-            let Some(block) = block(view, word) else {
-                *slot = u64::MAX;
-                continue;
-            };
-            let front = admitted(
-                &tables,
-                [
-                    load::<0, BLOCK_BYTES>(block),
-                    load::<1, BLOCK_BYTES>(block),
-                    load::<2, BLOCK_BYTES>(block),
-                    load::<3, BLOCK_BYTES>(block),
-                ],
-            );
-            let back = admitted(
-                &tables,
-                [
-                    load::<32, BLOCK_BYTES>(block),
-                    load::<33, BLOCK_BYTES>(block),
-                    load::<34, BLOCK_BYTES>(block),
-                    load::<35, BLOCK_BYTES>(block),
-                ],
-            );
-            *slot = front | back << 32;
-        }
+    fn store<const AT: usize, const BYTES: usize>(bytes: &mut [u8; BYTES], value: __m256i) {
+        const { assert!(AT + 32 <= BYTES) };
+        // SAFETY: 32 bytes from AT on are inside the array, and the store asks for no alignment.
+        unsafe { _mm256_storeu_si256(bytes.as_mut_ptr().add(AT).cast(), value) }
     }
 
     #[inline]
     #[target_feature(enable = "avx2")]
-    fn admitted(tables: &[[[__m256i; 2]; 2]; DEPTH], texts: [__m256i; DEPTH]) -> u64 {
-        let mut first = _mm256_set1_epi8(-1);
-        let mut second = first;
-        for (text, [[low_first, low_second], [high_first, high_second]]) in texts.into_iter().zip(tables) {
-            let (low, high) = halves(text);
-            let buckets = _mm256_and_si256(
-                _mm256_shuffle_epi8(*low_first, low),
-                _mm256_shuffle_epi8(*high_first, high),
-            );
-            first = _mm256_and_si256(first, buckets);
-            let buckets = _mm256_and_si256(
-                _mm256_shuffle_epi8(*low_second, low),
-                _mm256_shuffle_epi8(*high_second, high),
-            );
-            second = _mm256_and_si256(second, buckets);
+    fn lanes(value: __m256i) -> [u16; 16] {
+        // SAFETY: both are 32 bytes in which every bit pattern means something.
+        unsafe { std::mem::transmute::<__m256i, [u16; 16]>(value) }
+    }
+
+    /// Every position's row of the table: what no vector does.
+    #[inline(always)]
+    fn rows(table: &SieveTable, even: &[u16], odd: &[u16], out: &mut [u8]) {
+        for (pair, (even, odd)) in out.as_chunks_mut::<2>().0.iter_mut().zip(even.iter().zip(odd)) {
+            *pair = [table.row(*even), table.row(*odd)];
         }
-        let none = _mm256_cmpeq_epi8(_mm256_or_si256(first, second), _mm256_setzero_si256());
-        bits(none) ^ 0xffff_ffff
+    }
+
+    #[target_feature(enable = "avx2,bmi1,bmi2")]
+    fn sieve_avx2(
+        view: &[u8; VIEW_BYTES],
+        words: usize,
+        table: &SieveTable,
+        scratch: &mut SieveScratch,
+        out: &mut Lane,
+    ) {
+        fold_all(view, &mut scratch.folded);
+        let SieveScratch { folded, bits: places, rows: found } = scratch;
+        let [first, second] = table.multipliers.map(|number| _mm256_set1_epi16(number.cast_signed()));
+        let (powers, seven) = (both_halves(&BITS), _mm256_set1_epi16(7));
+        let zero = _mm256_setzero_si256();
+        // A hash for each lane of two bytes; the pairs of bytes are those that begin there, and two on.
+        let hash = |one: __m256i, other: __m256i| {
+            let sum = _mm256_add_epi16(_mm256_mullo_epi16(one, first), _mm256_mullo_epi16(other, second));
+            _mm256_xor_si256(sum, _mm256_srli_epi16::<8>(sum))
+        };
+        let blocks = places.as_chunks_mut::<64>().0.iter_mut().zip(found.as_chunks_mut::<64>().0);
+        for (word, (places, found)) in blocks.enumerate().take(words) {
+            // Every word asked for is inside the view.
+            let Some(block) = folded.get(64 * word..).and_then(|rest| rest.first_chunk::<BLOCK_BYTES>())
+            else {
+                return;
+            };
+            let at = [
+                [load::<0, BLOCK_BYTES>(block), load::<1, BLOCK_BYTES>(block)],
+                [load::<2, BLOCK_BYTES>(block), load::<3, BLOCK_BYTES>(block)],
+                [load::<32, BLOCK_BYTES>(block), load::<33, BLOCK_BYTES>(block)],
+                [load::<34, BLOCK_BYTES>(block), load::<35, BLOCK_BYTES>(block)],
+            ];
+            let [front, front_on, back, back_on] = at;
+            let hashes = [
+                [hash(front[0], front_on[0]), hash(front[1], front_on[1])],
+                [hash(back[0], back_on[0]), hash(back[1], back_on[1])],
+            ];
+            let bit = |[even, odd]: [__m256i; 2]| {
+                let even = _mm256_shuffle_epi8(powers, _mm256_and_si256(even, seven));
+                let odd = _mm256_shuffle_epi8(powers, _mm256_and_si256(odd, seven));
+                // The upper half of each lane asked for place 0, whose bit is taken out again.
+                let low = _mm256_set1_epi16(0xff);
+                _mm256_or_si256(_mm256_and_si256(even, low), _mm256_slli_epi16::<8>(odd))
+            };
+            store::<0, 64>(places, bit(hashes[0]));
+            store::<32, 64>(places, bit(hashes[1]));
+            let [[even, odd], [even_on, odd_on]] = hashes.map(|pair| pair.map(|value| lanes(value)));
+            let (front, back) = found.split_at_mut(32);
+            rows(table, &even, &odd, front);
+            rows(table, &even_on, &odd_on, back);
+        }
+        let blocks = places.as_chunks::<64>().0.iter().zip(found.as_chunks::<64>().0);
+        for (slot, (places, found)) in out.0.iter_mut().zip(blocks).take(words) {
+            let none =
+                |place: __m256i, row: __m256i| bits(_mm256_cmpeq_epi8(_mm256_and_si256(place, row), zero));
+            let front = none(load::<0, 64>(places), load::<0, 64>(found));
+            let back = none(load::<32, 64>(places), load::<32, 64>(found));
+            *slot = !(front | back << 32);
+        }
     }
 
     #[target_feature(enable = "avx2,bmi1,bmi2,popcnt")]
@@ -598,42 +639,48 @@ mod x86 {
         }
     }
 
-    #[target_feature(enable = "avx512f,avx512bw")]
-    fn fingerprint_avx512(view: &[u8; VIEW_BYTES], words: usize, nibbles: &Nibbles, out: &mut Lane) {
-        let tables: [[[__m512i; 2]; 2]; DEPTH] = nibbles
-            .tables
-            .each_ref()
-            .map(|place| place.each_ref().map(|half| half.each_ref().map(|part| four_quarters(part))));
-        for (word, slot) in out.0.iter_mut().take(words).enumerate() {
-            let Some(block) = block(view, word) else {
-                *slot = u64::MAX;
-                continue;
+    #[target_feature(enable = "avx512f,avx512bw,bmi1,bmi2")]
+    fn sieve_avx512(
+        view: &[u8; VIEW_BYTES],
+        words: usize,
+        table: &SieveTable,
+        scratch: &mut SieveScratch,
+        out: &mut Lane,
+    ) {
+        fold_all(view, &mut scratch.folded);
+        let SieveScratch { folded, bits: places, rows: found } = scratch;
+        let [first, second] = table.multipliers.map(|number| _mm512_set1_epi16(number.cast_signed()));
+        let (powers, seven) = (four_quarters(&BITS), _mm512_set1_epi16(7));
+        let hash = |one: __m512i, other: __m512i| {
+            let sum = _mm512_add_epi16(_mm512_mullo_epi16(one, first), _mm512_mullo_epi16(other, second));
+            _mm512_xor_si512(sum, _mm512_srli_epi16::<8>(sum))
+        };
+        let blocks = places.as_chunks_mut::<64>().0.iter_mut().zip(found.as_chunks_mut::<64>().0);
+        for (word, (places, found)) in blocks.enumerate().take(words) {
+            let Some(block) = folded.get(64 * word..).and_then(|rest| rest.first_chunk::<BLOCK_BYTES>())
+            else {
+                return;
             };
-            let texts = [
-                load_wide::<0, BLOCK_BYTES>(block),
-                load_wide::<1, BLOCK_BYTES>(block),
-                load_wide::<2, BLOCK_BYTES>(block),
-                load_wide::<3, BLOCK_BYTES>(block),
-            ];
-            let mut first = _mm512_set1_epi8(-1);
-            let mut second = first;
-            for (text, [[low_first, low_second], [high_first, high_second]]) in texts.into_iter().zip(&tables)
-            {
-                let (low, high) = halves_wide(text);
-                let buckets = _mm512_and_si512(
-                    _mm512_shuffle_epi8(*low_first, low),
-                    _mm512_shuffle_epi8(*high_first, high),
-                );
-                first = _mm512_and_si512(first, buckets);
-                let buckets = _mm512_and_si512(
-                    _mm512_shuffle_epi8(*low_second, low),
-                    _mm512_shuffle_epi8(*high_second, high),
-                );
-                second = _mm512_and_si512(second, buckets);
-            }
-            let all = _mm512_or_si512(first, second);
-            *slot = _mm512_test_epi8_mask(all, all);
+            let even = hash(load_wide::<0, BLOCK_BYTES>(block), load_wide::<2, BLOCK_BYTES>(block));
+            let odd = hash(load_wide::<1, BLOCK_BYTES>(block), load_wide::<3, BLOCK_BYTES>(block));
+            let bit = |hash: __m512i| _mm512_shuffle_epi8(powers, _mm512_and_si512(hash, seven));
+            let low = _mm512_set1_epi16(0xff);
+            let both = _mm512_or_si512(_mm512_and_si512(bit(even), low), _mm512_slli_epi16::<8>(bit(odd)));
+            // SAFETY: the array has the 64 bytes that are written, and the store asks for no alignment.
+            unsafe { _mm512_storeu_si512(places.as_mut_ptr().cast(), both) };
+            rows(table, &lanes_wide(even), &lanes_wide(odd), found);
         }
+        let blocks = places.as_chunks::<64>().0.iter().zip(found.as_chunks::<64>().0);
+        for (slot, (places, found)) in out.0.iter_mut().zip(blocks).take(words) {
+            *slot = _mm512_test_epi8_mask(load_wide::<0, 64>(places), load_wide::<0, 64>(found));
+        }
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    fn lanes_wide(value: __m512i) -> [u16; 32] {
+        // SAFETY: both are 64 bytes in which every bit pattern means something.
+        unsafe { std::mem::transmute::<__m512i, [u16; 32]>(value) }
     }
 }
 
@@ -687,22 +734,25 @@ mod tests {
     }
 
     #[test]
-    fn every_level_takes_the_same_fingerprints() {
-        let tables = proptest::collection::vec(any::<[u8; 16]>(), 4 * DEPTH);
-        let strategy = (proptest::collection::vec(any::<u8>(), 0..VIEW_BYTES), tables);
-        proptest!(config(), |((text, rows) in strategy)| {
-            let mut rows = rows.into_iter();
-            let mut nibbles = Nibbles::default();
-            for row in nibbles.tables.iter_mut().flatten().flatten() {
-                *row = rows.next().unwrap();
-            }
-            let (view, fingerprints) = (view(&text), Fingerprints::new(nibbles));
-            let mut expected: Option<Lane> = None;
+    fn every_level_sieves_alike_and_as_the_table_says() {
+        let strategy = (
+            proptest::collection::vec(any::<u8>(), VIEW_BYTES),
+            proptest::collection::vec(any::<u8>(), SIEVE_BYTES),
+            any::<[u16; 2]>(),
+        );
+        proptest!(config(), |((text, bits, multipliers) in strategy)| {
+            let view = view(&text);
+            let table = SieveTable { multipliers, bits: bits.into_boxed_slice().try_into().unwrap() };
+            let passes = |at: usize| {
+                let hash = table.hash([text[at], text[at + 1], text[at + 2], text[at + 3]].map(fold));
+                table.bits[usize::from(hash / 8)] >> (hash % 8) & 1 == 1
+            };
             for level in Level::available() {
-                let mut lane = Lane::EMPTY;
-                level.fingerprint(&view, WORDS, &fingerprints, &mut lane);
-                let first = expected.get_or_insert(lane);
-                prop_assert_eq!(first.0, lane.0, "{:?}", level);
+                let (mut scratch, mut lane) = (SieveScratch::new(), Lane::EMPTY);
+                level.sieve(&view, WORDS, &table, &mut scratch, &mut lane);
+                for at in 0..CHUNK_BYTES {
+                    prop_assert_eq!(lane.0[at / 64] >> (at % 64) & 1 == 1, passes(at), "{:?} {}", level, at);
+                }
             }
         });
     }

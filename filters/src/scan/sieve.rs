@@ -1,0 +1,89 @@
+//! A first look at every position: could one of the literals begin here?
+//!
+//! Four bytes, folded ([`fold`]), are hashed to one of 65,536 bits; the bits of all literals are set. The table stays in the nearest
+//! cache, a position costs the same whatever it holds and however many literals there are, and of ordinary text few positions pass.
+//! Vector fingerprints (halves of bytes, in buckets) were tried first: with nine hundred literals their buckets fill up, and a third
+//! of all positions pass.
+
+use std::collections::HashMap;
+use std::sync::OnceLock;
+
+pub(crate) use super::simd::{DEPTH, fold};
+use super::simd::{SIEVE_BYTES, SieveTable};
+use crate::corpus;
+
+/// How much made-up log text is counted, in bytes.
+const SAMPLE_BYTES: usize = 48 << 10;
+
+/// How many ways of hashing are tried: the one is taken by which least of ordinary text passes by chance.
+const TRIES: u16 = 24;
+
+/// How often each four folded bytes stand in made-up log text.
+fn sample() -> &'static HashMap<[u8; DEPTH], u32> {
+    static COUNTS: OnceLock<HashMap<[u8; DEPTH], u32>> = OnceLock::new();
+    COUNTS.get_or_init(|| {
+        let mut counts = HashMap::new();
+        let text: Vec<u8> = corpus::mixed(7, SAMPLE_BYTES).bytes().map(fold).collect();
+        for four in text.array_windows() {
+            *counts.entry(*four).or_default() += 1;
+        }
+        counts
+    })
+}
+
+/// How much of made-up log text begins with these four folded bytes, from 0 to 1.
+pub(crate) fn share(folded: [u8; DEPTH]) -> f64 {
+    let count = sample().get(&folded).copied().unwrap_or(0);
+    f64::from(count) / f64::from(u32::try_from(SAMPLE_BYTES).unwrap_or(u32::MAX))
+}
+
+/// Lets positions pass that hold one of these, folded.
+pub(crate) fn of(keys: &[[u8; DEPTH]]) -> SieveTable {
+    let passing = |table: &SieveTable| -> u32 {
+        sample().iter().filter(|(four, _)| holds(table, **four)).map(|(_, count)| count).sum()
+    };
+    let mut best = with(0, keys);
+    let mut least = passing(&best);
+    for number in 1..TRIES {
+        let table = with(number, keys);
+        let count = passing(&table);
+        if count < least {
+            (best, least) = (table, count);
+        }
+    }
+    best
+}
+
+/// Whether four folded bytes pass.
+fn holds(table: &SieveTable, four: [u8; DEPTH]) -> bool {
+    let hash = table.hash(four);
+    table.bits.get(usize::from(hash >> 3)).is_none_or(|row| row >> (hash & 7) & 1 == 1)
+}
+
+fn with(number: u16, keys: &[[u8; DEPTH]]) -> SieveTable {
+    let odd = |start: u16, step: u16| start.wrapping_add(step.wrapping_mul(number)) | 1;
+    let multipliers = [odd(0x9e37, 0x3c6e), odd(0x79b1, 0x58f2)];
+    let mut table = SieveTable { multipliers, bits: Box::new([0; SIEVE_BYTES]) };
+    for key in keys {
+        let hash = table.hash(*key);
+        if let Some(row) = table.bits.get_mut(usize::from(hash >> 3)) {
+            *row |= 1 << (hash & 7);
+        }
+    }
+    table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_key_passes_and_few_other_bytes_do() {
+        let four = |number: u32| number.wrapping_mul(0x0101_4f2b).to_le_bytes().map(fold);
+        let keys: Vec<[u8; DEPTH]> = (0..2000).map(four).collect();
+        let table = of(&keys);
+        assert!(keys.iter().all(|key| holds(&table, *key)));
+        let others = (2000..22_000).filter(|number| holds(&table, four(*number))).count();
+        assert!(others < 1600, "{others} of 20000");
+    }
+}
