@@ -168,13 +168,22 @@ impl FilterConfig {
 
     fn engine_with(&self, key: Key) -> Result<(Arc<Engine>, Option<Stamp>), PollenError> {
         let (known, stamp) = self.known.as_deref().map(known::from_file).transpose()?.unzip();
-        let rules = self.rules.iter().map(|path| {
-            RuleFile::parse(&path.display().to_string(), &read(path)?).map_err(PollenError::Rules)
-        });
-        let profiles = self.profiles.iter().map(|path| {
-            Profile::parse(&path.display().to_string(), &read(path)?).map_err(PollenError::Rules)
-        });
         let mut faults = Vec::new();
+        let (mut rules, mut profiles) = (Vec::new(), Vec::new());
+        for path in &self.rules {
+            match RuleFile::parse(&path.display().to_string(), &read(path)?) {
+                Ok(file) => rules.push(file),
+                Err(RulesError(found)) => faults.extend(found),
+            }
+        }
+        for path in &self.profiles {
+            match Profile::parse(&path.display().to_string(), &read(path)?) {
+                Ok(profile) => profiles.push(profile),
+                Err(RulesError(found)) => faults.extend(found),
+            }
+        }
+        // What names rules or profiles can be judged only where all of them could be read.
+        let all_are_read = faults.is_empty();
         let mut fields = Vec::new();
         for field in &self.fields {
             let FieldConfig { name, action, keep_first, keep_last, marker } = field;
@@ -196,23 +205,26 @@ impl FilterConfig {
                 Err(RulesError(found)) => faults.extend(found),
             }
         }
-        if !faults.is_empty() {
-            return Err(PollenError::Rules(RulesError(faults)));
-        }
         let options = EngineOptions {
             fields,
             allow,
             deny: self.deny.clone(),
             evidence: self.evidence,
             profile: self.profile.clone(),
-            rules: rules.collect::<Result<_, _>>()?,
-            profiles: profiles.collect::<Result<_, _>>()?,
+            rules,
+            profiles,
             key: Some(key),
             known,
             old_keys: Vec::new(),
             clock: None,
         };
-        Ok((Arc::new(Engine::new(options).map_err(PollenError::Rules)?), stamp))
+        let engine = all_are_read.then(|| Engine::new(options));
+        match engine {
+            Some(Ok(engine)) if faults.is_empty() => return Ok((Arc::new(engine), stamp)),
+            Some(Err(RulesError(found))) => faults.extend(found),
+            _ => {}
+        }
+        Err(PollenError::Rules(RulesError(faults)))
     }
 }
 

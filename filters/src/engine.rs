@@ -2,8 +2,9 @@
 //!
 //! What always holds: whatever goes wrong inside, no text comes out; `Engine` is `Send + Sync` and keeps no text between calls.
 
+use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use beeacon_record::limits::LINE_OVERLAP_BYTES;
 use beeacon_record::{Batch, RuleSetId, Scrubbed};
@@ -22,6 +23,7 @@ use crate::lists::{self, Allow};
 use crate::marker::{LINE_NAME, Names};
 use crate::overlap::{self, Standing};
 use crate::profile::{self, Profile};
+use crate::reference::{Found, Reference};
 use crate::rewrite::{Replacement, Rewriter};
 use crate::rule::{Rule, RuleFile, Severity};
 use crate::scan::{Cost, RuleGaveUp, Scanner, Scratch, Tally, VerifierCost};
@@ -147,6 +149,8 @@ pub struct Engine {
     board: Board,
     known: Shelf,
     pool: Mutex<Vec<Scratch>>,
+    /// Made when it is first asked for.
+    reference: OnceLock<Option<Reference>>,
 }
 
 impl Engine {
@@ -267,6 +271,7 @@ impl Engine {
             },
             id,
             pool: Mutex::new(Vec::new()),
+            reference: OnceLock::new(),
         })
     }
 
@@ -490,6 +495,30 @@ impl Engine {
         let mut clusters = Vec::new();
         overlap::resolve(&mut scratch.hits, &self.rewriter.standing, &mut clusters);
         Ok(clusters)
+    }
+
+    /// What the fast way and the plain meaning find in the lines between consecutive `offsets`. Counts nothing.
+    pub(crate) fn both_ways(
+        &self,
+        text: &[u8],
+        offsets: &[i32],
+    ) -> Result<(BTreeSet<Found>, BTreeSet<Found>), FilterError> {
+        let rules = || self.active.iter().map(|active| &active.rule);
+        let reference = self.reference.get_or_init(|| Reference::new(rules()).ok());
+        let reference = reference.as_ref().ok_or(FilterError::NoReference)?;
+        self.guarded(|scratch| {
+            within(text.len())?;
+            scratch.hits.clear();
+            self.rewriter.scanner.scan(text, offsets, &self.rewriter.names, scratch)?;
+            scratch.tallies.fill(Tally::default());
+            let found = scratch.hits.iter().map(|hit| Found {
+                rule: index(hit.rule),
+                line: index(hit.line),
+                start: index(hit.start),
+                end: index(hit.end),
+            });
+            Ok((found.collect(), reference.find(text, offsets, &self.rewriter.names)))
+        })
     }
 
     /// Runs `work` with a scratch state, and turns a panic into an error. The scratch of a failed call is thrown away.

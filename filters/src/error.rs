@@ -3,6 +3,7 @@
 //! No message carries scanned text. Rule errors carry the rule's own text, which is configuration.
 
 use std::fmt;
+use std::ops::Range;
 
 use beeacon_record::BatchError;
 
@@ -13,19 +14,29 @@ pub struct RuleFault {
     pub subject: String,
     /// What is wrong.
     pub reason: String,
+    /// The bytes of the rule's pattern, or of its value, that are to blame.
+    pub span: Option<Range<usize>>,
     /// What to write instead; may be empty.
     pub instead: String,
 }
 
 impl RuleFault {
     pub(crate) fn new(subject: &str, reason: impl Into<String>, instead: impl Into<String>) -> Self {
-        RuleFault { subject: subject.to_owned(), reason: reason.into(), instead: instead.into() }
+        RuleFault { subject: subject.to_owned(), reason: reason.into(), span: None, instead: instead.into() }
+    }
+
+    /// The same, with the bytes that are to blame.
+    pub(crate) fn at(self, span: Range<usize>) -> Self {
+        RuleFault { span: Some(span), ..self }
     }
 }
 
 impl fmt::Display for RuleFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.subject, self.reason)?;
+        if let Some(span) = &self.span {
+            write!(f, " (bytes {} to {})", span.start, span.end)?;
+        }
         if self.instead.is_empty() { Ok(()) } else { write!(f, "; {}", self.instead) }
     }
 }
@@ -45,6 +56,9 @@ pub enum FilterError {
     /// The filter panicked. The text is withheld.
     #[error("the pollen filter failed inside, the text is withheld")]
     Panicked,
+    /// A pattern that runs cannot be compiled the plain way.
+    #[error("a rule has no plain regex to compare with")]
+    NoReference,
     /// A rule's automaton gave up.
     #[error("rule {rule} gave up while matching, the text is withheld")]
     GaveUp {

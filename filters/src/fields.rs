@@ -76,7 +76,7 @@ impl FieldRule {
         let parsed = Action::parse(action, keep_first, keep_last);
         if parsed.is_none() {
             fault(
-                format!("action {action} is not known{}", nearest(action, Action::NAMES)),
+                format!("action {action} is not known{}", nearest(action, Action::NAMES.split(", "))),
                 format!("choose one of {}", Action::NAMES),
             );
         }
@@ -126,9 +126,9 @@ impl FieldRule {
 }
 
 /// The known name that a misspelt one most likely means, for a message: at most two letters away.
-fn nearest(name: &str, known: &str) -> String {
+pub(crate) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> String {
     let wanted: Vec<char> = name.to_ascii_lowercase().chars().take(FIELD_KEY_BYTES_MAX).collect();
-    let close = known.split(", ").map(|known| (distance(&wanted, known), known)).min();
+    let close = known.map(|known| (distance(&wanted, known), known)).min();
     close.filter(|(away, _)| *away <= 2).map_or(String::new(), |(_, close)| format!(", {close} is"))
 }
 

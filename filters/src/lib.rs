@@ -13,6 +13,7 @@
 //! - `checks`: validators, one per file;
 //! - `context`: words before a value that say what it is;
 //! - `pattern`: what a rule means, and what verifies a candidate;
+//! - `advice`, `harmless`: what is wrong with a user's pattern, and what to write instead;
 //! - `scan`: finding candidates in the whole buffer;
 //! - `known`: finding secrets that are known by themselves;
 //! - `overlap`: of findings that share bytes, one;
@@ -21,6 +22,7 @@
 //! - `fields`, `remove`, `lists`: rules by a field's name, removing a field, values always or never redacted;
 //! - `action`, `marker`, `json`, `rewrite`: what stands in a value's place;
 //! - `batch`, `engine`: the doors;
+//! - `reference`: what rules mean, done plainly;
 //! - `statistics`, `error`, `key`.
 
 pub mod limits;
@@ -36,6 +38,10 @@ mod checks;
 mod context;
 
 mod pattern;
+
+mod advice;
+
+mod harmless;
 
 mod scan;
 
@@ -68,6 +74,8 @@ mod batch;
 
 mod engine;
 
+mod reference;
+
 mod statistics;
 
 mod error;
@@ -86,6 +94,7 @@ pub use key::Key;
 pub use known::{KNOWN_RULE, KnownError, KnownReport, KnownSecret, KnownSecrets, Refusal};
 pub use lists::Allow;
 pub use profile::Profile;
+pub use reference::{Comparison, Difference};
 pub use rule::{Examples, Normalise, Redact, Rule, RuleFile, Severity, Strength};
 pub use scan::{Cost, VerifierCost};
 pub use statistics::{RuleCount, RuleStatistics, ScrubReport, Statistics};

@@ -13,6 +13,10 @@ pub const WINDOW_BYTES_MAX: usize = 16 << 10;
 /// The longest pattern, in bytes of its text.
 pub const PATTERN_BYTES_MAX: usize = 4 << 10;
 
+/// How much of harmless lines a user's rule may redact, in per cent of their bytes, before it counts as matching everything. All
+/// letters and digits are between 70 and 80 of them, all small letters about 50, all digits about 20.
+pub const HARMLESS_REDACTED_PER_CENT_MAX: usize = 70;
+
 /// The largest automaton that a pattern may compile to before it is refused, in bytes.
 pub const PATTERN_NFA_BYTES_MAX: usize = 1 << 20;
 

@@ -14,6 +14,7 @@ use regex_automata::util::{start, syntax};
 use regex_automata::{Anchored, Input, MatchKind, meta};
 use regex_syntax::hir::Hir;
 
+use crate::advice;
 use crate::error::RuleFault;
 use crate::limits::{
     PATTERN_NFA_BYTES_MAX, VERIFIER_DENSE_BYTES_MAX, VERIFIER_LAZY_BYTES_MAX, WINDOW_BYTES_DEFAULT,
@@ -45,26 +46,31 @@ impl Pattern {
             .build_from_hir(&pattern.hir);
         automaton.map(|_| pattern).map_err(|_| {
             let reason = format!("pattern is too large: its automaton exceeds {PATTERN_NFA_BYTES_MAX} bytes");
-            RuleFault::new(&rule.id, reason, "use smaller repetition counts, `+` and window_bytes")
+            let fault =
+                RuleFault::new(&rule.id, reason, "use smaller repetition counts, `+` and window_bytes");
+            match advice::largest_repetition(&rule.pattern).filter(|_| !rule.is_assignment) {
+                Some(span) => fault.at(span),
+                None => fault,
+            }
         })
+    }
+
+    /// Parses a text that is called `what` in its rule.
+    pub(crate) fn syntax(rule: &str, what: &str, text: &str) -> Result<Hir, RuleFault> {
+        syntax::parse_with(text, &syntax_config()).map_err(|error| advice::syntax(rule, what, &error))
     }
 
     /// Reads the pattern of a rule that was checked when it was read from its file.
     pub(crate) fn parse(rule: &Rule) -> Result<Pattern, RuleFault> {
         let fault = |reason: String, instead: &str| RuleFault::new(&rule.id, reason, instead);
-        let hir = syntax::parse_with(&rule.pattern, &syntax_config()).map_err(|error| {
-            let text = error.to_string();
-            let last =
-                text.lines().rev().find(|line| line.starts_with("error:")).unwrap_or("error: is no regex");
-            let reason = format!("pattern cannot compile: {}", last.trim_start_matches("error:").trim());
-            fault(reason, advice(&text))
-        })?;
+        let hir = Pattern::syntax(&rule.id, "pattern", &rule.pattern)?;
         let properties = hir.properties();
         if properties.minimum_len().unwrap_or(0) == 0 {
             return Err(fault(
                 "pattern matches the empty string".into(),
                 "ask for at least one character, `+` for `*`",
-            ));
+            )
+            .at(0..rule.pattern.len()));
         }
         if properties.look_set().contains_word_unicode() {
             return Err(fault("pattern has a Unicode word boundary".into(), "write \\b outside of (?u:...)"));
@@ -81,20 +87,6 @@ impl Pattern {
         }
         let longest = properties.maximum_len().unwrap_or(WINDOW_BYTES_DEFAULT).min(WINDOW_BYTES_DEFAULT);
         Ok(Pattern { hir, window_bytes: rule.window_bytes.unwrap_or(longest) })
-    }
-}
-
-fn advice(error: &str) -> &'static str {
-    if error.contains("look-around") {
-        "look-around is not linear-time: match the neighbour too and redact a group, or use \\b"
-    } else if error.contains("backreferences") {
-        "back-references are not linear-time: write the text out"
-    } else if error.contains("Unicode not allowed") {
-        "put non-ASCII classes into (?u:...)"
-    } else if error.contains("size limit") {
-        "use smaller repetition counts"
-    } else {
-        ""
     }
 }
 

@@ -32,10 +32,13 @@ use crate::action::Action;
 use crate::assignment::{self, ASSIGNMENT_WINDOW_BYTES};
 use crate::checks::{self, Check};
 use crate::error::{RuleFault, RulesError};
+use crate::fields::nearest;
+use crate::harmless;
 use crate::limits::{
     CONTEXT_BYTES, CONTEXT_WORDS_MAX, LITERALS_PER_RULE_MAX, MARKER_NAME_BYTES_MAX, PATTERN_BYTES_MAX,
     RULE_FILE_BYTES_MAX, RULES_MAX, WINDOW_BYTES_MAX,
 };
+use crate::pattern::Pattern;
 
 /// How bad it is when such a value gets out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
@@ -278,49 +281,64 @@ struct RawRule {
     spares: Vec<String>,
 }
 
+/// What a rule may say.
+const RULE_KEYS: [&str; 22] = [
+    "id",
+    "category",
+    "description",
+    "severity",
+    "pattern",
+    "keywords",
+    "value",
+    "redact",
+    "validator",
+    "context",
+    "context_required",
+    "strength",
+    "normalise",
+    "marker",
+    "precedence",
+    "window_bytes",
+    "action",
+    "keep_first",
+    "keep_last",
+    "anchor",
+    "finds",
+    "spares",
+];
+
 impl RuleFile {
     /// Reads a user's rules.
     ///
     /// # Errors
     /// With every fault found: which rule, why, and what to write instead.
     pub fn parse(name: &str, text: &str) -> Result<RuleFile, RulesError> {
-        let file = RuleFile::read(name, text)?;
-        let faults: Vec<RuleFault> = file
-            .rules
-            .iter()
-            .filter(|rule| rule.anchor.is_some() && !rule.is_assignment)
-            .map(|rule| RuleFault::new(&rule.id, "says how it is found", "leave `anchor` out: it is derived"))
-            .collect();
-        if faults.is_empty() { Ok(file) } else { Err(RulesError(faults)) }
+        RuleFile::read_from(name, text, Author::User)
     }
 
     /// Reads rules of the library, which may say how they are found.
     pub(crate) fn read(name: &str, text: &str) -> Result<RuleFile, RulesError> {
-        let fault = |reason: String, instead: &str| RulesError(vec![RuleFault::new(name, reason, instead)]);
+        RuleFile::read_from(name, text, Author::Library)
+    }
+
+    fn read_from(name: &str, text: &str, author: Author) -> Result<RuleFile, RulesError> {
         if text.len() > RULE_FILE_BYTES_MAX {
             let reason = format!("file has {} bytes, allowed are {RULE_FILE_BYTES_MAX}", text.len());
-            return Err(fault(reason, "split it into several files"));
-        }
-        let raw: RawFile = toml::from_str(text)
-            .map_err(|error| fault(format!("does not parse: {}", error.to_string().trim()), ""))?;
-        if raw.rule.is_empty() || raw.rule.len() > RULES_MAX {
-            let reason = format!("file has {} rules, allowed are 1 to {RULES_MAX}", raw.rule.len());
-            return Err(fault(reason, "write at least one [[rule]]"));
+            return Err(RulesError(vec![RuleFault::new(name, reason, "split it into several files")]));
         }
         let mut faults = Vec::new();
-        let rules: Vec<Rule> = raw.rule.into_iter().filter_map(|raw| resolve(raw, &mut faults)).collect();
-        for (index, rule) in rules.iter().enumerate() {
-            if rules.iter().take(index).any(|earlier| earlier.id == rule.id) {
-                faults.push(RuleFault::new(
-                    &rule.id,
-                    "id stands twice in one file",
-                    "give each rule its own id",
-                ));
-            }
-            if let Err(found) = crate::pattern::Pattern::check(rule) {
-                faults.push(found);
+        let raw = raw_rules(name, text, &mut faults);
+        if faults.is_empty() && (raw.is_empty() || raw.len() > RULES_MAX) {
+            let reason = format!("file has {} rules, allowed are 1 to {RULES_MAX}", raw.len());
+            faults.push(RuleFault::new(name, reason, "write at least one [[rule]]"));
+        }
+        for (index, rule) in raw.iter().enumerate() {
+            if raw.iter().take(index).any(|earlier| earlier.id == rule.id) {
+                let reason = "id stands twice in one file";
+                faults.push(RuleFault::new(&rule.id, reason, "give each rule its own id"));
             }
         }
+        let rules = raw.into_iter().filter_map(|raw| resolve(raw, author, &mut faults)).collect();
         if faults.is_empty() { Ok(RuleFile { rules }) } else { Err(RulesError(faults)) }
     }
 
@@ -328,6 +346,55 @@ impl RuleFile {
     pub fn rules(&self) -> &[Rule] {
         &self.rules
     }
+}
+
+/// Who wrote a rule.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Author {
+    Library,
+    User,
+}
+
+/// A file whose rules are looked at one by one, because they do not all fit.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LooseFile {
+    #[serde(default)]
+    rule: Vec<toml::Spanned<toml::Table>>,
+}
+
+/// The rules of a file, and a fault for each that is none.
+fn raw_rules(name: &str, text: &str, faults: &mut Vec<RuleFault>) -> Vec<RawRule> {
+    let error = match toml::from_str::<RawFile>(text) {
+        Ok(raw) => return raw.rule,
+        Err(error) => error,
+    };
+    let Ok(file) = toml::from_str::<LooseFile>(text) else {
+        faults.push(RuleFault::new(name, format!("does not parse: {}", error.to_string().trim()), ""));
+        return Vec::new();
+    };
+    let mut rules = Vec::new();
+    for spanned in file.rule {
+        let line = 1 + text.bytes().take(spanned.span().start).filter(|byte| *byte == b'\n').count();
+        let mut table = spanned.into_inner();
+        let id = table.get("id").and_then(toml::Value::as_str);
+        let subject = id.map_or_else(|| format!("{name} line {line}"), str::to_owned);
+        table.retain(|key, _| {
+            let known = RULE_KEYS.contains(&key);
+            if !known {
+                let reason = format!("unknown field `{key}`{}", nearest(key, RULE_KEYS.iter().copied()));
+                faults.push(RuleFault::new(&subject, reason, "leave it out"));
+            }
+            known
+        });
+        match table.try_into() {
+            Ok(rule) => rules.push(rule),
+            Err(error) => {
+                faults.push(RuleFault::new(&subject, format!("does not parse: {}", error.message()), ""));
+            }
+        }
+    }
+    rules
 }
 
 /// Turns keywords and a value into the pattern that they mean. Says whether there were any.
@@ -343,9 +410,10 @@ fn assign(raw: &mut RawRule, faults: &mut Vec<RuleFault>) -> bool {
         let reason = "has a value and also a pattern or an anchor";
         faults.push(RuleFault::new(&raw.id, reason, "write `pattern`, or `keywords` and `value`"));
     }
-    match assignment::pattern(&raw.keywords, value) {
-        Ok(pattern) => raw.pattern = pattern,
-        Err(reason) => {
+    match (Pattern::syntax(&raw.id, "value", value), assignment::pattern(&raw.keywords, value)) {
+        (Err(fault), _) => faults.push(fault),
+        (Ok(_), Ok(pattern)) => raw.pattern = pattern,
+        (Ok(_), Err(reason)) => {
             faults.push(RuleFault::new(
                 &raw.id,
                 reason,
@@ -360,8 +428,11 @@ fn assign(raw: &mut RawRule, faults: &mut Vec<RuleFault>) -> bool {
     true
 }
 
-fn resolve(mut raw: RawRule, faults: &mut Vec<RuleFault>) -> Option<Rule> {
+fn resolve(mut raw: RawRule, author: Author, faults: &mut Vec<RuleFault>) -> Option<Rule> {
     let before = faults.len();
+    if author == Author::User && raw.anchor.is_some() {
+        faults.push(RuleFault::new(&raw.id, "says how it is found", "leave `anchor` out: it is derived"));
+    }
     let is_assignment = assign(&mut raw, faults);
     let mut fault = |reason: String, instead: &str| faults.push(RuleFault::new(&raw.id, reason, instead));
     let name_fits = |name: &str, upper: bool| {
@@ -429,7 +500,7 @@ fn resolve(mut raw: RawRule, faults: &mut Vec<RuleFault>) -> Option<Rule> {
     if raw.anchor.as_ref().is_some_and(|anchor| anchor.literals.len() > LITERALS_PER_RULE_MAX) {
         fault(format!("anchor has more than {LITERALS_PER_RULE_MAX} literals"), "choose shorter ones");
     }
-    (faults.len() == before).then_some(Rule {
+    let rule = Rule {
         id: raw.id,
         category: raw.category,
         description: raw.description,
@@ -448,5 +519,25 @@ fn resolve(mut raw: RawRule, faults: &mut Vec<RuleFault>) -> Option<Rule> {
         action,
         anchor: raw.anchor,
         examples: Examples { finds, spares: raw.spares },
-    })
+    };
+    // A pattern is looked at whatever else is wrong with its rule, so that all is told at once.
+    if !rule.pattern.is_empty() && rule.pattern.len() <= PATTERN_BYTES_MAX {
+        let checked = Pattern::check(&rule).map(|_| ());
+        let checked =
+            if author == Author::User { checked.and_then(|()| harmless::check(&rule)) } else { checked };
+        faults.extend(checked.err());
+    }
+    (faults.len() == before).then_some(rule)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_list_of_keys_is_what_a_rule_is_read_with() {
+        let error = toml::from_str::<RawRule>("nonsense = 1").err().unwrap().message().to_owned();
+        let told: Vec<&str> = error.split('`').skip(3).step_by(2).collect();
+        assert_eq!(told, RULE_KEYS);
+    }
 }

@@ -1,6 +1,6 @@
 //! Rules and profiles that users bring.
 
-use crate::{Engine, EngineOptions, Profile, RuleFile};
+use crate::{Engine, EngineOptions, Profile, RuleFile, RulesError};
 
 fn rule(pattern: &str, more: &str) -> String {
     format!(
@@ -12,10 +12,18 @@ fn rule(pattern: &str, more: &str) -> String {
 fn what_cannot_be_a_rule_is_refused_by_name_with_the_reason_and_what_to_write_instead() {
     let faults = [
         (rule("(", ""), "cannot compile"),
-        (rule("(?<=a)b", ""), "match the neighbour too"),
-        (rule("(a)\\1", ""), "back-references are not linear-time"),
-        (rule("a*", ""), "matches the empty string"),
-        (rule("(?:a{1000}){1000}", ""), "use smaller repetition counts"),
+        (rule("x(?<=a)b", ""), "(bytes 1 to 5); look-around is not linear-time: match the neighbour too"),
+        (rule("(a)\\1", ""), "(bytes 3 to 5); back-references are not linear-time"),
+        (rule("a*", ""), "matches the empty string (bytes 0 to 2); ask for at least one character"),
+        (rule("(?:a{1000}){1000}", ""), "(bytes 0 to 17); use smaller repetition counts"),
+        (
+            rule(".+", ""),
+            "matches everything: it would redact 100 % of harmless lines, allowed are 70 (bytes 0 to 2)",
+        ),
+        (rule(r"[\s\S]{1,}", ""), "matches everything"),
+        (rule(r"[\x00-\xff]", ""), "matches everything"),
+        (rule("(?:[^q]|q)+", ""), "matches everything"),
+        (rule(r"\S+", ""), "matches everything"),
         (rule("(?u:\\ba)", ""), "Unicode word boundary"),
         (rule("\\p{Greek}", ""), "put non-ASCII classes into (?u:...)"),
         (rule("a", "redact = \"group\""), "put ( ) around the value"),
@@ -34,6 +42,44 @@ fn what_cannot_be_a_rule_is_refused_by_name_with_the_reason_and_what_to_write_in
     for (text, wanted) in faults {
         let error = RuleFile::parse("mine.toml", &text).unwrap_err();
         assert!(error.to_string().contains(wanted), "wanted `{wanted}`, got `{error}`");
+    }
+}
+
+#[test]
+fn all_faults_of_a_file_are_told_at_once_each_with_its_bytes() {
+    let text = rule("a(?=b)", "validator = \"magic\"\naction = \"eat\"")
+        + &rule(".*", "colour = 1\nvalidatr = \"luhn\"").replace("\"mine\"", "\"other\"")
+        + &rule("b", "severity = 3").replace("\"mine\"", "\"third\"")
+        + &rule("", "keywords = [\"acme\"]\nvalue = '[0-9'")
+            .replace("pattern = ''''''", "")
+            .replace("\"mine\"", "\"fourth\"");
+    let RulesError(faults) = RuleFile::parse("mine.toml", &text).unwrap_err();
+    let told: Vec<(&str, Option<std::ops::Range<usize>>)> =
+        faults.iter().map(|fault| (fault.subject.as_str(), fault.span.clone())).collect();
+    let wanted = [
+        ("other", None),
+        ("other", None),
+        ("third", None),
+        ("mine", None),
+        ("mine", None),
+        ("mine", Some(1..4)),
+        ("other", Some(0..2)),
+        ("fourth", Some(0..1)),
+    ];
+    assert_eq!(told, wanted, "{faults:#?}");
+    assert!(faults.iter().any(|fault| fault.reason.ends_with("`validatr`, validator is")), "{faults:#?}");
+}
+
+#[test]
+fn a_pattern_that_takes_words_only_where_something_special_stands_is_no_match_of_everything() {
+    for (pattern, more) in [
+        ("ticket .+", ""),
+        ("[0-9]+", ""),
+        (".+", "context = [\"ticket\"]\ncontext_required = true"),
+        ("[A-Z]{2}[0-9]+", ""),
+    ] {
+        let text = rule(pattern, more).replace("[\"a\", \"a\"]", "[\"ticket 1\", \"1\"]");
+        assert!(RuleFile::parse("m", &text).is_ok(), "{pattern}");
     }
 }
 
