@@ -27,6 +27,15 @@ impl Context {
         let starts = (from..at).rev().filter(|start| begins_word(line, *start));
         starts.into_iter().find(|start| self.words.iter().any(|word| stands_at(line, *start, at, word)))
     }
+
+    /// Whether a part of one of the words, which was found at `start`, may be a part of that word. Of several words that belong
+    /// together only one was found: they are not looked at here.
+    pub(crate) fn may_stand_at(&self, line: &[u8], start: usize) -> bool {
+        let may = |word: &Vec<u8>| {
+            word.contains(&b' ') || begins_word(line, start) && stands_at(line, start, line.len(), word)
+        };
+        self.words.iter().any(may)
+    }
 }
 
 /// Whether no longer word reaches over `start` from the left: `npi` does in `unpick`, and not in `the_npi` or `theNpi`.

@@ -470,6 +470,11 @@ impl Engine {
         self.rewriter.scanner.verifiers()
     }
 
+    /// How much memory the tables take that find where rules may match, in bytes.
+    pub fn finder_bytes(&self) -> usize {
+        self.rewriter.scanner.finder_bytes()
+    }
+
     /// Counts since the engine was made.
     pub fn statistics(&self) -> Statistics {
         let rules = self.active.iter().map(|active| (active.rule.id.as_str(), active.action));

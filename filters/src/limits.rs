@@ -23,6 +23,12 @@ pub const PATTERN_NFA_BYTES_MAX: usize = 1 << 20;
 /// The largest precomputed automaton per rule, in bytes; a larger one is built lazily while it runs.
 pub const VERIFIER_DENSE_BYTES_MAX: usize = 512 << 10;
 
+/// How many rules share one automaton that is walked along from a place: their numbers are kept for each state.
+pub const DISPATCH_RULES_MAX: usize = 256;
+
+/// The largest such automaton, in bytes; rules that need more are parted. What is walked in ordinary text is a small part of it.
+pub const DISPATCH_AUTOMATON_BYTES_MAX: usize = 4 << 20;
+
 /// How far before a value its context is looked for, in bytes: a key, a few words, or a label and what stands between.
 pub const CONTEXT_BYTES: usize = 80;
 

@@ -14,6 +14,7 @@ use std::collections::HashMap;
 use regex_syntax::hir::{Class, Hir, HirKind};
 
 use super::bytes::ByteSet;
+use super::column::{begins_word, is_telling, ways};
 use super::literal::{LITERAL_BYTES_MAX, LITERAL_BYTES_MIN, Literal};
 use super::program::{Condition, Graph};
 use super::shape;
@@ -78,6 +79,8 @@ pub(crate) enum Way {
     Literal(Literal),
     /// A shape; the anchor's place is `ahead` bytes behind its first.
     Shape { node: u32, ahead: u8 },
+    /// A walk from where a word begins ([`super::dispatch`]): wherever one could, or behind a word of the rule's context.
+    Walk { is_behind_context: bool },
 }
 
 /// How a rule is found.
@@ -100,32 +103,61 @@ struct Choice {
 pub(crate) struct Choices {
     branches: Vec<Vec<Choice>>,
     is_said: bool,
+    /// What is walked along; the branches are what is left.
+    pub(crate) walked: Vec<Hir>,
+    pub(crate) is_behind_context: bool,
 }
+
+/// What finding a rule by its literals may cost, in nanoseconds per byte, before a walk is better.
+const LITERALS_NS_MAX: f64 = 0.002;
 
 impl Choices {
     /// What a rule says, or what its pattern allows.
     pub(crate) fn of(rule: &Rule, pattern: &Pattern, graph: &mut Graph) -> Result<Choices, RuleFault> {
+        if let Some(choices) = Choices::walked(rule, pattern, graph) {
+            return Ok(choices);
+        }
         if let Some(spec) = &rule.anchor {
             let choice = said(rule, spec, graph)?;
-            return Ok(Choices { branches: vec![vec![choice]], is_said: true });
+            return Ok(Choices { is_said: true, ..Choices::derived(vec![vec![choice]]) });
         }
-        let mut parts = Vec::new();
-        flatten(&pattern.hir, &mut parts);
-        let branches = match parts.as_slice() {
-            [one] => match one.kind() {
-                HirKind::Alternation(ways) => ways.iter().map(|way| branch(way, pattern, graph)).collect(),
-                _ => vec![branch(one, pattern, graph)],
-            },
-            _ => vec![branch(&pattern.hir, pattern, graph)],
-        };
-        Ok(Choices { branches, is_said: false })
+        let branches = ways(&pattern.hir).into_iter().map(|way| branch(way, pattern, Some(&mut *graph)));
+        Ok(Choices::derived(branches.collect()))
+    }
+
+    fn derived(branches: Vec<Vec<Choice>>) -> Choices {
+        Choices { branches, is_said: false, walked: Vec::new(), is_behind_context: false }
+    }
+
+    /// How a rule is found whose matches begin where words do; nothing for other rules, and where literals are better.
+    fn walked(rule: &Rule, pattern: &Pattern, graph: &mut Graph) -> Option<Choices> {
+        let is_behind_context = rule.context_required
+            && begins_word(&pattern.hir)
+            && rule.context.iter().all(|word| context_literal(word).is_some());
+        let is_cheap =
+            |way: &Hir| branch(way, pattern, None).iter().any(|choice| choice.price_ns < LITERALS_NS_MAX);
+        let mut choices = Choices { is_behind_context, ..Choices::derived(Vec::new()) };
+        for way in ways(&pattern.hir) {
+            if begins_word(way) && !is_cheap(way) && (is_behind_context || is_telling(way)) {
+                choices.walked.push(way.clone());
+                continue;
+            }
+            // A walk begins where a match does: what else the rule is found by has to, as well.
+            let mut others = branch(way, pattern, Some(&mut *graph));
+            others.retain(|choice| choice.back == LookBack::default());
+            if others.is_empty() {
+                return None;
+            }
+            choices.branches.push(others);
+        }
+        (!choices.walked.is_empty()).then_some(choices)
     }
 
     /// The shapes among them.
     pub(crate) fn shapes(&self) -> impl Iterator<Item = u32> + '_ {
         self.branches.iter().flatten().flat_map(|choice| &choice.ways).filter_map(|way| match way {
             Way::Shape { node, .. } => Some(*node),
-            Way::Literal(_) => None,
+            Way::Literal(_) | Way::Walk { .. } => None,
         })
     }
 
@@ -137,7 +169,7 @@ impl Choices {
                 .iter()
                 .filter_map(|way| match way {
                     Way::Shape { node, .. } => shares.get(node).copied(),
-                    Way::Literal(_) => None,
+                    Way::Literal(_) | Way::Walk { .. } => None,
                 })
                 .sum();
             choice.price_ns + passing * (ATTEMPT_NS + START_NS * choice.back.starts())
@@ -153,7 +185,9 @@ impl Choices {
             anchor.back = if index == 0 { best.back.clone() } else { anchor.back.hull(&best.back) };
             anchor.ways.extend(best.ways.iter().cloned());
         }
-        if total > PRICE_MAX_NS && !self.is_said {
+        if !self.walked.is_empty() {
+            anchor.ways.push(Way::Walk { is_behind_context: self.is_behind_context });
+        } else if total > PRICE_MAX_NS && !self.is_said {
             return Anchor { ways: Vec::new(), back: LookBack::default() };
         }
         anchor
@@ -201,6 +235,17 @@ fn said(rule: &Rule, spec: &AnchorSpec, graph: &mut Graph) -> Result<Choice, Rul
     Ok(Choice { ways, back, price_ns: 0.0 })
 }
 
+/// What a word of context is found by: the text of its longest part without a joint.
+pub(crate) fn context_literal(word: &str) -> Option<Literal> {
+    let part = word.split(' ').max_by_key(|part| part.len())?;
+    let either = |byte: u8| {
+        let mut set = ByteSet::one(byte.to_ascii_lowercase());
+        set.insert(byte.to_ascii_uppercase());
+        set
+    };
+    Path { sets: part.bytes().map(either).take(PATH_BYTES_MAX).collect(), is_closed: true }.literal()
+}
+
 fn flatten<'a>(hir: &'a Hir, out: &mut Vec<&'a Hir>) {
     match hir.kind() {
         HirKind::Concat(parts) => parts.iter().for_each(|part| flatten(part, out)),
@@ -210,8 +255,8 @@ fn flatten<'a>(hir: &'a Hir, out: &mut Vec<&'a Hir>) {
     }
 }
 
-/// The possibilities of one sequence of parts.
-fn branch(hir: &Hir, pattern: &Pattern, graph: &mut Graph) -> Vec<Choice> {
+/// The possibilities of one sequence of parts: literals, and shapes where there is a graph for them.
+fn branch(hir: &Hir, pattern: &Pattern, mut graph: Option<&mut Graph>) -> Vec<Choice> {
     let mut parts = Vec::new();
     flatten(hir, &mut parts);
     let mut choices = Vec::new();
@@ -232,7 +277,9 @@ fn branch(hir: &Hir, pattern: &Pattern, graph: &mut Graph) -> Vec<Choice> {
         let (lead, rest) = parts.split_at(joint);
         choices.extend(by_literals(rest, &back));
         let rare = |choice: &Choice| choice.price_ns < 0.002;
-        if !choices.iter().any(rare) {
+        if let Some(graph) = graph.as_deref_mut()
+            && !choices.iter().any(rare)
+        {
             by_shapes(lead, rest, &back, graph, &mut choices);
         }
     }
@@ -488,7 +535,12 @@ pub(crate) fn in_words(anchor: &Anchor) -> String {
 }
 
 fn way_in_words(way: &Way) -> String {
-    let Way::Literal(literal) = way else { return "shape".to_owned() };
+    let literal = match way {
+        Way::Literal(literal) => literal,
+        Way::Shape { .. } => return "shape".to_owned(),
+        Way::Walk { is_behind_context: false } => return "shared walk from starts of words".to_owned(),
+        Way::Walk { is_behind_context: true } => return "shared walk behind words of context".to_owned(),
+    };
     let mut text = String::new();
     for set in &literal.sets {
         let mut bytes = set.iter();

@@ -2,13 +2,17 @@
 
 use std::collections::HashMap;
 
-use super::anchor::{Anchor, Choices, Way, first_bytes, in_words};
+use regex_syntax::hir::Hir;
+
+use super::anchor::{Anchor, Choices, Way, context_literal, first_bytes, in_words};
 use super::candidates::{Finder, List};
+use super::column;
+use super::dispatch::Dispatch;
 use super::literal::{self, Builder};
 use super::program::Graph;
 use super::reverse::Reverse;
 use super::simd::Level;
-use super::{Compiled, Cost, Exact, Scanner};
+use super::{Compiled, Cost, Exact, Scanner, Walks};
 use crate::context::Context;
 use crate::corpus;
 use crate::error::RuleFault;
@@ -41,8 +45,9 @@ pub(super) fn scanner(
     }
     let wanted: Vec<u32> = choices.iter().flat_map(Choices::shapes).collect();
     let shares = measured(&graph, &wanted, level);
+    let walks = Walks::new(rules, &choices, &mut graph).map_err(|fault| vec![fault])?;
     let anchors: Vec<Anchor> = choices.into_iter().map(|choices| choices.best(&shares)).collect();
-    let finder = finder(&anchors, &graph, level).map_err(|fault| vec![fault])?;
+    let finder = finder(&anchors, &walks, &graph, level).map_err(|fault| vec![fault])?;
     let mut unanchored = Vec::new();
     let mut costs = Vec::new();
     for (number, (anchor, rule)) in (0..).zip(anchors.into_iter().zip(&mut compiled)) {
@@ -56,7 +61,39 @@ pub(super) fn scanner(
         [] => None,
         numbers => Some(Reverse::new(rules, numbers).map_err(|fault| vec![fault])?),
     };
-    Ok((Scanner { rules: compiled, finder, reverse, clock }, costs))
+    Ok((Scanner { rules: compiled, finder, walks, reverse, clock }, costs))
+}
+
+impl Walks {
+    fn new(rules: &[&Rule], choices: &[Choices], graph: &mut Graph) -> Result<Walks, RuleFault> {
+        let (mut anywhere, mut behind) = (Vec::new(), Vec::new());
+        let mut words: Vec<String> = Vec::new();
+        for (number, (rule, choices)) in (0..).zip(rules.iter().zip(choices)) {
+            let list = if choices.is_behind_context { &mut behind } else { &mut anywhere };
+            list.extend(choices.walked.iter().map(|hir| (number, hir.clone())));
+            if choices.is_behind_context && !choices.walked.is_empty() {
+                words.extend(
+                    rule.context.iter().filter(|word| !words.contains(word)).cloned().collect::<Vec<_>>(),
+                );
+            }
+        }
+        let hirs: Vec<&Hir> = anywhere.iter().map(|(_, hir)| hir).collect();
+        let condition = if hirs.is_empty() { None } else { column::condition(&hirs, graph) };
+        let built = |patterns: &[(u32, Hir)]| {
+            let (dispatch, refused) = Dispatch::new(patterns);
+            let rule =
+                refused.first().and_then(|number| usize::try_from(*number).ok()).and_then(|at| rules.get(at));
+            rule.map_or(Ok(dispatch), |rule| {
+                Err(RuleFault::new(
+                    &rule.id,
+                    "pattern is too large to be walked along",
+                    "use smaller repetition counts",
+                ))
+            })
+        };
+        let contexts = words.iter().map(|word| Context::new(std::slice::from_ref(word))).collect();
+        Ok(Walks { condition, anywhere: built(&anywhere)?, behind: built(&behind)?, words, contexts })
+    }
 }
 
 fn prepared(rule: &Rule, number: u32, graph: &mut Graph) -> Result<(Compiled, Choices), RuleFault> {
@@ -106,7 +143,7 @@ fn measured(graph: &Graph, wanted: &[u32], level: Level) -> HashMap<u32, f64> {
     shares
 }
 
-fn finder(anchors: &[Anchor], graph: &Graph, level: Level) -> Result<Finder, RuleFault> {
+fn finder(anchors: &[Anchor], walks: &Walks, graph: &Graph, level: Level) -> Result<Finder, RuleFault> {
     let mut literals = literal::Builder::default();
     let mut lists: Vec<(u32, List)> = Vec::new();
     for (number, anchor) in (0..).zip(anchors) {
@@ -117,7 +154,15 @@ fn finder(anchors: &[Anchor], graph: &Graph, level: Level) -> Result<Finder, Rul
                     Some((_, list)) => list.rules.push((number, *ahead)),
                     None => lists.push((*node, List { rules: vec![(number, *ahead)] })),
                 },
+                Way::Walk { .. } => {}
             }
+        }
+    }
+    let first = u32::try_from(anchors.len()).unwrap_or(u32::MAX);
+    lists.extend(walks.condition.map(|node| (node, List { rules: vec![(first, 0)] })));
+    for (number, word) in (first + 1..).zip(&walks.words) {
+        if let Some(literal) = context_literal(word) {
+            literals.add(literal, number);
         }
     }
     let literals = literals.build();

@@ -5,7 +5,7 @@
 
 use super::bytes::ByteSet;
 use super::sieve::{self, DEPTH, fold};
-use super::simd::{SieveTable, VIEW_BYTES};
+use super::simd::{SIEVE_BYTES, SieveTable, VIEW_BYTES};
 
 /// The shortest literal, in bytes.
 pub(crate) const LITERAL_BYTES_MIN: usize = 3;
@@ -16,7 +16,7 @@ pub(crate) const LITERAL_BYTES_MAX: usize = 8;
 /// How many spellings, case aside, the first four bytes of a literal may have.
 const SPELLINGS_MAX: usize = 160;
 
-const SLOTS: usize = 1 << 12;
+const SLOTS: usize = 1 << 13;
 
 /// A text of sets of bytes, and where it stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -108,7 +108,7 @@ pub(crate) struct Literals {
 }
 
 fn slot_of(bytes: u32) -> usize {
-    let hash = bytes.wrapping_mul(0x85eb_ca6b) >> 20;
+    let hash = bytes.wrapping_mul(0x85eb_ca6b) >> 19;
     usize::try_from(hash).unwrap_or(0) & (SLOTS - 1)
 }
 
@@ -134,6 +134,11 @@ impl Literals {
         }
         self.entries.push(Entry { value, mask, rule, offset, next: *head });
         *head = u16::try_from(self.entries.len()).unwrap_or(u16::MAX);
+    }
+
+    /// How much memory the tables take, in bytes.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        SIEVE_BYTES + 2 * SLOTS + self.entries.len() * size_of::<Entry>()
     }
 
     pub(crate) fn is_empty(&self) -> bool {

@@ -5,6 +5,8 @@
 //!    few texts at a fixed distance ([`literal`]), or a shape over classes of bytes ([`program`]), and how far before that place a
 //!    match may start. The cheapest is taken. A pattern with neither goes to one automaton that all such rules share and that reads
 //!    every byte ([`reverse`]); [`Cost`] says so.
+//!    Rules whose matches begin where words do, and that no literal finds, share one walk ([`dispatch`]): a coarse shape of all of
+//!    them ([`column`]) or a word of context says where to walk from, and the walk names the rules that match there.
 //! 2. *Candidates* ([`candidates`], [`sieve`], [`simd`]). One pass over the whole buffer, which knows nothing of lines, rows or fields, gives
 //!    (place, rule) in order of places.
 //! 3. *Verification*. At each start that the place allows: an anchored match of the rule inside the line, then its validator.
@@ -17,7 +19,9 @@
 pub(crate) mod anchor;
 mod bytes;
 mod candidates;
+mod column;
 mod compile;
+mod dispatch;
 mod lines;
 mod literal;
 mod program;
@@ -33,14 +37,16 @@ use crate::checks::Check;
 use crate::context::Context;
 use crate::error::RuleFault;
 use crate::known::KnownSecrets;
-use crate::limits::{EVIDENCE_REJECTED_PER_LINE_MAX, STEPS_PER_BYTE_MAX, STEPS_PER_LINE_MIN};
+use crate::limits::{CONTEXT_BYTES, EVIDENCE_REJECTED_PER_LINE_MAX, STEPS_PER_BYTE_MAX, STEPS_PER_LINE_MIN};
 use crate::marker::Names;
 use crate::pattern::{GaveUp, Verifier, VerifierCache};
 use crate::rule::Rule;
 use anchor::LookBack;
 use bytes::ByteSet;
 use candidates::{Candidate, Finder, FinderScratch};
+use dispatch::Dispatch;
 use lines::Lines;
+use program::Condition;
 use reverse::{Reverse, ReverseCache};
 use simd::Level;
 
@@ -139,10 +145,24 @@ impl Spending {
     }
 }
 
+/// Rules that are found by a walk. Their places are candidates of numbers behind the rules': first the places where a word may
+/// begin a match, then, one number each, the words of context.
+struct Walks {
+    /// Where a match of a rule may begin that asks for no context.
+    condition: Condition,
+    anywhere: Dispatch,
+    /// Rules that ask for context: tried where a word begins, soon behind a word of context.
+    behind: Dispatch,
+    words: Vec<String>,
+    /// The words, ready to be compared.
+    contexts: Vec<Option<Context>>,
+}
+
 /// Rules compiled for finding.
 pub(crate) struct Scanner {
     rules: Vec<Compiled>,
     finder: Finder,
+    walks: Walks,
     reverse: Option<Reverse>,
     clock: Option<fn() -> u64>,
 }
@@ -155,6 +175,10 @@ pub(crate) struct Scratch {
     /// Per rule, the first position that has not been tried.
     untried: Vec<usize>,
     spending: Vec<Spending>,
+    /// The first position where no walk behind context has begun.
+    unwalked: usize,
+    /// What a walk named.
+    named: Vec<u32>,
     pub(crate) tallies: Vec<Tally>,
     pub(crate) hits: Vec<Hit>,
     /// Candidates of weak rules that their checks refused in the last scan; of each line the first few.
@@ -205,6 +229,13 @@ impl Scanner {
         self.rules.iter().map(cost).collect()
     }
 
+    /// What finds candidates, in bytes: tables of literals, and automata to walk along.
+    pub(crate) fn finder_bytes(&self) -> usize {
+        self.finder.literals.memory_bytes()
+            + self.walks.anywhere.memory_bytes()
+            + self.walks.behind.memory_bytes()
+    }
+
     pub(crate) fn scratch(&self) -> Scratch {
         Scratch {
             finder: self.finder.scratch(),
@@ -212,6 +243,8 @@ impl Scanner {
             reverse: self.reverse.as_ref().map(Reverse::cache),
             untried: vec![0; self.rules.len()],
             spending: self.rules.iter().map(|_| Spending::default()).collect(),
+            unwalked: 0,
+            named: Vec::new(),
             tallies: vec![Tally::default(); self.rules.len()],
             hits: Vec::new(),
             rejected: Vec::new(),
@@ -229,6 +262,7 @@ impl Scanner {
         scratch: &mut Scratch,
     ) -> Result<(), RuleGaveUp> {
         scratch.untried.fill(0);
+        scratch.unwalked = 0;
         scratch.rejected.clear();
         for spending in &mut scratch.spending {
             spending.line = None;
@@ -258,7 +292,15 @@ impl Pass<'_> {
     fn candidate(&mut self, candidate: Candidate) -> Result<(), RuleGaveUp> {
         let Candidate { place, rule } = candidate;
         let number = usize::try_from(rule).unwrap_or(usize::MAX);
-        let Some(compiled) = self.scanner.rules.get(number) else { return Ok(()) };
+        let Some(compiled) = self.scanner.rules.get(number) else {
+            return match number - self.scanner.rules.len() {
+                0 => {
+                    let (line, bounds) = self.lines.holding(place);
+                    self.walk(&self.scanner.walks.anywhere, line, &bounds, place)
+                }
+                word => self.behind(place, word - 1),
+            };
+        };
         let untried = self.scratch.untried.get(number).copied().unwrap_or(0);
         let Some(highest) = place.checked_sub(compiled.back.bytes_min).filter(|highest| *highest >= untried)
         else {
@@ -287,6 +329,65 @@ impl Pass<'_> {
         }
         if let Some(slot) = self.scratch.untried.get_mut(number) {
             *slot = (*slot).max(start);
+        }
+        Ok(())
+    }
+
+    /// Tries the rules that a walk from `start` names.
+    fn walk(
+        &mut self,
+        dispatch: &Dispatch,
+        line: usize,
+        bounds: &Range<usize>,
+        start: usize,
+    ) -> Result<(), RuleGaveUp> {
+        let alone = self.text.get(bounds.clone()).unwrap_or(&[]);
+        let mut named = std::mem::take(&mut self.scratch.named);
+        named.clear();
+        let walked = dispatch.at(alone, start - bounds.start, &mut named);
+        for rule in &named {
+            let number = usize::try_from(*rule).unwrap_or(usize::MAX);
+            let untried = self.scratch.untried.get(number).copied().unwrap_or(0);
+            let Some(compiled) = self.scanner.rules.get(number).filter(|_| start >= untried) else {
+                continue;
+            };
+            let next = self.attempt(*rule, number, compiled, line, bounds, start)?;
+            if let Some(slot) = self.scratch.untried.get_mut(number) {
+                *slot = next;
+            }
+        }
+        self.scratch.named = named;
+        walked.map_err(|GaveUp| RuleGaveUp(dispatch.first_rule()))
+    }
+
+    /// Walks from where words begin behind a word of context.
+    fn behind(&mut self, place: usize, word: usize) -> Result<(), RuleGaveUp> {
+        let scanner = self.scanner;
+        let (line, bounds) = self.lines.holding(place);
+        let end = bounds.end.min(place + CONTEXT_BYTES + 1);
+        let from = self.scratch.unwalked.max(place + 1);
+        if from >= end {
+            return Ok(());
+        }
+        let alone = self.text.get(bounds.clone()).unwrap_or(&[]);
+        let is_context = |context: &Context| context.may_stand_at(alone, place - bounds.start);
+        if scanner
+            .walks
+            .contexts
+            .get(word)
+            .and_then(Option::as_ref)
+            .is_some_and(|context| !is_context(context))
+        {
+            return Ok(());
+        }
+        self.scratch.unwalked = end;
+        let mut is_inside = is_word(self.text.get(from - 1).copied());
+        for start in from..end {
+            let inside = is_word(self.text.get(start).copied());
+            if inside && !is_inside {
+                self.walk(&scanner.walks.behind, line, &bounds, start)?;
+            }
+            is_inside = inside;
         }
         Ok(())
     }
@@ -369,6 +470,10 @@ impl Pass<'_> {
         }
         Ok(())
     }
+}
+
+fn is_word(byte: Option<u8>) -> bool {
+    byte.is_some_and(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
 
 struct Outcome {

@@ -95,7 +95,12 @@ impl Graph {
     pub(crate) fn step(&mut self, set: &ByteSet, next: Condition) -> Condition {
         let kept = self.is_exact && set.count() <= EXACT_BYTES_MAX && set.iter().all(|byte| byte < 128);
         let here = if kept { Some(*set) } else { widened(set) };
-        let here = here.map(|set| self.node(Node::Class(set), 0));
+        self.exactly(here.as_ref(), next)
+    }
+
+    /// A byte of just this set, or of any, and `next` behind it.
+    pub(crate) fn exactly(&mut self, set: Option<&ByteSet>, next: Condition) -> Condition {
+        let here = set.map(|set| self.node(Node::Class(*set), 0));
         let depth = self.depth(next) + 1;
         let next = next.filter(|_| depth <= SHAPE_BYTES_MAX);
         match (here, next) {
@@ -117,6 +122,12 @@ impl Graph {
         }
     }
 
+    /// A boundary of a word or a line, and `next` behind it.
+    pub(crate) fn at_boundary(&mut self, next: Condition) -> Condition {
+        let boundary = self.node(Node::Boundary, 0);
+        self.both(Some(boundary), next)
+    }
+
     fn both(&mut self, one: Condition, other: Condition) -> Condition {
         match (one, other) {
             (Some(one), Some(other)) if one != other => {
@@ -127,7 +138,7 @@ impl Graph {
         }
     }
 
-    fn either(&mut self, one: Condition, other: Condition) -> Condition {
+    pub(crate) fn either(&mut self, one: Condition, other: Condition) -> Condition {
         let (one, other) = (one?, other?);
         if one == other {
             return Some(one);
@@ -152,10 +163,7 @@ impl Graph {
             // One to four bytes: what follows has no place.
             HirKind::Class(Class::Unicode(_)) => None,
             HirKind::Look(look) => match look {
-                Look::WordAscii | Look::WordStartAscii | Look::WordEndAscii => {
-                    let boundary = self.node(Node::Boundary, 0);
-                    self.both(Some(boundary), next)
-                }
+                Look::WordAscii | Look::WordStartAscii | Look::WordEndAscii => self.at_boundary(next),
                 Look::Start | Look::End => {
                     let edge = self.node(Node::Edge, 0);
                     self.both(Some(edge), next)

@@ -232,7 +232,9 @@ impl Level {
         match self {
             Level::Portable => evaluate(ops, lanes, spare, extent, found),
             #[cfg(target_arch = "x86_64")]
-            Level::Avx2 | Level::Avx512 => x86::call_evaluate_avx2(ops, lanes, spare, extent, found),
+            Level::Avx2 => x86::call_evaluate_avx2(ops, lanes, spare, extent, found),
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512 => x86::call_evaluate_avx512(ops, lanes, spare, extent, found),
         }
     }
 }
@@ -452,6 +454,7 @@ mod x86 {
     call!(call_classify_avx512, classify_avx512, (view: &[u8; VIEW_BYTES], words: usize, classes: &Classes, lanes: &mut [Box<Lane>]));
     call!(call_sieve_avx2, sieve_avx2, (view: &[u8; VIEW_BYTES], words: usize, table: &SieveTable, scratch: &mut SieveScratch, out: &mut Lane));
     call!(call_sieve_avx512, sieve_avx512, (view: &[u8; VIEW_BYTES], words: usize, table: &SieveTable, scratch: &mut SieveScratch, out: &mut Lane));
+    call!(call_evaluate_avx512, evaluate_avx512, (ops: &[Op], lanes: &mut [Box<Lane>], spare: &mut Box<Lane>, extent: Extent, found: &mut Vec<Found>));
     call!(call_evaluate_avx2, evaluate_avx2, (ops: &[Op], lanes: &mut [Box<Lane>], spare: &mut Box<Lane>, extent: Extent, found: &mut Vec<Found>));
 
     #[inline]
@@ -590,6 +593,17 @@ mod x86 {
 
     #[target_feature(enable = "avx2,bmi1,bmi2,popcnt")]
     fn evaluate_avx2(
+        ops: &[Op],
+        lanes: &mut [Box<Lane>],
+        spare: &mut Box<Lane>,
+        extent: Extent,
+        found: &mut Vec<Found>,
+    ) {
+        super::evaluate(ops, lanes, spare, extent, found);
+    }
+
+    #[target_feature(enable = "avx512f,avx512bw,bmi1,bmi2,popcnt")]
+    fn evaluate_avx512(
         ops: &[Op],
         lanes: &mut [Box<Lane>],
         spare: &mut Box<Lane>,
