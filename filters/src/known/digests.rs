@@ -23,6 +23,7 @@ struct Slot {
 }
 
 /// Digests by open addressing, at most two thirds full.
+#[derive(Clone)]
 pub(super) struct Digests {
     key: RandomState,
     slots: Vec<Slot>,
@@ -62,6 +63,17 @@ impl Digests {
             }
             at = (at + 1) & mask;
         }
+    }
+
+    /// Those whose meaning is kept, with room for `more`.
+    pub(super) fn retained(&self, keeps: impl Fn(&Meaning) -> bool, more: usize) -> Digests {
+        let kept = || self.slots.iter().filter(|slot| slot.is_taken && keeps(&slot.meaning));
+        let room = Digests::with_room(kept().count() + more);
+        let mut digests = Digests { key: self.key.clone(), ..room };
+        for slot in kept() {
+            digests.add(slot.digest, slot.meaning);
+        }
+        digests
     }
 
     pub(super) fn get(&self, digest: u64) -> Option<Meaning> {

@@ -41,6 +41,7 @@ pub const KNOWN_RULE: &str = "known_secret";
 
 /// A secret and where it is kept. The bytes are wiped when it goes.
 pub struct KnownSecret {
+    source: u32,
     reference: String,
     value: Zeroizing<Vec<u8>>,
 }
@@ -48,7 +49,13 @@ pub struct KnownSecret {
 impl KnownSecret {
     /// A secret under a reference such as `path/field`, which stands in the marker.
     pub fn new(reference: impl Into<String>, value: impl Into<Zeroizing<Vec<u8>>>) -> KnownSecret {
-        KnownSecret { reference: reference.into(), value: value.into() }
+        KnownSecret { source: 0, reference: reference.into(), value: value.into() }
+    }
+
+    /// The same, of another source than 0: references of several sources do not meet in [`KnownSecrets::updated`].
+    #[must_use]
+    pub fn of_source(self, source: u32) -> KnownSecret {
+        KnownSecret { source, ..self }
     }
 
     /// Its reference.
@@ -119,13 +126,31 @@ pub enum KnownError {
 #[derive(Clone)]
 pub struct KnownSecrets(Arc<Set>);
 
+#[derive(Clone)]
 struct Set {
-    /// Sorted, as they stand in markers.
-    references: Vec<String>,
+    /// By number.
+    entries: Vec<Entry>,
+    /// The references in use as they stand in markers, sorted.
+    written: Vec<String>,
+    filter_key: FilterKey,
     long: Windows<8, 4>,
     short: Windows<4, 2>,
     digests: Digests,
     report: KnownReport,
+    /// Of each refused secret, its source.
+    refused_of: Vec<u32>,
+}
+
+/// A reference, and what the set holds under it.
+#[derive(Clone)]
+struct Entry {
+    source: u32,
+    reference: String,
+    /// As it stands in markers.
+    written: String,
+    secrets: usize,
+    bytes: usize,
+    is_in_use: bool,
 }
 
 impl fmt::Debug for KnownSecrets {
@@ -150,69 +175,72 @@ impl KnownSecrets {
     /// # Errors
     /// When there are too many of them.
     pub fn new(secrets: Vec<KnownSecret>) -> Result<KnownSecrets, KnownError> {
-        if secrets.len() > KNOWN_SECRETS_MAX {
-            return Err(KnownError::TooMany { count: secrets.len() });
-        }
-        let bytes = secrets.iter().map(|secret| secret.value.len()).sum();
-        if bytes > KNOWN_BYTES_MAX {
-            return Err(KnownError::TooLarge { bytes });
-        }
-        let mut report = KnownReport::default();
-        let mut taken: Vec<(String, &[u8])> = Vec::with_capacity(secrets.len());
-        for secret in &secrets {
-            let value = secret.value.trim_ascii();
-            match refusal(value) {
-                Some(refusal) => report.refused.push((secret.reference.clone(), refusal)),
-                None => taken.push((reference::written(&secret.reference), value)),
-            }
-        }
-        taken.sort_unstable();
-        let mut references: Vec<String> = taken.iter().map(|(reference, _)| reference.clone()).collect();
-        references.dedup();
-        report.secrets = taken.len();
-
+        check(secrets.len(), secrets.iter().map(|secret| secret.value.len()).sum())?;
         let filter_key = FilterKey::random();
-        let mut sketch = Sketch::new();
-        let (mut long, mut short) = (0, 0);
-        for (_, value) in &taken {
-            needles(value, |needle, _| {
-                if needle.len() >= KNOWN_LINE_BYTES_MIN {
-                    long += 1;
-                    for word in (0..needle.len()).map_while(|at| windows::word::<8>(needle, at)) {
-                        sketch.add(filter_key.hash(word));
-                    }
-                } else {
-                    short += 1;
-                    for word in (0..needle.len()).map_while(|at| windows::word::<4>(needle, at)) {
-                        sketch.add(filter_key.hash(word));
-                    }
-                }
-            });
-        }
         let mut set = Set {
-            long: Windows::with_room(long, filter_key),
-            short: Windows::with_room(short, filter_key),
-            digests: Digests::with_room(long + short),
-            references,
-            report,
+            entries: Vec::new(),
+            written: Vec::new(),
+            filter_key,
+            long: Windows::with_room(0, filter_key),
+            short: Windows::with_room(0, filter_key),
+            digests: Digests::with_room(0),
+            report: KnownReport::default(),
+            refused_of: Vec::new(),
         };
-        for (reference, value) in &taken {
-            let number = set.references.binary_search(reference).unwrap_or_default();
-            let reference = u32::try_from(number).unwrap_or(u32::MAX);
-            needles(value, |needle, meaning| {
-                let is_word = needle.len() < KNOWN_LINE_BYTES_MIN;
-                let digest = set.digests.of(needle);
-                set.digests.add(digest, Meaning { reference, is_word, ..meaning });
-                if is_word {
-                    set.short.add(needle, &sketch);
-                } else {
-                    set.long.add(needle, &sketch);
-                }
-            });
-        }
-        set.report.needles = set.digests.count();
-        set.report.memory_bytes = set.memory_bytes();
+        let taken = set.take(&secrets);
+        let census = Census::of(&taken, filter_key);
+        set.long = Windows::with_room(census.long, filter_key);
+        set.short = Windows::with_room(census.short, filter_key);
+        set.digests = Digests::with_room(census.long + census.short);
+        set.enter(&taken, &census.sketch);
         Ok(KnownSecrets(Arc::new(set)))
+    }
+
+    /// This set without the secrets whose sources and references `keeps` does not keep, and with others: so that what has not
+    /// changed need not be read again. `None` when the set has changed so much that it must be built anew. A stretch that two secrets share
+    /// may keep the name of one that is gone.
+    ///
+    /// # Errors
+    /// When there would be too many secrets.
+    ///
+    /// ```
+    /// use beeacon_filters::{KnownSecret, KnownSecrets};
+    /// let secret = |name: &str, value: &str| KnownSecret::new(name, value.as_bytes().to_vec());
+    /// let old = vec![secret("shop/db", "synthetic-Pa55phrase"), secret("mail/key", "synthetic-0ther")];
+    /// let known = KnownSecrets::new(old).unwrap();
+    /// let changed = vec![secret("shop/db", "synthetic-N3wphrase")];
+    /// let known = known.updated(|_, reference| reference != "shop/db", changed).unwrap().unwrap();
+    /// assert_eq!(known.report().secrets, 2);
+    /// ```
+    pub fn updated(
+        &self,
+        keeps: impl Fn(u32, &str) -> bool,
+        secrets: Vec<KnownSecret>,
+    ) -> Result<Option<KnownSecrets>, KnownError> {
+        let mut set = Set::clone(&self.0);
+        for entry in &mut set.entries {
+            entry.is_in_use &= keeps(entry.source, &entry.reference);
+        }
+        let refused = set.refused_of.iter().zip(&set.report.refused);
+        let refused = refused.filter(|(source, (reference, _))| keeps(**source, reference));
+        (set.refused_of, set.report.refused) =
+            refused.map(|(source, refused)| (*source, refused.clone())).unzip();
+        let in_use = || set.entries.iter().filter(|entry| entry.is_in_use);
+        let count = in_use().map(|entry| entry.secrets).sum::<usize>() + set.report.refused.len();
+        let bytes = in_use().map(|entry| entry.bytes).sum::<usize>();
+        check(count + secrets.len(), bytes + secrets.iter().map(|secret| secret.value.len()).sum::<usize>())?;
+        let taken = set.take(&secrets);
+        let census = Census::of(&taken, set.filter_key);
+        if !set.long.has_room_for(census.long) || !set.short.has_room_for(census.short) {
+            return Ok(None);
+        }
+        let is_in_use = |meaning: &Meaning| {
+            let entry = usize::try_from(meaning.reference).ok().and_then(|number| set.entries.get(number));
+            meaning.is_shared || entry.is_some_and(|entry| entry.is_in_use)
+        };
+        set.digests = set.digests.retained(is_in_use, census.long + census.short);
+        set.enter(&taken, &census.sketch);
+        Ok(Some(KnownSecrets(Arc::new(set))))
     }
 
     /// What became of the secrets it was built from.
@@ -222,12 +250,12 @@ impl KnownSecrets {
 
     /// The reference of this number.
     pub(crate) fn reference(&self, number: u32) -> Option<&str> {
-        self.0.references.get(usize::try_from(number).ok()?).map(String::as_str)
+        self.0.entries.get(usize::try_from(number).ok()?).map(|entry| entry.written.as_str())
     }
 
     /// Whether a marker may hold this reference.
     fn has_reference(&self, reference: &[u8]) -> bool {
-        self.0.references.binary_search_by(|known| known.as_bytes().cmp(reference)).is_ok()
+        self.0.written.binary_search_by(|known| known.as_bytes().cmp(reference)).is_ok()
     }
 
     /// Finds what is known in `text`, whose lines lie between consecutive `offsets`. A hit's rule is `first_rule` and the number
@@ -283,12 +311,74 @@ impl KnownSecrets {
         self.0.long.image(&mut out);
         self.0.short.image(&mut out);
         self.0.digests.image(&mut out);
-        out.extend(self.0.references.iter().flat_map(|reference| reference.bytes()));
+        out.extend(self.0.entries.iter().flat_map(|entry| entry.reference.bytes()));
         out
     }
 }
 
 impl Set {
+    /// Notes the references of the secrets that can be looked for, and gives those with their numbers.
+    fn take<'s>(&mut self, secrets: &'s [KnownSecret]) -> Vec<(u32, &'s [u8])> {
+        let mut taken: Vec<(&str, u32, &[u8])> = Vec::with_capacity(secrets.len());
+        for secret in secrets {
+            let value = secret.value.trim_ascii();
+            match refusal(value) {
+                Some(refusal) => {
+                    self.report.refused.push((secret.reference.clone(), refusal));
+                    self.refused_of.push(secret.source);
+                }
+                None => taken.push((&secret.reference, secret.source, value)),
+            }
+        }
+        // The order decides which of two equal secrets gives its name.
+        taken.sort_unstable();
+        let first = self.entries.len();
+        let mut numbered = Vec::with_capacity(taken.len());
+        for (reference, source, value) in taken {
+            let is_same = |entry: &&mut Entry| entry.reference == reference && entry.source == source;
+            if self.entries.get_mut(first..).and_then(|new| new.last_mut()).filter(is_same).is_none() {
+                let (reference, written) = (reference.to_owned(), reference::written(reference));
+                self.entries.push(Entry {
+                    source,
+                    reference,
+                    written,
+                    secrets: 0,
+                    bytes: 0,
+                    is_in_use: true,
+                });
+            }
+            if let Some(entry) = self.entries.last_mut() {
+                entry.secrets += 1;
+                entry.bytes += value.len();
+            }
+            numbered.push((u32::try_from(self.entries.len() - 1).unwrap_or(u32::MAX), value));
+        }
+        numbered
+    }
+
+    /// Enters what was taken, and says what the set holds now.
+    fn enter(&mut self, taken: &[(u32, &[u8])], sketch: &Sketch) {
+        for (reference, value) in taken {
+            needles(value, |needle, meaning| {
+                let is_word = needle.len() < KNOWN_LINE_BYTES_MIN;
+                let digest = self.digests.of(needle);
+                self.digests.add(digest, Meaning { reference: *reference, is_word, ..meaning });
+                if is_word {
+                    self.short.add(needle, sketch);
+                } else {
+                    self.long.add(needle, sketch);
+                }
+            });
+        }
+        let in_use = || self.entries.iter().filter(|entry| entry.is_in_use);
+        self.report.secrets = in_use().map(|entry| entry.secrets).sum();
+        self.written = in_use().map(|entry| entry.written.clone()).collect();
+        self.written.sort_unstable();
+        self.written.dedup();
+        self.report.needles = self.digests.count();
+        self.report.memory_bytes = self.memory_bytes();
+    }
+
     /// Whether a needle lies at `place` about the window at `at`.
     fn verify(
         &self,
@@ -326,10 +416,52 @@ impl Set {
     }
 
     fn memory_bytes(&self) -> usize {
-        let references: usize =
-            self.references.iter().map(|reference| reference.capacity() + size_of::<String>()).sum();
+        let entry = |entry: &Entry| {
+            let texts = entry.reference.capacity() + 2 * entry.written.capacity();
+            texts + size_of::<Entry>() + size_of::<String>()
+        };
+        let references: usize = self.entries.iter().map(entry).sum();
         references + self.long.memory_bytes() + self.short.memory_bytes() + self.digests.memory_bytes()
     }
+}
+
+/// What is to be entered: how many needles of either kind, and how often each stretch stands in them.
+struct Census {
+    long: usize,
+    short: usize,
+    sketch: Sketch,
+}
+
+impl Census {
+    fn of(taken: &[(u32, &[u8])], key: FilterKey) -> Census {
+        let mut census = Census { long: 0, short: 0, sketch: Sketch::new() };
+        for (_, value) in taken {
+            needles(value, |needle, _| {
+                let word = if needle.len() < KNOWN_LINE_BYTES_MIN {
+                    census.short += 1;
+                    windows::word::<4>
+                } else {
+                    census.long += 1;
+                    windows::word::<8>
+                };
+                for word in (0..needle.len()).map_while(|at| word(needle, at)) {
+                    census.sketch.add(key.hash(word));
+                }
+            });
+        }
+        census
+    }
+}
+
+/// Whether a set may hold so much.
+fn check(count: usize, bytes: usize) -> Result<(), KnownError> {
+    if count > KNOWN_SECRETS_MAX {
+        return Err(KnownError::TooMany { count });
+    }
+    if bytes > KNOWN_BYTES_MAX {
+        return Err(KnownError::TooLarge { bytes });
+    }
+    Ok(())
 }
 
 /// The pieces of one secret, joined again: its findings that touch become one.

@@ -1,12 +1,15 @@
 //! Windows: which places of a text may lie inside a needle.
 //!
 //! A needle is entered with `STRIDE` windows in a row, each a byte further, so that a look at every `STRIDE`th place of a text
-//! falls on exactly one of them. The look is a multiplication and a test of two bits in one word of a filter that is as small as
+//! falls on exactly one of them. The look is a multiplication and a test of three bits in one word of a filter that is as small as
 //! the set allows; what passes is looked up by a keyed hash that cannot be run backwards.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 
 use super::sketch::Sketch;
+
+/// Room for needles that are entered later, at least: a small set may grow without being made anew.
+const ROOM_MIN: usize = 64;
 
 /// Where a needle lies about a window.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -23,34 +26,23 @@ struct Slot {
     place: Place,
 }
 
-/// How words are hashed for the filter: fast, and to few bits.
+/// How words are hashed for the filter: by one multiplication, so that only the higher bits are good, and to few bits.
 #[derive(Clone, Copy)]
-pub(super) struct FilterKey {
-    add: u64,
-    times: u64,
-}
+pub(super) struct FilterKey(u64);
 
 impl FilterKey {
     pub(super) fn random() -> FilterKey {
-        let state = RandomState::new();
-        FilterKey { add: state.hash_one(1_u8), times: state.hash_one(2_u8) | 1 }
+        FilterKey(RandomState::new().hash_one(1_u8) | 1)
     }
 
     #[inline(always)]
     pub(super) fn hash(self, word: u64) -> u64 {
-        let product = u128::from(word ^ self.add) * u128::from(self.times);
-        let bytes = product.to_le_bytes();
-        let (low, high) = bytes.split_at(8);
-        number(low) ^ number(high)
+        word.wrapping_mul(self.0)
     }
 }
 
-#[inline(always)]
-fn number(bytes: &[u8]) -> u64 {
-    bytes.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes))
-}
-
 /// Windows of `WIDTH` bytes, looked for at every `STRIDE`th place.
+#[derive(Clone)]
 pub(super) struct Windows<const WIDTH: usize, const STRIDE: usize> {
     filter_key: FilterKey,
     filter: Vec<u64>,
@@ -58,10 +50,13 @@ pub(super) struct Windows<const WIDTH: usize, const STRIDE: usize> {
     key: RandomState,
     slots: Vec<Slot>,
     used: usize,
+    /// How many needles have room before looks become slow, and how many were entered.
+    room: usize,
+    needles: usize,
 }
 
-/// How many bits of the filter there are for each window, at least. With two bits set of them, 3 % of what is no window passes
-/// when there are ten, 1 % when there are twenty.
+/// How many bits of the filter there are for each window, at least. With three bits set of them, 2 % of what is no window passes
+/// when there are ten, 0.3 % when there are twenty.
 const FILTER_BITS_PER_WINDOW: usize = 10;
 
 /// The smallest filter, in words: 4 KiB. A smaller one saves nothing, and lets more through.
@@ -71,9 +66,10 @@ impl<const WIDTH: usize, const STRIDE: usize> Windows<WIDTH, STRIDE> {
     /// The shortest needle that is sure to be met.
     pub(super) const NEEDLE_BYTES_MIN: usize = WIDTH + STRIDE - 1;
 
-    /// Room for `count` needles, keyed at random.
+    /// Room for `count` needles and some more, keyed at random.
     pub(super) fn with_room(count: usize, filter_key: FilterKey) -> Self {
-        let windows = count * STRIDE;
+        let room = count + count / 8 + ROOM_MIN;
+        let windows = room * STRIDE;
         let words = (windows * FILTER_BITS_PER_WINDOW).div_ceil(64).next_power_of_two().max(FILTER_WORDS_MIN);
         let slots = (windows + windows / 3 + 2).next_power_of_two();
         Windows {
@@ -83,21 +79,30 @@ impl<const WIDTH: usize, const STRIDE: usize> Windows<WIDTH, STRIDE> {
             key: RandomState::new(),
             slots: vec![Slot::default(); slots],
             used: 0,
+            room,
+            needles: 0,
         }
+    }
+
+    /// Whether this many needles more have room.
+    pub(super) fn has_room_for(&self, count: usize) -> bool {
+        self.needles + count <= self.room
     }
 
     /// Enters a needle at the windows that are the rarest in `sketch`.
     pub(super) fn add(&mut self, needle: &[u8], sketch: &Sketch) {
         let Some(last) = needle.len().checked_sub(Self::NEEDLE_BYTES_MIN) else { return };
         let Ok(bytes) = u16::try_from(needle.len()) else { return };
+        let words = (0..needle.len()).map_while(|at| word::<WIDTH>(needle, at));
+        let counts: Vec<u16> = words.map(|word| sketch.count(self.filter_key.hash(word))).collect();
         let cost = |from: usize| {
-            let windows = (from..from + STRIDE).filter_map(|at| word::<WIDTH>(needle, at));
-            let often = windows.map(|word| sketch.count(self.filter_key.hash(word))).max().unwrap_or(0);
+            let often = counts.iter().skip(from).take(STRIDE).max().copied().unwrap_or(0);
             // Of equally rare ones, those with digits and capitals: words of small letters stand in any text.
             let stretch = needle.get(from..from + Self::NEEDLE_BYTES_MIN).unwrap_or(&[]);
             let common = stretch.iter().filter(|byte| byte.is_ascii_lowercase()).count();
             (often, common)
         };
+        self.needles += 1;
         let first = (0..=last).min_by_key(|from| cost(*from)).unwrap_or(0);
         for at in first..first + STRIDE {
             let (Some(word), Ok(before)) = (word::<WIDTH>(needle, at), u16::try_from(at)) else { continue };
@@ -131,7 +136,7 @@ impl<const WIDTH: usize, const STRIDE: usize> Windows<WIDTH, STRIDE> {
         let mut hasher = self.key.build_hasher();
         hasher.write_u64(word);
         let hash = hasher.finish();
-        (index(hash), u32::try_from(hash >> 32).unwrap_or(0))
+        (usize::try_from(hash & u64::from(u32::MAX)).unwrap_or(0), u32::try_from(hash >> 32).unwrap_or(0))
     }
 
     /// Every place that a needle may have about the window at `at`.
@@ -248,13 +253,14 @@ pub(super) fn word<const WIDTH: usize>(text: &[u8], at: usize) -> Option<u64> {
     Some(u64::from_le_bytes(bytes))
 }
 
+/// A word of the filter, by the hash's highest 22 bits; the caller masks it. No filter is larger than 32 MiB.
 #[inline(always)]
 fn index(hash: u64) -> usize {
-    usize::try_from(hash & u64::from(u32::MAX)).unwrap_or(0)
+    usize::try_from(hash >> 42).unwrap_or(0)
 }
 
-/// Two bits of a word, by the hash's highest bits; the word itself is named by its lowest.
+/// Three bits of a word, by those below.
 #[inline(always)]
 fn bits(hash: u64) -> u64 {
-    (1 << (hash >> 58)) | (1 << (hash >> 52 & 63))
+    (1 << (hash >> 36 & 63)) | (1 << (hash >> 30 & 63)) | (1 << (hash >> 24 & 63))
 }
