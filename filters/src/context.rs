@@ -7,24 +7,33 @@
 //! values that passed their rule's validator.
 
 use crate::limits::CONTEXT_BYTES;
+use crate::scan::bytes::ByteSet;
 
 /// Words of which one stands before a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Context {
     words: Vec<Vec<u8>>,
+    /// The bytes that a word may begin with, letters in either case.
+    first: ByteSet,
 }
 
 impl Context {
     /// Nothing for a rule that names no words. `words` are in lower case, a space stands for any joint of two words.
     pub(crate) fn new(words: &[String]) -> Option<Context> {
         let words: Vec<Vec<u8>> = words.iter().map(|word| word.as_bytes().to_vec()).collect();
-        (!words.is_empty()).then_some(Context { words })
+        let mut first = ByteSet::default();
+        for byte in words.iter().filter_map(|word| word.first()) {
+            first.insert(*byte);
+            first.insert(byte.to_ascii_uppercase());
+        }
+        (!words.is_empty()).then_some(Context { words, first })
     }
 
     /// Where the nearest of the words before `at` starts.
     pub(crate) fn before(&self, line: &[u8], at: usize) -> Option<usize> {
         let from = at.saturating_sub(CONTEXT_BYTES);
-        let starts = (from..at).rev().filter(|start| begins_word(line, *start));
+        let may_begin = |start: &usize| line.get(*start).is_some_and(|byte| self.first.holds(*byte));
+        let starts = (from..at).rev().filter(|start| may_begin(start) && begins_word(line, *start));
         starts.into_iter().find(|start| self.words.iter().any(|word| stands_at(line, *start, at, word)))
     }
 

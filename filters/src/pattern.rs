@@ -161,6 +161,11 @@ impl Verifier {
         }
     }
 
+    /// How far a match may reach, in bytes.
+    pub(crate) fn window_bytes(&self) -> usize {
+        self.window_bytes
+    }
+
     /// Whether only a group of a match is redacted.
     pub(crate) fn has_groups(&self) -> bool {
         self.redact == Redact::Group

@@ -14,10 +14,11 @@ use std::collections::HashMap;
 use regex_syntax::hir::{Class, Hir, HirKind};
 
 use super::bytes::ByteSet;
-use super::column::{begins_word, is_telling, ways};
+use super::column::{self, begins_word, is_telling, ways};
 use super::literal::{LITERAL_BYTES_MAX, LITERAL_BYTES_MIN, Literal};
 use super::program::{Condition, Graph};
 use super::shape;
+use super::simd::DEPTH;
 use crate::error::RuleFault;
 use crate::pattern::Pattern;
 use crate::rule::{AnchorSpec, Rule};
@@ -25,6 +26,9 @@ use crate::rule::{AnchorSpec, Rule};
 /// How many texts a rule's literals may be, and how far they are written out, in bytes.
 const PATHS_MAX: usize = 96;
 const PATH_BYTES_MAX: usize = 20;
+
+/// A set of so many bytes or fewer tells something by itself.
+const FEW_BYTES: u32 = 4;
 
 /// A place that this little of ordinary text looks like needs no further bytes.
 const RARE: f64 = 1e-10;
@@ -108,9 +112,6 @@ pub(crate) struct Choices {
     pub(crate) is_behind_context: bool,
 }
 
-/// What finding a rule by its literals may cost, in nanoseconds per byte, before a walk is better.
-const LITERALS_NS_MAX: f64 = 0.002;
-
 impl Choices {
     /// What a rule says, or what its pattern allows.
     pub(crate) fn of(rule: &Rule, pattern: &Pattern, graph: &mut Graph) -> Result<Choices, RuleFault> {
@@ -121,7 +122,7 @@ impl Choices {
             let choice = said(rule, spec, graph)?;
             return Ok(Choices { is_said: true, ..Choices::derived(vec![vec![choice]]) });
         }
-        let branches = ways(&pattern.hir).into_iter().map(|way| branch(way, pattern, Some(&mut *graph)));
+        let branches = ways(&pattern.hir).into_iter().map(|way| branch(&way, pattern, Some(&mut *graph)));
         Ok(Choices::derived(branches.collect()))
     }
 
@@ -131,19 +132,26 @@ impl Choices {
 
     /// How a rule is found whose matches begin where words do; nothing for other rules, and where literals are better.
     fn walked(rule: &Rule, pattern: &Pattern, graph: &mut Graph) -> Option<Choices> {
+        if rule.is_assignment {
+            return None;
+        }
         let is_behind_context = rule.context_required
             && begins_word(&pattern.hir)
             && rule.context.iter().all(|word| context_literal(word).is_some());
-        let is_cheap =
-            |way: &Hir| branch(way, pattern, None).iter().any(|choice| choice.price_ns < LITERALS_NS_MAX);
+        let is_cheap = |way: &Hir| {
+            let mut choices = branch(way, pattern, None);
+            choices.retain(|choice| choice.ways.iter().all(is_text));
+            let literals = choices.iter().map(|choice| choice.price_ns).min_by(f64::total_cmp);
+            literals.is_some_and(|price| price <= column::price(way))
+        };
         let mut choices = Choices { is_behind_context, ..Choices::derived(Vec::new()) };
         for way in ways(&pattern.hir) {
-            if begins_word(way) && !is_cheap(way) && (is_behind_context || is_telling(way)) {
-                choices.walked.push(way.clone());
+            if begins_word(&way) && !is_cheap(&way) && (is_behind_context || is_telling(&way)) {
+                choices.walked.push(way);
                 continue;
             }
             // A walk begins where a match does: what else the rule is found by has to, as well.
-            let mut others = branch(way, pattern, Some(&mut *graph));
+            let mut others = branch(&way, pattern, Some(&mut *graph));
             others.retain(|choice| choice.back == LookBack::default());
             if others.is_empty() {
                 return None;
@@ -192,6 +200,15 @@ impl Choices {
         }
         anchor
     }
+}
+
+/// Whether a literal holds a letter: digits and separators stand together, and are commoner than each by itself says.
+fn is_text(way: &Way) -> bool {
+    let Way::Literal(literal) = way else { return false };
+    let is_letter = |set: &&ByteSet| {
+        set.count() <= 2 && set.iter().all(|byte| byte.is_ascii_alphabetic() || matches!(byte, b'_' | 128..))
+    };
+    literal.sets.iter().take(DEPTH).any(|set| is_letter(&set))
 }
 
 fn said(rule: &Rule, spec: &AnchorSpec, graph: &mut Graph) -> Result<Choice, RuleFault> {
@@ -331,6 +348,12 @@ impl Path {
         for offset in 0..self.sets.len().saturating_sub(LITERAL_BYTES_MIN - 1) {
             let end = self.sets.len().min(offset + LITERAL_BYTES_MAX);
             let sets = self.sets.get(offset..end)?.to_vec();
+            // Digits alone are no text: they stand together.
+            let says_little =
+                |set: &ByteSet| set.count() > FEW_BYTES || set.iter().all(|byte| byte.is_ascii_digit());
+            if sets.iter().take(DEPTH).all(says_little) {
+                continue;
+            }
             let literal = Literal { sets, offset: u8::try_from(offset).ok()? };
             let better =
                 |price: f64| best.as_ref().is_none_or(|(least, _)| price < *least && *least > RARE_ENOUGH_NS);

@@ -5,7 +5,9 @@
 //!
 //! What always holds: a place where a match begins fulfils the condition.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
+use std::rc::Rc;
 
 use regex_syntax::hir::{Class, Hir, HirKind, Look};
 
@@ -15,21 +17,25 @@ use super::program::{Condition, Graph};
 use crate::corpus;
 
 /// How many places are looked at.
-const COLUMNS_MAX: usize = 10;
+const COLUMNS_MAX: usize = 20;
 
 /// The shortest match that a condition can tell from ordinary text, in bytes.
-const MATCH_BYTES_MIN: usize = 6;
+const MATCH_BYTES_MIN: usize = 5;
+
+/// How much of ordinary text may look like a match that begins with a letter.
+const SHARE_MAX: f64 = 0.002;
 
 /// The longest match that is walked along, in bytes.
-const MATCH_BYTES_MAX: usize = 96;
+const MATCH_BYTES_MAX: usize = 128;
 
 /// What a walk, one more condition and one more class cost, in nanoseconds: for each place that passes, and per byte.
-const WALK_NS: f64 = 35.0;
+const WALK_NS: f64 = 40.0;
 const CONDITION_NS: f64 = 0.004;
-const CLASS_NS: f64 = 0.006;
+const CLASS_NS: f64 = 0.01;
 
 /// How much made-up log text conditions are counted in, in bytes.
 const SAMPLE_BYTES: usize = 16 << 10;
+const SAMPLE_BYTES_REAL: f64 = 16_384.0;
 
 /// Whether every match begins with a byte of a word, at the start of the word, and is short.
 pub(super) fn begins_word(hir: &Hir) -> bool {
@@ -40,7 +46,7 @@ pub(super) fn begins_word(hir: &Hir) -> bool {
 
 fn asks_for_boundary(hir: &Hir) -> bool {
     match hir.kind() {
-        HirKind::Look(look) => matches!(look, Look::WordAscii | Look::WordStartAscii),
+        HirKind::Look(look) => matches!(look, Look::WordAscii | Look::WordStartAscii | Look::Start),
         HirKind::Capture(capture) => asks_for_boundary(&capture.sub),
         HirKind::Concat(parts) => parts.first().is_some_and(asks_for_boundary),
         HirKind::Alternation(ways) => ways.iter().all(asks_for_boundary),
@@ -48,9 +54,14 @@ fn asks_for_boundary(hir: &Hir) -> bool {
     }
 }
 
-/// Whether a condition on the first bytes says enough.
+/// Whether a condition on the first bytes says enough: few places of ordinary text fulfil it, or they begin a number, which is to
+/// be walked along anyway.
 pub(super) fn is_telling(hir: &Hir) -> bool {
+    let first = first_bytes(hir);
+    let columns: Columns = columns(hir).iter().map(widened).collect();
     hir.properties().minimum_len().unwrap_or(0) >= MATCH_BYTES_MIN
+        && (first.iter().any(|byte| byte.is_ascii_digit())
+            || Sample::with(|sample| sample.share(&columns)) < SHARE_MAX)
 }
 
 /// For each place the bytes that may stand there, or nothing where any may.
@@ -90,14 +101,14 @@ fn both(one: &Columns, other: &Columns) -> Columns {
 pub(super) fn condition(hirs: &[&Hir], graph: &mut Graph) -> Condition {
     let mut all: Vec<Columns> = Vec::new();
     for way in hirs.iter().flat_map(|hir| ways(hir)) {
-        let columns: Columns = columns(way).iter().map(widened).collect();
+        let columns: Columns = columns(&way).iter().map(widened).collect();
         if !all.contains(&columns) {
             all.push(columns);
         }
     }
     let mut whole: Option<Condition> = None;
     for columns in merged(all) {
-        let node = columns.iter().rev().fold(None, |next, column| graph.exactly(column.as_ref(), next));
+        let node = in_a_row(&columns, graph);
         let node = graph.at_boundary(node);
         whole = Some(match whole {
             None => node,
@@ -107,39 +118,104 @@ pub(super) fn condition(hirs: &[&Hir], graph: &mut Graph) -> Condition {
     whole.flatten()
 }
 
-/// Merges columns while that is cheaper than telling them apart.
-fn merged(all: Vec<Columns>) -> Vec<Columns> {
-    let mut sample = Sample::new();
-    let mut with_cost = |columns: Columns| {
-        let many = |count: usize| f64::from(u32::try_from(count).unwrap_or(u32::MAX));
-        let mut classes: Vec<ByteSet> = columns.iter().flatten().copied().collect();
-        classes.sort_unstable();
-        classes.dedup();
-        let steps = CONDITION_NS * many(columns.len()) + CLASS_NS * many(classes.len());
-        let cost = steps + WALK_NS * sample.share(&columns);
-        (columns, cost)
+/// The condition that these columns begin here. A class that stands many times in a row is asked for by doubling: two in a row,
+/// four in a row, and so on.
+fn in_a_row(columns: &Columns, graph: &mut Graph) -> Condition {
+    let mut node = None;
+    for run in columns.chunk_by(|one, other| one == other).rev() {
+        let Some(set) = run.first().and_then(Option::as_ref) else {
+            node = run.iter().fold(node, |next, _| graph.exactly(None, next));
+            continue;
+        };
+        if run.len() < 4 {
+            node = run.iter().fold(node, |next, _| graph.exactly(Some(set), next));
+            continue;
+        }
+        let mut length = 1;
+        let mut all = graph.exactly(Some(set), None);
+        while length < run.len() {
+            let by = length.min(run.len() - length);
+            all = graph.and_at(all, all, by);
+            length += by;
+        }
+        node = graph.and_at(all, node, run.len());
+    }
+    node
+}
+
+/// How many conditions [`in_a_row`] makes of these columns.
+fn conditions(columns: &Columns) -> usize {
+    let steps = |run: &[Option<ByteSet>]| match run.len() {
+        few @ 0..4 => few,
+        many => usize::try_from(usize::BITS - (many - 1).leading_zeros()).unwrap_or(many) + 1,
     };
-    let mut groups: Vec<(Columns, f64)> = all.into_iter().map(&mut with_cost).collect();
-    let mut pairs: HashMap<(Columns, Columns), (Columns, f64)> = HashMap::new();
+    columns.chunk_by(|one, other| one == other).map(steps).sum()
+}
+
+/// What a walk costs for one rule by itself, in nanoseconds per byte.
+pub(super) fn price(way: &Hir) -> f64 {
+    let columns: Columns = columns(way).iter().map(widened).collect();
+    condition_ns(&columns) + WALK_NS * Sample::with(|sample| sample.share(&columns))
+}
+
+/// What telling whether these columns stand somewhere costs, in nanoseconds per byte.
+fn condition_ns(columns: &Columns) -> f64 {
+    let many = |count: usize| f64::from(u32::try_from(count).unwrap_or(u32::MAX));
+    let mut classes: Vec<ByteSet> = columns.iter().flatten().copied().collect();
+    classes.sort_unstable();
+    classes.dedup();
+    CONDITION_NS * many(conditions(columns)) + CLASS_NS * many(classes.len())
+}
+
+/// Columns, what they cost, and where in the sample they stand.
+struct Group {
+    columns: Columns,
+    cost_ns: f64,
+    passing: Vec<u64>,
+}
+
+impl Group {
+    fn new(columns: Columns) -> Group {
+        let passing = Sample::with(|sample| sample.passing(&columns));
+        Group { cost_ns: condition_ns(&columns), columns, passing }
+    }
+}
+
+/// Merges columns while that is cheaper than telling them apart: what merged columns let pass more than all let pass before is to be
+/// walked along.
+fn merged(all: Vec<Columns>) -> Vec<Columns> {
+    let mut groups: Vec<Rc<Group>> = all.into_iter().map(|columns| Rc::new(Group::new(columns))).collect();
+    let mut pairs: HashMap<(*const Group, *const Group), Rc<Group>> = HashMap::new();
+    // Groups stay alive while their addresses are keys.
+    let mut past: Vec<Rc<Group>> = groups.clone();
     loop {
-        let mut best: Option<(f64, usize, usize, (Columns, f64))> = None;
-        for (first, (one, one_cost)) in groups.iter().enumerate() {
-            for (second, (other, other_cost)) in groups.iter().enumerate().skip(first + 1) {
-                let merged =
-                    pairs.entry((one.clone(), other.clone())).or_insert_with(|| with_cost(both(one, other)));
-                let saved = one_cost + other_cost - merged.1;
+        let mut passing = vec![0_u64; SAMPLE_BYTES.div_ceil(64)];
+        for group in &groups {
+            passing.iter_mut().zip(&group.passing).for_each(|(all, word)| *all |= word);
+        }
+        let mut best: Option<(f64, usize, usize, Rc<Group>)> = None;
+        for (first, one) in groups.iter().enumerate() {
+            for (second, other) in groups.iter().enumerate().skip(first + 1) {
+                let merged = pairs
+                    .entry((Rc::as_ptr(one), Rc::as_ptr(other)))
+                    .or_insert_with(|| Rc::new(Group::new(both(&one.columns, &other.columns))));
+                let more: u32 =
+                    merged.passing.iter().zip(&passing).map(|(word, all)| (word & !all).count_ones()).sum();
+                let more_ns = WALK_NS * f64::from(more) / SAMPLE_BYTES_REAL;
+                let saved = one.cost_ns + other.cost_ns - merged.cost_ns - more_ns;
                 if best.as_ref().map_or(saved >= 0.0, |(most, ..)| saved > *most) {
-                    best = Some((saved, first, second, merged.clone()));
+                    best = Some((saved, first, second, Rc::clone(merged)));
                 }
             }
         }
         let Some((_, first, second, merged)) = best else { break };
+        past.push(Rc::clone(&merged));
         groups.remove(second);
         if let Some(slot) = groups.get_mut(first) {
             *slot = merged;
         }
     }
-    groups.into_iter().map(|(columns, _)| columns).collect()
+    groups.iter().map(|group| group.columns.clone()).collect()
 }
 
 /// Made-up log text as a lane of bits for each set, and one for starts of words.
@@ -158,8 +234,16 @@ impl Sample {
         Sample { text, lanes: HashMap::new(), starts }
     }
 
-    /// How much of the text fulfils a condition, from 0 to 1.
-    fn share(&mut self, columns: &Columns) -> f64 {
+    /// Calls with this thread's sample.
+    fn with<T>(call: impl FnOnce(&mut Sample) -> T) -> T {
+        thread_local! {
+            static SAMPLE: RefCell<Sample> = RefCell::new(Sample::new());
+        }
+        SAMPLE.with(|sample| call(&mut sample.borrow_mut()))
+    }
+
+    /// Where the text fulfils a condition.
+    fn passing(&mut self, columns: &Columns) -> Vec<u64> {
         let mut passing = self.starts.clone();
         for (by, set) in columns.iter().enumerate() {
             let Some(set) = set else { continue };
@@ -170,8 +254,13 @@ impl Sample {
                 *slot &= if by == 0 { *word } else { word >> by | next << (64 - by) };
             }
         }
-        let count: u32 = passing.iter().map(|word| word.count_ones()).sum();
-        f64::from(count) / f64::from(u32::try_from(SAMPLE_BYTES).unwrap_or(u32::MAX))
+        passing
+    }
+
+    /// How much of the text fulfils a condition, from 0 to 1.
+    fn share(&mut self, columns: &Columns) -> f64 {
+        let count: u32 = self.passing(columns).iter().map(|word| word.count_ones()).sum();
+        f64::from(count) / SAMPLE_BYTES_REAL
     }
 }
 
@@ -183,12 +272,25 @@ fn lane(text: &[u8], holds: impl Fn(usize, u8) -> bool) -> Vec<u64> {
     text.chunks(64).enumerate().map(bits).collect()
 }
 
-/// The ways of an alternation, or the one way.
-pub(super) fn ways(hir: &Hir) -> Vec<&Hir> {
+/// The ways of an alternation, or the one way. What is asked for before and behind an alternation is asked for in each of its ways.
+pub(super) fn ways(hir: &Hir) -> Vec<Hir> {
     match hir.kind() {
         HirKind::Capture(capture) => ways(&capture.sub),
         HirKind::Alternation(all) => all.iter().flat_map(ways).collect(),
-        _ => vec![hir],
+        HirKind::Concat(parts) => {
+            let is_look = |part: &&Hir| matches!(part.kind(), HirKind::Look(_));
+            let before = parts.iter().take_while(is_look).count();
+            let behind = parts.iter().rev().take_while(is_look).count();
+            let between = parts.get(before..parts.len().saturating_sub(behind));
+            let Some([one]) = between.filter(|_| before + behind > 0) else { return vec![hir.clone()] };
+            let (ahead, rest) = parts.split_at(before);
+            let whole = |way: Hir| {
+                let all = ahead.iter().cloned().chain([way]).chain(rest.iter().skip(1).cloned());
+                Hir::concat(all.collect())
+            };
+            ways(one).into_iter().map(whole).collect()
+        }
+        _ => vec![hir.clone()],
     }
 }
 
@@ -270,7 +372,7 @@ mod tests {
         for pattern in [r"\b[0-9]{3}", r"(\bab|\bc)d", r"\b(?:x|[0-9])y"] {
             assert!(begins_word(&parsed(pattern)), "{pattern}");
         }
-        for pattern in ["[0-9]{3}", r"\b-?[0-9]", r"\bab|cd", r"\B[0-9]", r"\b[0-9]{3,}"] {
+        for pattern in ["[0-9]{3}", r"\b-?[0-9]", r"\bAB|CD", r"\B[0-9]", r"\b[0-9]{3,}"] {
             assert!(!begins_word(&parsed(pattern)), "{pattern}");
         }
     }

@@ -10,12 +10,21 @@
 
 use regex_automata::dfa::{Automaton, StartKind, dense};
 use regex_automata::nfa::thompson;
+use regex_automata::util::primitives::StateID;
 use regex_automata::util::start;
 use regex_automata::{Anchored, MatchKind};
 use regex_syntax::hir::Hir;
 
 use crate::limits::{DISPATCH_AUTOMATON_BYTES_MAX, DISPATCH_RULES_MAX, PATTERN_NFA_BYTES_MAX};
 use crate::pattern::GaveUp;
+
+/// A rule that matches at a place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Named {
+    pub(super) rule: u32,
+    /// Where the match ends; nothing where the rule could match to several places, of which its own automaton chooses one.
+    pub(super) end: Option<usize>,
+}
 
 /// The automaton of up to [`DISPATCH_RULES_MAX`] rules.
 struct Part {
@@ -65,10 +74,10 @@ impl Dispatch {
         self.parts.iter().map(|part| part.automaton.memory_usage()).sum()
     }
 
-    /// The rules that match from `at` of `line`, in no order and perhaps twice.
-    pub(super) fn at(&self, line: &[u8], at: usize, rules: &mut Vec<u32>) -> Result<(), GaveUp> {
+    /// The rules that match from `at` of `line`, in no order.
+    pub(super) fn at(&self, line: &[u8], at: usize, named: &mut Vec<Named>) -> Result<(), GaveUp> {
         for part in &self.parts {
-            part.at(line, at, rules)?;
+            part.at(line, at, named)?;
         }
         Ok(())
     }
@@ -76,16 +85,17 @@ impl Dispatch {
 
 impl Part {
     #[inline]
-    fn at(&self, line: &[u8], at: usize, rules: &mut Vec<u32>) -> Result<(), GaveUp> {
+    fn at(&self, line: &[u8], at: usize, named: &mut Vec<Named>) -> Result<(), GaveUp> {
         let automaton = &self.automaton;
         let before = at.checked_sub(1).and_then(|at| line.get(at)).copied();
         let config = start::Config::new().anchored(Anchored::Yes).look_behind(before);
         let mut state = automaton.start_state(&config).map_err(|_| GaveUp)?;
-        for byte in line.get(at..).unwrap_or(&[]) {
+        for (end, byte) in (at..).zip(line.get(at..).unwrap_or(&[])) {
             state = automaton.next_state(state, *byte);
             if automaton.is_special_state(state) {
                 if automaton.is_match_state(state) {
-                    self.found(state, rules);
+                    // A match shows one byte late.
+                    self.found(state, end, named);
                 } else if automaton.is_dead_state(state) {
                     return Ok(());
                 } else if automaton.is_quit_state(state) {
@@ -95,18 +105,18 @@ impl Part {
         }
         state = automaton.next_eoi_state(state);
         if automaton.is_match_state(state) {
-            self.found(state, rules);
+            self.found(state, line.len(), named);
         }
         Ok(())
     }
 
-    fn found(&self, state: regex_automata::util::primitives::StateID, rules: &mut Vec<u32>) {
+    fn found(&self, state: StateID, end: usize, named: &mut Vec<Named>) {
         for index in 0..self.automaton.match_len(state) {
             let pattern = self.automaton.match_pattern(state, index);
-            if let Some(rule) = self.rules.get(pattern.as_usize())
-                && !rules.contains(rule)
-            {
-                rules.push(*rule);
+            let Some(rule) = self.rules.get(pattern.as_usize()).copied() else { continue };
+            match named.iter_mut().find(|named| named.rule == rule) {
+                Some(named) => named.end = None,
+                None => named.push(Named { rule, end: Some(end) }),
             }
         }
     }
@@ -143,24 +153,25 @@ mod tests {
         (0..).zip(patterns.into_iter().map(parse)).collect()
     }
 
-    fn named(patterns: &[&str], line: &str, at: usize) -> Vec<u32> {
+    fn named(patterns: &[&str], line: &str, at: usize) -> Vec<(u32, Option<usize>)> {
         let patterns = parsed(patterns.iter().copied());
         let (dispatch, refused) = Dispatch::new(&patterns);
         assert!(refused.is_empty());
-        let mut rules = Vec::new();
-        dispatch.at(line.as_bytes(), at, &mut rules).unwrap();
-        rules.sort_unstable();
-        rules
+        let mut named = Vec::new();
+        dispatch.at(line.as_bytes(), at, &mut named).unwrap();
+        let mut named: Vec<_> = named.into_iter().map(|named| (named.rule, named.end)).collect();
+        named.sort_unstable();
+        named
     }
 
     #[test]
-    fn every_rule_that_matches_at_a_place_is_named_once() {
+    fn every_rule_that_matches_at_a_place_is_named_once_with_its_end() {
         let patterns = [r"\b[0-9]{4}\b", r"\b[0-9]{2}-?[0-9]{2}", r"\b[0-9]{2,9}", r"\b[0-9]{4}$"];
-        assert_eq!(named(&patterns, "a 1234 b", 2), [0, 1, 2]);
-        assert_eq!(named(&patterns, "a 1234", 2), [0, 1, 2, 3]);
-        assert_eq!(named(&patterns, "a 12345", 2), [1, 2]);
-        assert_eq!(named(&patterns, "a12-34", 1), [] as [u32; 0]);
-        assert_eq!(named(&patterns, "12-34", 0), [1, 2]);
+        assert_eq!(named(&patterns, "a 1234 b", 2), [(0, Some(6)), (1, Some(6)), (2, None)]);
+        assert_eq!(named(&patterns, "a 1234", 2), [(0, Some(6)), (1, Some(6)), (2, None), (3, Some(6))]);
+        assert_eq!(named(&patterns, "a 12345", 2), [(1, Some(6)), (2, None)]);
+        assert_eq!(named(&patterns, "a12-34", 1), []);
+        assert_eq!(named(&patterns, "12-34", 0), [(1, Some(5)), (2, Some(2))]);
     }
 
     #[test]

@@ -17,7 +17,7 @@
 //! - a line is matched as if it stood alone: nothing before or behind it is seen.
 
 pub(crate) mod anchor;
-mod bytes;
+pub(crate) mod bytes;
 mod candidates;
 mod column;
 mod compile;
@@ -39,12 +39,12 @@ use crate::error::RuleFault;
 use crate::known::KnownSecrets;
 use crate::limits::{CONTEXT_BYTES, EVIDENCE_REJECTED_PER_LINE_MAX, STEPS_PER_BYTE_MAX, STEPS_PER_LINE_MIN};
 use crate::marker::Names;
-use crate::pattern::{GaveUp, Verifier, VerifierCache};
+use crate::pattern::{Attempt, GaveUp, Verifier, VerifierCache};
 use crate::rule::Rule;
 use anchor::LookBack;
 use bytes::ByteSet;
 use candidates::{Candidate, Finder, FinderScratch};
-use dispatch::Dispatch;
+use dispatch::{Dispatch, Named};
 use lines::Lines;
 use program::Condition;
 use reverse::{Reverse, ReverseCache};
@@ -178,7 +178,7 @@ pub(crate) struct Scratch {
     /// The first position where no walk behind context has begun.
     unwalked: usize,
     /// What a walk named.
-    named: Vec<u32>,
+    named: Vec<Named>,
     pub(crate) tallies: Vec<Tally>,
     pub(crate) hits: Vec<Hit>,
     /// Candidates of weak rules that their checks refused in the last scan; of each line the first few.
@@ -322,7 +322,7 @@ impl Pass<'_> {
         }
         while start <= highest {
             start = if self.text.get(start).is_some_and(|byte| compiled.first.holds(*byte)) {
-                self.attempt(rule, number, compiled, line, &bounds, start)?
+                self.attempt(rule, number, compiled, Place { line, bounds: &bounds, start, end: None })?
             } else {
                 start + 1
             };
@@ -345,13 +345,13 @@ impl Pass<'_> {
         let mut named = std::mem::take(&mut self.scratch.named);
         named.clear();
         let walked = dispatch.at(alone, start - bounds.start, &mut named);
-        for rule in &named {
+        for Named { rule, end } in &named {
             let number = usize::try_from(*rule).unwrap_or(usize::MAX);
             let untried = self.scratch.untried.get(number).copied().unwrap_or(0);
             let Some(compiled) = self.scanner.rules.get(number).filter(|_| start >= untried) else {
                 continue;
             };
-            let next = self.attempt(*rule, number, compiled, line, bounds, start)?;
+            let next = self.attempt(*rule, number, compiled, Place { line, bounds, start, end: *end })?;
             if let Some(slot) = self.scratch.untried.get_mut(number) {
                 *slot = next;
             }
@@ -398,10 +398,9 @@ impl Pass<'_> {
         rule: u32,
         number: usize,
         compiled: &Compiled,
-        line: usize,
-        bounds: &Range<usize>,
-        start: usize,
+        place: Place<'_>,
     ) -> Result<usize, RuleGaveUp> {
+        let Place { line, bounds, start, .. } = place;
         let began = self.scanner.clock.map(|clock| clock());
         let Scratch { caches, tallies, hits, rejected, spending, .. } = &mut *self.scratch;
         let (Some(cache), Some(tally), Some(spending)) =
@@ -418,7 +417,7 @@ impl Pass<'_> {
             return Ok(start + 1);
         }
         let steps_before = tally.steps;
-        let outcome = verify(compiled, cache, tally, self.text, bounds, start, self.names);
+        let outcome = verify(compiled, cache, tally, self.text, place, self.names);
         if let (Some(clock), Some(began)) = (self.scanner.clock, began) {
             tally.nanoseconds += clock().saturating_sub(began);
         }
@@ -461,7 +460,12 @@ impl Pass<'_> {
                 let Some(compiled) = scanner.rules.get(number) else { continue };
                 let start = bounds.start + at;
                 if self.scratch.untried.get(number).is_some_and(|untried| start >= *untried) {
-                    let next = self.attempt(rule, number, compiled, line, &bounds, start)?;
+                    let next = self.attempt(
+                        rule,
+                        number,
+                        compiled,
+                        Place { line, bounds: &bounds, start, end: None },
+                    )?;
                     if let Some(slot) = self.scratch.untried.get_mut(number) {
                         *slot = next;
                     }
@@ -474,6 +478,17 @@ impl Pass<'_> {
 
 fn is_word(byte: Option<u8>) -> bool {
     byte.is_some_and(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+}
+
+/// A start to try.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    line: usize,
+    /// Where the line begins and ends.
+    bounds: &'a Range<usize>,
+    start: usize,
+    /// Where in the line the only match ends, if that is known.
+    end: Option<usize>,
 }
 
 struct Outcome {
@@ -492,13 +507,16 @@ fn verify(
     cache: &mut VerifierCache,
     tally: &mut Tally,
     text: &[u8],
-    bounds: &Range<usize>,
-    start: usize,
+    place: Place<'_>,
     names: &Names,
 ) -> Result<Outcome, GaveUp> {
+    let Place { bounds, start, end, .. } = place;
     let line = text.get(bounds.clone()).unwrap_or(&[]);
     let at = start - bounds.start;
-    let attempt = compiled.verifier.try_at(cache, line, at)?;
+    let attempt = match end.filter(|end| end - at <= compiled.verifier.window_bytes()) {
+        Some(end) => Attempt { end: Some(end), steps: end - at },
+        None => compiled.verifier.try_at(cache, line, at)?,
+    };
     tally.candidates += 1;
     tally.steps += u64::try_from(attempt.steps).unwrap_or(0);
     let nothing = Outcome { part: None, refused: None, context: None, next: start + 1 };

@@ -101,25 +101,23 @@ impl Graph {
     /// A byte of just this set, or of any, and `next` behind it.
     pub(crate) fn exactly(&mut self, set: Option<&ByteSet>, next: Condition) -> Condition {
         let here = set.map(|set| self.node(Node::Class(*set), 0));
-        let depth = self.depth(next) + 1;
+        self.and_at(here, next, 1)
+    }
+
+    /// One condition here, and another so many bytes on (1 to 20); what is too far away is left out.
+    pub(crate) fn and_at(&mut self, here: Condition, next: Condition, distance: usize) -> Condition {
+        let depth = self.depth(here).max(self.depth(next) + distance);
         let next = next.filter(|_| depth <= SHAPE_BYTES_MAX);
-        match (here, next) {
-            (here, None) => here,
-            (Some(here), Some(next)) => {
-                let (next, by) = match self.get(next) {
-                    Some(Node::Shift { next, by }) => (next, by + 1),
-                    _ => (next, 1),
-                };
-                Some(self.node(Node::Step { here, next, by }, depth))
-            }
-            (None, Some(next)) => {
-                let (next, by) = match self.get(next) {
-                    Some(Node::Shift { next, by }) => (next, by + 1),
-                    _ => (next, 1),
-                };
-                Some(self.node(Node::Shift { next, by }, depth))
-            }
-        }
+        let Some(next) = next else { return here };
+        let distance = u8::try_from(distance).unwrap_or(1);
+        let (next, by) = match self.get(next) {
+            Some(Node::Shift { next, by }) => (next, by + distance),
+            _ => (next, distance),
+        };
+        Some(match here {
+            Some(here) => self.node(Node::Step { here, next, by }, depth),
+            None => self.node(Node::Shift { next, by }, depth),
+        })
     }
 
     /// A boundary of a word or a line, and `next` behind it.

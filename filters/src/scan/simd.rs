@@ -102,35 +102,34 @@ impl Classes {
 /// How many bytes a position of the sieve is judged by.
 pub(crate) const DEPTH: usize = 4;
 
-/// Bytes of a sieve's table: a bit for each of 65,536 hashes, which stay in the nearest cache.
-pub(crate) const SIEVE_BYTES: usize = 1 << 13;
+/// Bytes of a sieve's table, which stay in the nearest cache.
+pub(crate) const SIEVE_BYTES: usize = 1 << 14;
 
-/// Which positions may begin a literal: those whose four folded bytes hash to a bit that is set.
+/// Which positions may begin a literal: those for whose four folded bytes two bits of one byte are set.
 #[derive(Clone)]
 pub(crate) struct SieveTable {
-    /// Odd; for the first and the second pair of bytes.
-    pub(crate) multipliers: [u16; 2],
-    pub(crate) bits: Box<[u8; SIEVE_BYTES]>,
+    /// Odd; for the first and the second pair of bytes: those of the hash that chooses a byte, and those of the bits.
+    pub(crate) multipliers: [[u16; 2]; 2],
+    pub(crate) rows: Box<[u8; SIEVE_BYTES]>,
 }
 
 impl SieveTable {
-    /// The bit for four folded bytes.
+    /// The byte and the bits in it for four folded bytes.
     #[inline(always)]
-    pub(crate) fn hash(&self, [a, b, c, d]: [u8; DEPTH]) -> u16 {
-        let [first, second] = self.multipliers;
-        let pairs = (u16::from_le_bytes([a, b]), u16::from_le_bytes([c, d]));
-        let sum = pairs.0.wrapping_mul(first).wrapping_add(pairs.1.wrapping_mul(second));
-        sum ^ sum >> 8
+    pub(crate) fn place(&self, [a, b, c, d]: [u8; DEPTH]) -> (usize, u8) {
+        let pairs = [u16::from_le_bytes([a, b]), u16::from_le_bytes([c, d])];
+        let [row, bits] = self.multipliers.map(|[first, second]| {
+            let sum = pairs[0].wrapping_mul(first).wrapping_add(pairs[1].wrapping_mul(second));
+            sum ^ sum >> 8
+        });
+        (usize::from(row >> 2), 1 << (bits & 7) | 1 << (bits >> 3 & 7))
     }
 
-    /// What the table says of eight hashes.
+    /// The row of a hash.
     #[inline(always)]
-    #[expect(
-        clippy::indexing_slicing,
-        reason = "a hash without its three lowest bits is a place of the table"
-    )]
+    #[expect(clippy::indexing_slicing, reason = "a hash without its two lowest bits is a place of the table")]
     fn row(&self, hash: u16) -> u8 {
-        self.bits[usize::from(hash >> 3)]
+        self.rows[usize::from(hash >> 2)]
     }
 }
 
@@ -138,7 +137,7 @@ impl SieveTable {
 pub(crate) struct SieveScratch {
     /// The view, folded.
     pub(crate) folded: [u8; VIEW_BYTES],
-    /// For each position, its bit among the eight of its row, and its row.
+    /// For each position, its bits among the eight of its row, and its row.
     bits: [u8; CHUNK_BYTES],
     rows: [u8; CHUNK_BYTES],
 }
@@ -421,8 +420,9 @@ mod portable {
         for slot in out.0.iter_mut().take(words) {
             let mut mask = 0_u64;
             for (at, quad) in quads.by_ref().take(64).enumerate() {
-                let hash = table.hash(*quad);
-                mask |= u64::from(table.row(hash) >> (hash & 7) & 1) << at;
+                let (row, bits) = table.place(*quad);
+                let row = table.rows.get(row).copied().unwrap_or(u8::MAX);
+                mask |= u64::from(row & bits == bits) << at;
             }
             *slot = mask;
         }
@@ -541,14 +541,20 @@ mod x86 {
     ) {
         fold_all(view, &mut scratch.folded);
         let SieveScratch { folded, bits: places, rows: found } = scratch;
-        let [first, second] = table.multipliers.map(|number| _mm256_set1_epi16(number.cast_signed()));
+        let numbers =
+            table.multipliers.map(|pair| pair.map(|number| _mm256_set1_epi16(number.cast_signed())));
         let (powers, seven) = (both_halves(&BITS), _mm256_set1_epi16(7));
-        let zero = _mm256_setzero_si256();
         // A hash for each lane of two bytes; the pairs of bytes are those that begin there, and two on.
-        let hash = |one: __m256i, other: __m256i| {
+        let hash = |one: __m256i, other: __m256i, [first, second]: [__m256i; 2]| {
             let sum = _mm256_add_epi16(_mm256_mullo_epi16(one, first), _mm256_mullo_epi16(other, second));
             _mm256_xor_si256(sum, _mm256_srli_epi16::<8>(sum))
         };
+        // The upper half of each lane asks for place 0; its bit is taken out again.
+        let power = |number: __m256i| {
+            let bit = _mm256_shuffle_epi8(powers, _mm256_and_si256(number, seven));
+            _mm256_and_si256(bit, _mm256_set1_epi16(0xff))
+        };
+        let both = |hash: __m256i| _mm256_or_si256(power(hash), power(_mm256_srli_epi16::<3>(hash)));
         let blocks = places.as_chunks_mut::<64>().0.iter_mut().zip(found.as_chunks_mut::<64>().0);
         for (word, (places, found)) in blocks.enumerate().take(words) {
             // Every word asked for is inside the view.
@@ -563,19 +569,16 @@ mod x86 {
                 [load::<34, BLOCK_BYTES>(block), load::<35, BLOCK_BYTES>(block)],
             ];
             let [front, front_on, back, back_on] = at;
-            let hashes = [
-                [hash(front[0], front_on[0]), hash(front[1], front_on[1])],
-                [hash(back[0], back_on[0]), hash(back[1], back_on[1])],
-            ];
-            let bit = |[even, odd]: [__m256i; 2]| {
-                let even = _mm256_shuffle_epi8(powers, _mm256_and_si256(even, seven));
-                let odd = _mm256_shuffle_epi8(powers, _mm256_and_si256(odd, seven));
-                // The upper half of each lane asked for place 0, whose bit is taken out again.
-                let low = _mm256_set1_epi16(0xff);
-                _mm256_or_si256(_mm256_and_si256(even, low), _mm256_slli_epi16::<8>(odd))
-            };
-            store::<0, 64>(places, bit(hashes[0]));
-            store::<32, 64>(places, bit(hashes[1]));
+            let [hashes, chosen] = numbers.map(|numbers| {
+                [
+                    [hash(front[0], front_on[0], numbers), hash(front[1], front_on[1], numbers)],
+                    [hash(back[0], back_on[0], numbers), hash(back[1], back_on[1], numbers)],
+                ]
+            });
+            let [front, back] =
+                chosen.map(|[even, odd]| _mm256_or_si256(both(even), _mm256_slli_epi16::<8>(both(odd))));
+            store::<0, 64>(places, front);
+            store::<32, 64>(places, back);
             let [[even, odd], [even_on, odd_on]] = hashes.map(|pair| pair.map(|value| lanes(value)));
             let (front, back) = found.split_at_mut(32);
             rows(table, &even, &odd, front);
@@ -583,11 +586,11 @@ mod x86 {
         }
         let blocks = places.as_chunks::<64>().0.iter().zip(found.as_chunks::<64>().0);
         for (slot, (places, found)) in out.0.iter_mut().zip(blocks).take(words) {
-            let none =
-                |place: __m256i, row: __m256i| bits(_mm256_cmpeq_epi8(_mm256_and_si256(place, row), zero));
-            let front = none(load::<0, 64>(places), load::<0, 64>(found));
-            let back = none(load::<32, 64>(places), load::<32, 64>(found));
-            *slot = !(front | back << 32);
+            let all =
+                |place: __m256i, row: __m256i| bits(_mm256_cmpeq_epi8(_mm256_and_si256(place, row), place));
+            let front = all(load::<0, 64>(places), load::<0, 64>(found));
+            let back = all(load::<32, 64>(places), load::<32, 64>(found));
+            *slot = front | back << 32;
         }
     }
 
@@ -663,30 +666,39 @@ mod x86 {
     ) {
         fold_all(view, &mut scratch.folded);
         let SieveScratch { folded, bits: places, rows: found } = scratch;
-        let [first, second] = table.multipliers.map(|number| _mm512_set1_epi16(number.cast_signed()));
+        let numbers =
+            table.multipliers.map(|pair| pair.map(|number| _mm512_set1_epi16(number.cast_signed())));
         let (powers, seven) = (four_quarters(&BITS), _mm512_set1_epi16(7));
-        let hash = |one: __m512i, other: __m512i| {
+        let hash = |one: __m512i, other: __m512i, [first, second]: [__m512i; 2]| {
             let sum = _mm512_add_epi16(_mm512_mullo_epi16(one, first), _mm512_mullo_epi16(other, second));
             _mm512_xor_si512(sum, _mm512_srli_epi16::<8>(sum))
         };
+        let power = |number: __m512i| {
+            let bit = _mm512_shuffle_epi8(powers, _mm512_and_si512(number, seven));
+            _mm512_and_si512(bit, _mm512_set1_epi16(0xff))
+        };
+        let both = |hash: __m512i| _mm512_or_si512(power(hash), power(_mm512_srli_epi16::<3>(hash)));
         let blocks = places.as_chunks_mut::<64>().0.iter_mut().zip(found.as_chunks_mut::<64>().0);
         for (word, (places, found)) in blocks.enumerate().take(words) {
             let Some(block) = folded.get(64 * word..).and_then(|rest| rest.first_chunk::<BLOCK_BYTES>())
             else {
                 return;
             };
-            let even = hash(load_wide::<0, BLOCK_BYTES>(block), load_wide::<2, BLOCK_BYTES>(block));
-            let odd = hash(load_wide::<1, BLOCK_BYTES>(block), load_wide::<3, BLOCK_BYTES>(block));
-            let bit = |hash: __m512i| _mm512_shuffle_epi8(powers, _mm512_and_si512(hash, seven));
-            let low = _mm512_set1_epi16(0xff);
-            let both = _mm512_or_si512(_mm512_and_si512(bit(even), low), _mm512_slli_epi16::<8>(bit(odd)));
+            let at = [
+                [load_wide::<0, BLOCK_BYTES>(block), load_wide::<2, BLOCK_BYTES>(block)],
+                [load_wide::<1, BLOCK_BYTES>(block), load_wide::<3, BLOCK_BYTES>(block)],
+            ];
+            let [[even, odd], [even_bits, odd_bits]] =
+                numbers.map(|numbers| at.map(|[one, other]| hash(one, other, numbers)));
+            let both = _mm512_or_si512(both(even_bits), _mm512_slli_epi16::<8>(both(odd_bits)));
             // SAFETY: the array has the 64 bytes that are written, and the store asks for no alignment.
             unsafe { _mm512_storeu_si512(places.as_mut_ptr().cast(), both) };
             rows(table, &lanes_wide(even), &lanes_wide(odd), found);
         }
         let blocks = places.as_chunks::<64>().0.iter().zip(found.as_chunks::<64>().0);
         for (slot, (places, found)) in out.0.iter_mut().zip(blocks).take(words) {
-            *slot = _mm512_test_epi8_mask(load_wide::<0, 64>(places), load_wide::<0, 64>(found));
+            let wanted = load_wide::<0, 64>(places);
+            *slot = _mm512_cmpeq_epi8_mask(_mm512_and_si512(wanted, load_wide::<0, 64>(found)), wanted);
         }
     }
 
@@ -752,14 +764,14 @@ mod tests {
         let strategy = (
             proptest::collection::vec(any::<u8>(), VIEW_BYTES),
             proptest::collection::vec(any::<u8>(), SIEVE_BYTES),
-            any::<[u16; 2]>(),
+            any::<[[u16; 2]; 2]>(),
         );
-        proptest!(config(), |((text, bits, multipliers) in strategy)| {
+        proptest!(config(), |((text, rows, multipliers) in strategy)| {
             let view = view(&text);
-            let table = SieveTable { multipliers, bits: bits.into_boxed_slice().try_into().unwrap() };
+            let table = SieveTable { multipliers, rows: rows.into_boxed_slice().try_into().unwrap() };
             let passes = |at: usize| {
-                let hash = table.hash([text[at], text[at + 1], text[at + 2], text[at + 3]].map(fold));
-                table.bits[usize::from(hash / 8)] >> (hash % 8) & 1 == 1
+                let (row, bits) = table.place([text[at], text[at + 1], text[at + 2], text[at + 3]].map(fold));
+                table.rows[row] & bits == bits
             };
             for level in Level::available() {
                 let (mut scratch, mut lane) = (SieveScratch::new(), Lane::EMPTY);
