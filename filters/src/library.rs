@@ -9,6 +9,12 @@ use crate::rule::{Rule, RuleFile};
 const RULES: &[(&str, &str)] = &[
     ("rules/contact.toml", include_str!("../rules/contact.toml")),
     ("rules/network.toml", include_str!("../rules/network.toml")),
+    ("rules/national_us.toml", include_str!("../rules/national_us.toml")),
+    ("rules/health.toml", include_str!("../rules/health.toml")),
+    ("rules/national_europe.toml", include_str!("../rules/national_europe.toml")),
+    ("rules/national_world.toml", include_str!("../rules/national_world.toml")),
+    ("rules/phone.toml", include_str!("../rules/phone.toml")),
+    ("rules/alone.toml", include_str!("../rules/alone.toml")),
     ("rules/financial.toml", include_str!("../rules/financial.toml")),
     ("rules/tokens_chat.toml", include_str!("../rules/tokens_chat.toml")),
     ("rules/tokens_cloud.toml", include_str!("../rules/tokens_cloud.toml")),

@@ -15,8 +15,23 @@ pub(super) fn check(line: &[u8], span: Range<usize>) -> Option<Range<usize>> {
     };
     let (next, later) = two_from(line, span.end);
     let alone_behind = !is_word(next) && (next != Some(b':') || !is_word(later));
+    let dotted = is_dotted_tail(text, line.get(span.end..).unwrap_or(&[]));
     let has_digit = text.bytes().any(|byte| byte.is_ascii_digit());
-    (alone_before && alone_behind && has_digit && text.parse::<Ipv6Addr>().is_ok()).then_some(span)
+    (alone_before && alone_behind && !dotted && has_digit && text.parse::<Ipv6Addr>().is_ok()).then_some(span)
+}
+
+/// Whether the last group is the first number of a dotted address, which is another rule's.
+fn is_dotted_tail(text: &str, tail: &[u8]) -> bool {
+    let last = text.rsplit(':').next().unwrap_or("");
+    let number = |digits: &[u8]| (1..=3).contains(&digits.len()) && digits.iter().all(u8::is_ascii_digit);
+    let mut groups = tail
+        .split(|byte| !byte.is_ascii_digit() && *byte != b'.')
+        .next()
+        .unwrap_or(&[])
+        .split(|byte| *byte == b'.');
+    number(last.as_bytes())
+        && groups.next() == Some(&[])
+        && groups.take_while(|group| number(group)).count() >= 2
 }
 
 #[cfg(test)]

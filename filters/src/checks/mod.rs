@@ -1,13 +1,17 @@
-//! Validators: what a match must satisfy beyond its pattern. One per file, each with its table of cases.
+//! Validators: what a match must satisfy beyond its pattern. One kind per file, with its table of cases.
 //!
 //! A check sees the line and the span of the candidate, so that it can look at the neighbours too, and answers with the span
 //! that is really meant (a pattern may have taken too much) or with nothing.
 
+mod alone;
 mod card;
+mod coordinates;
+mod digits;
 mod dotted;
 mod flag_value;
 mod iban;
 mod ipv6;
+mod lettered;
 mod mac;
 mod phone;
 mod secret_shape;
@@ -15,6 +19,7 @@ mod secret_value;
 mod slack;
 mod ssn;
 mod token;
+mod wallet;
 
 use std::ops::Range;
 
@@ -23,21 +28,79 @@ pub(crate) type Check = fn(line: &[u8], span: Range<usize>) -> Option<Range<usiz
 
 /// Every validator by the name that rules use.
 const CHECKS: &[(&str, Check)] = &[
+    ("aba", digits::aba),
+    ("alone", digits::alone),
+    ("alone_lettered", lettered::alone_lettered),
+    ("au_abn", digits::au_abn),
+    ("au_acn", digits::au_acn),
+    ("au_medicare", digits::au_medicare),
+    ("au_tfn", digits::au_tfn),
+    ("base58", wallet::check_base58),
+    ("be_nrn", digits::be_nrn),
+    ("bech32", wallet::check_bech32),
+    ("br_cnpj", lettered::br_cnpj),
+    ("br_cpf", digits::br_cpf),
+    ("ca_sin", digits::ca_sin),
+    ("card", card::check),
+    ("ch_ahv", digits::ch_ahv),
+    ("cl_rut", lettered::cl_rut),
+    ("cn_id", lettered::cn_id),
+    ("coordinates", coordinates::check),
+    ("de_health_insurance", lettered::de_health_insurance),
+    ("de_lanr", digits::de_lanr),
+    ("de_pension", lettered::de_pension),
+    ("de_tax_id", digits::de_tax_id),
+    ("dea", lettered::dea),
+    ("dk_cpr", digits::dk_cpr),
+    ("document", lettered::document),
+    ("document_alone", alone::document),
+    ("ee_lt_code", digits::ee_lt_code),
+    ("es_nif", lettered::es_nif),
+    ("fi_hetu", lettered::fi_hetu),
     ("flag_value", flag_value::check),
+    ("fr_nir", digits::fr_nir),
+    ("hr_oib", digits::hr_oib),
     ("iban", iban::check),
+    ("in_aadhaar", digits::in_aadhaar),
     ("ipv4", dotted::check),
     ("ipv6", ipv6::check),
-    ("luhn", card::check),
+    ("it_fiscal_code", lettered::it_fiscal_code),
+    ("it_vat", digits::it_vat),
+    ("itin", digits::itin),
+    ("kr_brn", digits::kr_brn),
+    ("kr_rrn", digits::kr_rrn),
+    ("kr_rrn_checked", digits::kr_rrn_checked),
+    ("luhn", digits::luhn_digit),
     ("mac", mac::check),
+    ("nl_bsn", digits::nl_bsn),
+    ("no_fnr", digits::no_fnr),
+    ("npi", digits::npi),
+    ("number_alone", alone::number),
     ("phone", phone::check),
+    ("phone_alone", alone::phone),
+    ("phone_national", phone::check_national),
+    ("pl_pesel", digits::pl_pesel),
+    ("plate_alone", alone::plate),
+    ("pt_nif", digits::pt_nif),
+    ("ro_cnp", digits::ro_cnp),
+    ("se_organisation", digits::se_organisation),
+    ("se_personnummer", digits::se_personnummer),
     ("secret_shape", secret_shape::check),
     ("secret_value", secret_value::check),
     ("slack", slack::check),
     ("ssn", ssn::check),
+    ("ssn_digits", digits::ssn_digits),
+    ("th_id", digits::th_id),
     ("token", token::check),
     ("token_crc62", token::check_crc62),
     ("token_mixed", token::check_mixed),
     ("token_three", token::check_three),
+    ("tr_id", digits::tr_id),
+    ("uk_nhs", digits::uk_nhs),
+    ("uk_nino", lettered::uk_nino),
+    ("vin", lettered::vin),
+    ("with_digit", lettered::with_digit),
+    ("za_id", digits::za_id),
 ];
 
 /// The validator of this name.

@@ -2,7 +2,8 @@
 
 use std::ops::Range;
 
-use super::{is_digit, is_part_of_longer_number, two_before};
+use super::digits::{is_listed, stands_alone};
+use super::{is_digit, is_part_of_longer_number, two_before, two_from};
 
 pub(super) fn check(line: &[u8], span: Range<usize>) -> Option<Range<usize>> {
     let text = line.get(span.clone())?;
@@ -23,10 +24,27 @@ pub(super) fn check(line: &[u8], span: Range<usize>) -> Option<Range<usize>> {
     (!is_part_of_longer_number(line, &span, b"-.")).then_some(span)
 }
 
+/// National writing, which a host's name or a list of numbers may have, too.
+pub(super) fn check_national(line: &[u8], span: Range<usize>) -> Option<Range<usize>> {
+    let text = line.get(span.clone())?;
+    let (next, later) = two_from(line, span.end);
+    let named = matches!(next, Some(b'.' | b'_')) && later.is_some_and(|byte| byte.is_ascii_alphanumeric());
+    let listed = text.contains(&b' ') && is_listed(line, &span);
+    (!named && !listed && stands_alone(line, &span)).then_some(span).and_then(|span| check(line, span))
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::{judge, table};
     use super::*;
+
+    #[test]
+    fn a_host_and_a_list_are_no_national_number() {
+        assert_eq!(judge(check_national, "rhost=302-555-40-29.dsl.example", "302-555-40-29"), None);
+        assert_eq!(judge(check_national, "AB12 0108 0000 0009 4217", "0108 0000 0009"), None);
+        assert!(judge(check_national, "call 302-555-40-29.", "302-555-40-29").is_some());
+        assert!(judge(check_national, "0 (906) 555 0142", "0 (906) 555 0142").is_some());
+    }
 
     #[test]
     fn a_piece_of_a_longer_number_is_no_telephone_number() {

@@ -130,7 +130,7 @@ fn what_is_found_is_found_in_order_without_overlap_and_at_characters() {
 #[test]
 fn keyed_hashes_join_spellings_of_one_value_under_one_key() {
     let engine = |version, bytes: &[u8]| {
-        let text = "name = \"m\"\ndescription = \"d\"\n[[use]]\nrules = [\"email\", \"credit_card\"]\naction = \"hash\"\n";
+        let text = "name = \"m\"\ndescription = \"d\"\n[[use]]\nrules = [\"email\", \"credit_card\", \"credit_card_grouped\"]\naction = \"hash\"\n";
         let profiles = vec![Profile::parse("m", text).unwrap()];
         let key = Some(Key::new(version, bytes).unwrap());
         Engine::new(EngineOptions { profile: "m".into(), profiles, key, ..EngineOptions::default() }).unwrap()
@@ -159,7 +159,7 @@ fn actions_do_what_they_say() {
         Engine::new(EngineOptions { profile: "m".into(), profiles, ..EngineOptions::default() }).unwrap()
     };
     assert_eq!(
-        scrubbed(&with("mask", "credit_card"), "pan 4111 1111 1111 1111."),
+        scrubbed(&with("mask", "credit_card_grouped"), "pan 4111 1111 1111 1111."),
         "pan ***************1111."
     );
     assert_eq!(scrubbed(&with("truncate", "ipv4"), "from 203.0.113.77:80"), "from 203.0.113.0:80");
