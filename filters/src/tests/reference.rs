@@ -195,6 +195,49 @@ fn the_scan_of_a_buffer_finds_what_the_plain_meaning_finds_line_by_line() {
     });
 }
 
+/// Lines made of rules' examples and words of context, cut anywhere, and put together in any order.
+fn of_examples(bench: &Bench, seed: u64, lines: usize) -> Vec<String> {
+    let mut dice = corpus::Dice::new(seed);
+    let mut below = |limit: usize| usize::try_from(dice.draw() % u64::try_from(limit).unwrap()).unwrap();
+    let mut pieces: Vec<&str> = Vec::new();
+    for rule in &bench.rules {
+        pieces.extend(rule.examples.finds.iter().flat_map(|(text, part)| [text.as_str(), part.as_str()]));
+        pieces.extend(rule.examples.spares.iter().map(String::as_str));
+        pieces.extend(rule.context.iter().map(String::as_str));
+    }
+    let joints = ["", " ", "=", ": ", "\"", ",", "-", ".", "\n", "0", "x"];
+    let mut line = || {
+        let mut line = String::new();
+        for _ in 0..=below(4) {
+            let piece = pieces[below(pieces.len())];
+            let cut = |at: usize| (0..=at).rev().find(|at| piece.is_char_boundary(*at)).unwrap();
+            let (from, to) = match below(4) {
+                0 => (cut(below(piece.len())), piece.len()),
+                1 => (0, cut(below(piece.len()))),
+                _ => (0, piece.len()),
+            };
+            line.push_str(piece.get(from..to).unwrap());
+            line.push_str(joints[below(joints.len())]);
+        }
+        line
+    };
+    (0..lines).map(|_| line()).collect()
+}
+
+#[test]
+fn the_scan_finds_the_same_in_examples_of_every_rule_cut_and_put_together_anyhow() {
+    let bench = bench();
+    let (mut rules, mut weak) = (std::collections::BTreeSet::new(), 0);
+    for seed in 0..40 {
+        let lines = of_examples(&bench, 1 + 2 * seed, 60);
+        let plain = bench.plain(&lines);
+        assert_eq!(bench.scanned(&lines), plain, "seed {seed}: {lines:#?}");
+        rules.extend(plain.iter().map(|hit| hit.rule));
+        weak += plain.iter().filter(|hit| hit.weak).count();
+    }
+    assert!(rules.len() > bench.rules.len() / 2 && weak > 0, "{} rules, {weak} weak", rules.len());
+}
+
 #[test]
 fn the_scan_finds_the_same_in_a_mixed_corpus() {
     let bench = bench();
