@@ -266,7 +266,7 @@ mod tests {
     fn every_key_that_the_sample_only_mentions_is_known() {
         let mentioned = |line: &str| {
             let line = line.strip_prefix("# ")?;
-            if line.starts_with("[[") {
+            if line.starts_with('[') {
                 return Some(line.to_owned());
             }
             let (key, _) = line.split_once(" = ")?;

@@ -36,6 +36,9 @@ pub(crate) fn run(arguments: ScrubArguments) -> anyhow::Result<Exit> {
         config.filter.profile.clone_from(profile);
     }
     config.filter.rules.extend(arguments.rules.iter().cloned());
+    if config.filter.known.vault.is_some() {
+        tracing::warn!("known secrets of vault are not looked for here: only the agent asks it");
+    }
     let engine = config.filter.engine_to_try().context("make the pollen filter ready")?;
     let mut totals = Totals::default();
     let mut out = io::BufWriter::new(io::stdout().lock());

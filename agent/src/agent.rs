@@ -14,6 +14,7 @@ use crate::docker::discover::Discovery;
 use crate::docker::host::{DockerHost, HostError};
 use crate::event::Event;
 use crate::filter::{Filter, PollenFilter};
+use crate::known::board::KnownBoard;
 use crate::limits::EVENTS_MAX;
 use crate::metrics::Metrics;
 use crate::pump::{Pump, PumpError, PumpParts};
@@ -89,6 +90,13 @@ impl Agent {
         })
     }
 
+    /// The same, which ships nothing before the known secrets that are required are there.
+    #[must_use]
+    pub fn with_known(self, known: KnownBoard) -> Self {
+        self.health.set_known(known);
+        self
+    }
+
     /// Its id.
     pub fn id(&self) -> AgentId {
         self.id
@@ -99,6 +107,12 @@ impl Agent {
     /// # Errors
     /// When it cannot start, or when another agent works under the same id.
     pub async fn run(&self, stop: CancellationToken) -> Result<(), AgentError> {
+        if let Some(known) = self.health.known() {
+            tokio::select! {
+                () = known.ready() => {}
+                () = stop.cancelled() => return Ok(()),
+            }
+        }
         let (reports, events) = mpsc::channel::<Event>(EVENTS_MAX);
         let parts = PumpParts {
             config: self.config.clone(),
@@ -134,6 +148,9 @@ impl Agent {
     /// Registers what it counts.
     pub fn register(&self, registry: &mut Registry) {
         self.metrics.register(registry);
+        if let Some(known) = self.health.known() {
+            known.register(registry.sub_registry_with_prefix("beeacon_agent"));
+        }
     }
 
     /// How it is doing; at most a second old.
@@ -142,6 +159,7 @@ impl Agent {
         status.agent = self.id.to_string();
         status.problems = self.health.problems();
         status.healthy = status.problems.is_empty();
+        status.known = self.health.known().map(KnownBoard::status).unwrap_or_default();
         status
     }
 }

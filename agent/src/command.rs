@@ -163,8 +163,8 @@ pub(crate) fn execute(arguments: Arguments) -> ExitCode {
 }
 
 async fn run(config: AgentConfig, filter: &FilterConfig) -> anyhow::Result<()> {
-    let engine = filter.engine(&config.data).context("make the pollen filter ready")?;
-    let agent = Agent::new(config, engine, filter.key_version)?;
+    let pollen = filter.engine(&config.data).context("make the pollen filter ready")?;
+    let agent = Agent::new(config, pollen.engine, filter.key_version)?.with_known(pollen.known);
     let stop = CancellationToken::new();
     let (stopping, signals) = (stop.clone(), signals()?);
     tokio::spawn(async move {

@@ -84,5 +84,33 @@ pub const CONTAINER_CONFIG_BYTES_MAX: u64 = 4 << 20;
 /// The shortest stretch after which a row of an over-long line may be cut, in bytes.
 pub const LONG_ROW_BYTES_MIN: usize = LINE_BYTES_MAX / 2;
 
+/// How deep folders of a Vault, and values within one of its secrets, may lie in one another. A guess far above use.
+pub const VAULT_DEPTH_MAX: usize = 16;
+
+/// How many paths and folders of a Vault are looked at. Each costs a request at every look.
+pub const VAULT_PATHS_MAX: usize = 20_000;
+
+/// The largest answer of a Vault that is read, in bytes. A secret has at most 1 MiB there by default, a folder of twenty thousand
+/// names about as much.
+pub const VAULT_ANSWER_BYTES_MAX: usize = 8 << 20;
+
+/// The longest token or secret id, in bytes: batch tokens and those in JWT form have a few KiB.
+pub const VAULT_LINE_BYTES_MAX: usize = 16 << 10;
+
+/// How many requests a Vault answers at once. More gain little, and are more than our share of it.
+pub const VAULT_REQUESTS_MAX: usize = 8;
+
+/// How often a request to a Vault is tried before the look has failed.
+pub const VAULT_TRIES_MAX: usize = 3;
+
+/// The longest wait before the next try that a Vault may ask for.
+pub const VAULT_WAIT_MAX: Duration = Duration::from_secs(10);
+
+/// The shortest wait before a Vault is looked at again after a look that failed.
+pub const VAULT_BACKOFF_MIN: Duration = Duration::from_secs(1);
+
+/// The longest such wait: a Vault that is back is asked within a minute, however long it was away.
+pub const VAULT_BACKOFF_MAX: Duration = Duration::from_secs(60);
+
 const _: () = assert!(LONG_ROW_BYTES_MIN > LINE_OVERLAP_BYTES);
 const _: () = assert!(BLOCK_BYTES <= RECORD_BYTES_MAX);

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use beeacon_filters::{Allow, Engine, EngineOptions, FieldRule, Key, Profile, RuleFile, RulesError};
 use beeacon_settings::{Document, Section};
 
+use crate::known::board::KnownBoard;
 use crate::known::file::Stamp;
-use crate::known::{self, KnownSecretsError};
+use crate::known::{self, KnownConfig, KnownSecretsError};
 use crate::state::{self, StateError};
 
 /// The largest file of rules or of a profile, in bytes; ten times the built-in ones.
@@ -24,8 +25,8 @@ pub struct FilterConfig {
     pub profiles: Vec<PathBuf>,
     /// Which key makes keyed hashes, 1 by default; raise it when the key file changes.
     pub key_version: u32,
-    /// A file with secrets that are known by themselves; none by default.
-    pub known: Option<PathBuf>,
+    /// Where secrets come from that are known by themselves; nowhere by default.
+    pub known: KnownConfig,
     /// Whether fields whose values are clearly random keep what passes a check by chance; yes by default.
     pub evidence: bool,
     /// What happens to fields by their names.
@@ -73,7 +74,7 @@ impl Default for FilterConfig {
             rules: Vec::new(),
             profiles: Vec::new(),
             key_version: 1,
-            known: None,
+            known: KnownConfig::default(),
             evidence: true,
             fields: Vec::new(),
             allow: Vec::new(),
@@ -81,6 +82,15 @@ impl Default for FilterConfig {
             deny_fields: Vec::new(),
         }
     }
+}
+
+/// A pollen filter that runs.
+#[derive(Clone)]
+pub struct Pollen {
+    /// The engine.
+    pub engine: Arc<Engine>,
+    /// How its known secrets are doing.
+    pub known: KnownBoard,
 }
 
 /// Why there is no filter, and so no agent.
@@ -127,7 +137,7 @@ impl FilterConfig {
             rules: section.texts("rules").into_iter().map(PathBuf::from).collect(),
             profiles: section.texts("profiles").into_iter().map(PathBuf::from).collect(),
             key_version: u32::try_from(key_version).unwrap_or(1),
-            known: section.optional_text("known").map(PathBuf::from),
+            known: KnownConfig::read(section.section("known")),
             evidence: section.boolean("evidence", default.evidence),
             fields: section.sections("field").into_iter().map(read_field).collect(),
             allow: section.sections("allow").into_iter().map(read_allow).collect(),
@@ -144,20 +154,20 @@ impl FilterConfig {
         config
     }
 
-    /// The engine these rules make, with the key kept in `data`, which is made at the first call.
+    /// The engine these rules make, with the key kept in `data`, which is made at the first call. From then on its known secrets
+    /// are kept up to date; a Vault has not been asked yet when this returns: see [`KnownBoard::ready`].
     ///
     /// # Errors
     /// When a file or the key cannot be had, or with every fault of the rules.
-    pub fn engine(&self, data: &Path) -> Result<Arc<Engine>, PollenError> {
+    pub fn engine(&self, data: &Path) -> Result<Pollen, PollenError> {
         let key = Key::new(self.key_version, &state::redaction_key(data)?)?;
         let (engine, stamp) = self.engine_with(key)?;
-        if let (Some(path), Some(stamp)) = (&self.known, stamp) {
-            known::follow(&engine, path.clone(), stamp)?;
-        }
-        Ok(engine)
+        let known = known::keep(&self.known, &engine, engine.known().zip(stamp))?;
+        Ok(Pollen { engine, known })
     }
 
-    /// The engine with a key that lasts as long as the process: for trying rules, where hashes need not be joined with others.
+    /// The engine with a key that lasts as long as the process: for trying rules, where hashes need not be joined with others. It
+    /// knows the secrets of a file, and asks no Vault.
     ///
     /// # Errors
     /// As [`FilterConfig::engine`].
@@ -167,7 +177,7 @@ impl FilterConfig {
     }
 
     fn engine_with(&self, key: Key) -> Result<(Arc<Engine>, Option<Stamp>), PollenError> {
-        let (known, stamp) = self.known.as_deref().map(known::from_file).transpose()?.unzip();
+        let (known, stamp) = self.known.file.as_deref().map(known::from_file).transpose()?.unzip();
         let mut faults = Vec::new();
         let (mut rules, mut profiles) = (Vec::new(), Vec::new());
         for path in &self.rules {
@@ -280,7 +290,8 @@ mod tests {
         use std::os::unix::fs::PermissionsExt;
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("known.toml");
-        let config = FilterConfig { known: Some(path.clone()), ..FilterConfig::default() };
+        let known = KnownConfig { file: Some(path.clone()), vault: None };
+        let config = FilterConfig { known, ..FilterConfig::default() };
         assert!(matches!(config.engine_to_try(), Err(PollenError::Known(_))));
         std::fs::write(&path, "\"shop/db\" = \"synthetic-Pa55phrase\"\n").unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();

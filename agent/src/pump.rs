@@ -34,6 +34,7 @@ use crate::docker::host::DockerHost;
 use crate::docker::watch::Watch;
 use crate::event::Event;
 use crate::filter::{self, Filter, ScrubError};
+use crate::known::board::KnownBoard;
 use crate::limits::{DRAIN_WITHIN, POLL_EVERY};
 use crate::metrics::Metrics;
 use crate::progress::{Acked, Sink, Step};
@@ -654,6 +655,9 @@ impl Pump {
         metrics.open_line_bytes.set(i64::try_from(open).unwrap_or(i64::MAX));
         metrics.containers.set(i64::try_from(containers.len()).unwrap_or(i64::MAX));
         metrics.healthy.set(i64::from(problems.is_empty()));
+        let known = self.parts.health.known();
+        known.inspect(|known| known.gauge());
+        let known = known.map(KnownBoard::status).unwrap_or_default();
         self.parts.board.set(AgentStatus {
             agent: self.parts.agent.to_string(),
             healthy: problems.is_empty(),
@@ -666,6 +670,7 @@ impl Pump {
             redactions: metrics.redactions.get(),
             damaged_bytes: metrics.damaged_bytes.get(),
             quarantined_rows: metrics.quarantined_rows.get(),
+            known,
         });
     }
 }

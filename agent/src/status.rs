@@ -1,11 +1,12 @@
 //! What the agent says about itself.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use serde::Serialize;
 
 use crate::container::ReaderKind;
+use crate::known::board::{KnownBoard, KnownStatus};
 
 /// One container, as read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -49,6 +50,8 @@ pub struct AgentStatus {
     pub damaged_bytes: u64,
     /// Rows that the collector refuses even alone.
     pub quarantined_rows: u64,
+    /// Known secrets and their sources.
+    pub known: KnownStatus,
 }
 
 /// What works and what does not, told by whoever notices.
@@ -57,11 +60,12 @@ pub struct Health {
     docker: AtomicBool,
     collector: AtomicBool,
     filter: AtomicBool,
+    known: OnceLock<KnownBoard>,
 }
 
 impl Default for Health {
     fn default() -> Self {
-        Health { docker: false.into(), collector: false.into(), filter: true.into() }
+        Health { docker: false.into(), collector: false.into(), filter: true.into(), known: OnceLock::new() }
     }
 }
 
@@ -86,6 +90,16 @@ impl Health {
         self.filter.load(Ordering::Relaxed)
     }
 
+    /// Known secrets are told of here. Only the first call counts.
+    pub fn set_known(&self, board: KnownBoard) {
+        self.known.set(board).ok();
+    }
+
+    /// How known secrets are doing, where there are any.
+    pub fn known(&self) -> Option<&KnownBoard> {
+        self.known.get()
+    }
+
     /// What does not work.
     pub fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
@@ -98,6 +112,7 @@ impl Health {
                 problems.push(problem.to_owned());
             }
         }
+        problems.extend(self.known().into_iter().flat_map(KnownBoard::problems));
         problems
     }
 }

@@ -84,7 +84,7 @@ pub enum ShipError {
 /// A collector, and how to speak to it. Cheap to clone.
 #[derive(Clone)]
 pub struct Collector {
-    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    client: HttpClient,
     base: String,
     authority: String,
     authorization: Option<HeaderValue>,
@@ -120,21 +120,7 @@ impl Collector {
         if !matches!(uri.path(), "" | "/") || uri.query().is_some() {
             return Err(bad());
         }
-        let tls = tls_config(if is_tls { Some(roots.unwrap_or(Path::new(SYSTEM_ROOTS))) } else { None })?;
-        let mut http = HttpConnector::new();
-        http.enforce_http(false);
-        http.set_nodelay(true);
-        http.set_connect_timeout(Some(Duration::from_secs(10)));
-        http.set_keepalive(Some(Duration::from_secs(30)));
-        let connector = HttpsConnectorBuilder::new()
-            .with_tls_config(tls)
-            .https_or_http()
-            .enable_http1()
-            .wrap_connector(http);
-        let client = Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_max_idle_per_host(1)
-            .build(connector);
+        let client = http_client(is_tls, roots)?;
         let authorization = token
             .map(|token| {
                 let mut value =
@@ -276,6 +262,25 @@ pub fn chain(error: &dyn std::error::Error) -> String {
         source = error.source();
     }
     text
+}
+
+/// A client for requests with small bodies.
+pub(crate) type HttpClient = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
+
+/// A client that keeps one connection open. `roots` overrides the system's trusted authorities; they are read only for TLS.
+pub(crate) fn http_client(is_tls: bool, roots: Option<&Path>) -> Result<HttpClient, ShipError> {
+    let tls = tls_config(if is_tls { Some(roots.unwrap_or(Path::new(SYSTEM_ROOTS))) } else { None })?;
+    let mut http = HttpConnector::new();
+    http.enforce_http(false);
+    http.set_nodelay(true);
+    http.set_connect_timeout(Some(Duration::from_secs(10)));
+    http.set_keepalive(Some(Duration::from_secs(30)));
+    let connector =
+        HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().wrap_connector(http);
+    Ok(Client::builder(TokioExecutor::new())
+        .pool_timer(TokioTimer::new())
+        .pool_max_idle_per_host(1)
+        .build(connector))
 }
 
 fn tls_config(roots: Option<&Path>) -> Result<rustls::ClientConfig, ShipError> {

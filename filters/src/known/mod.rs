@@ -62,6 +62,11 @@ impl KnownSecret {
     pub fn reference(&self) -> &str {
         &self.reference
     }
+
+    /// How long it is, in bytes.
+    pub fn bytes(&self) -> usize {
+        self.value.len()
+    }
 }
 
 impl fmt::Debug for KnownSecret {
