@@ -1,12 +1,14 @@
-//! How accurate the default profile is: on labelled cases, and on logs that hold no secrets.
+//! How accurate the default profile is: on labelled cases, on labelled lines, and on logs that hold no secrets.
 //!
 //! - `cargo run --release -p beeacon-filters --example accuracy -- cases FILE [show]`: JSON lines, each with `text`, `expect_match`,
 //!   `expect` (spans, `start` and `end`), and optionally `scores`, `offsets` (`utf8-bytes`, else code points), `entity` or `rule`.
+//! - `... -- made SEED [show]`: labelled lines that are made up from the seed, as services write them and to confuse.
 //! - `... -- logs FILE... [show]`: what is redacted in texts of which nothing should be, by rule and for each 10,000 words.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+use beeacon_filters::corpus::{labelled, score};
 use beeacon_filters::{Continuity, Engine, EngineOptions};
 use serde_json::Value;
 
@@ -32,8 +34,9 @@ fn main() -> Outcome<()> {
         Some((verb, files)) if verb == "cases" => {
             files.iter().try_for_each(|file| cases(&engine, file, shows))
         }
+        Some((verb, seeds)) if verb == "made" => seeds.iter().try_for_each(|seed| made(seed.parse()?, shows)),
         Some((verb, files)) if verb == "logs" => logs(&engine, files, shows),
-        _ => Err("say `cases FILE...` or `logs FILE...`".into()),
+        _ => Err("say `cases FILE...`, `made SEED...` or `logs FILE...`".into()),
     }
 }
 
@@ -179,6 +182,33 @@ fn logs(engine: &Engine, files: &[String], shows: bool) -> Outcome<()> {
     }
     let rate = f64::from(u32::try_from(false_ones)?) * 10_000.0 / f64::from(u32::try_from(words)?.max(1));
     print(format!("{words} words, {false_ones} redactions besides addresses: {rate:.3} in 10,000 words"));
+    Ok(())
+}
+
+fn made(seed: u64, shows: bool) -> Outcome<()> {
+    let corpora =
+        [("mixed", labelled::mixed(seed, 40_000_000, 20)), ("hard", labelled::hard(seed, 10_000_000))];
+    for (name, lines) in corpora {
+        // An engine and a memory for each: what is learned of one text's fields says nothing of the other's.
+        let score = score::score(&Engine::new(EngineOptions::default())?, &lines)?;
+        for (kind, found) in &score.kinds {
+            print(format!("  {kind:<18} labelled {:>7}  removed {:>7}", found.labelled, found.removed));
+        }
+        for (rule, count) in &score.extra {
+            print(format!("  beyond the labels: {rule:<24} {count:>7}"));
+        }
+        for (what, at) in score.lines.iter().filter(|_| shows) {
+            print(format!("  {what}: {}", lines.get(*at).map_or("", |line| line.text.as_str())));
+        }
+        let (recall, precision) = score.of("card", score::CARDS);
+        let (ssn, _) = score.of("ssn", &[]);
+        print(format!(
+            "{name}: {} lines, recall {:.4}, precision {:.4}; cards {recall:.4}, {precision:.4}; ssn {ssn:.4}",
+            lines.len(),
+            score.recall(),
+            score.precision()
+        ));
+    }
     Ok(())
 }
 

@@ -71,6 +71,12 @@ fn stands_at(line: &[u8], start: usize, limit: usize, word: &[u8]) -> bool {
         at += 1;
     }
     let last = at.checked_sub(1).and_then(byte_at).unwrap_or(b' ');
+    // Words such as `cc` are pieces of hexadecimal numbers more often.
+    let digit_before = start.checked_sub(1).and_then(byte_at).is_some_and(|byte| byte.is_ascii_digit());
+    let digit_behind = byte_at(at).is_some_and(|byte| byte.is_ascii_digit());
+    if (digit_before || digit_behind) && word.iter().all(u8::is_ascii_hexdigit) {
+        return false;
+    }
     match byte_at(at) {
         Some(next) if next.is_ascii_alphabetic() => {
             !last.is_ascii_alphabetic() || (last.is_ascii_lowercase() && next.is_ascii_uppercase())
@@ -109,6 +115,8 @@ mod tests {
         for text in ["unpick 7", "npis 7", "snpi 7", "7 npi", "provider  id 7", "provider", "np7i"] {
             assert_eq!(found(&["npi", "provider id"], text), None, "{text}");
         }
+        assert_eq!(found(&["cc", "aba"], "id=14cc6fb0-3aba f 7"), None);
+        assert_eq!(found(&["cc"], "cc: 7"), Some(0));
         assert_eq!(found(&["번호"], "주민번호는 7"), Some(6));
     }
 

@@ -44,15 +44,18 @@ pub(super) fn check(line: &[u8], span: Range<usize>) -> Option<Range<usize>> {
     if text.len() < BYTES_MIN || has_structure(text) {
         return None;
     }
+    let is_certain = || {
+        let key =
+            line.get(span.start.saturating_sub(KEY_BYTES)..span.start).unwrap_or(&[]).to_ascii_lowercase();
+        CERTAIN.iter().any(|word| key.windows(word.len()).any(|part| part == word.as_bytes()))
+    };
     if is_uuid(text) {
-        let key = line.get(span.start.saturating_sub(KEY_BYTES)..span.start)?.to_ascii_lowercase();
-        let holds = |word: &&str| key.windows(word.len()).any(|part| part == word.as_bytes());
-        return CERTAIN.iter().any(holds).then_some(span);
+        return is_certain().then_some(span);
     }
-    if !text.split(|byte| !byte.is_ascii_alphanumeric()).any(is_random) {
-        return None;
+    if text.split(|byte| !byte.is_ascii_alphanumeric()).any(is_random) || (is_mixed(text) && is_certain()) {
+        return widen(line, span);
     }
-    widen(line, span)
+    None
 }
 
 /// Over what follows without a break: a secret may have characters that others do not. `ns:TypeName` is a name.
@@ -137,6 +140,24 @@ fn is_random(run: &[u8]) -> bool {
     run.len() >= LETTERS_MIN && (4 * humps >= run.len() || (run.len() >= 24 && 5 * vowels < run.len()))
 }
 
+/// Whether a text without the joints of names mixes three kinds of characters, or capitals among small letters as no name does. Under a
+/// key that names a secret this is enough.
+fn is_mixed(text: &[u8]) -> bool {
+    if text.len() < WORD_BYTES_MAX || text.iter().any(|byte| matches!(byte, b'.' | b'/' | b'_' | b'-' | b'='))
+    {
+        return false;
+    }
+    let count = |kind: fn(&u8) -> bool| text.iter().filter(|byte| kind(byte)).count();
+    let (small, capitals) = (count(u8::is_ascii_lowercase), count(u8::is_ascii_uppercase));
+    let kinds = [small, capitals, count(u8::is_ascii_digit), count(u8::is_ascii_punctuation)];
+    let humps = text
+        .windows(2)
+        .filter(|pair| matches!(pair, [one, next] if one.is_ascii_lowercase() && next.is_ascii_uppercase()))
+        .count();
+    kinds.iter().filter(|kind| **kind > 0).count() >= 3
+        || (humps >= 2 && (4 * humps >= text.len() || 3 * capitals >= text.len()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::{judge, table};
@@ -180,6 +201,13 @@ mod tests {
         let uuid = "01234567-89ab-cdef-0123-456789abcdef";
         assert!(judge(check, &format!("api_key={uuid}"), uuid).is_some());
         assert!(judge(check, &format!("request token: {uuid}"), uuid).is_none());
+        for random in ["kvFpUwyjGQatdWV", "KrXCOhMh4", "mX**05bb9", "fmIkvMgK"] {
+            assert!(judge(check, &format!("api_key={random}"), random).is_some(), "{random}");
+            assert!(judge(check, &format!("my token={random}"), random).is_none(), "{random}");
+        }
+        for name in ["getApiKey", "configService", "XMLHttpRequest", "orders-db1", "secretName"] {
+            assert!(judge(check, &format!("api_key={name}"), name).is_none(), "{name}");
+        }
         assert!(judge(check, "{\"token\": 123456}", "123456").is_some());
         assert!(judge(check, "{\"max_token\": 123456}", "123456").is_none());
     }

@@ -1,5 +1,6 @@
 //! What the filter promises, tried.
 
+mod accuracy;
 mod batches;
 mod bounds;
 mod continuity;

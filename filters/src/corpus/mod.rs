@@ -3,6 +3,10 @@
 //!
 //! Digits are many on purpose (times, ids, latencies): they are what makes such text hard to scan.
 
+pub mod labelled;
+pub mod score;
+mod values;
+
 use std::fmt::Write;
 
 const WORDS: &[&str] = &[
