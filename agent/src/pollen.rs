@@ -325,4 +325,28 @@ mod tests {
         let config = FilterConfig { profile: "secret".to_owned(), ..FilterConfig::default() };
         assert!(matches!(config.engine_to_try(), Err(PollenError::Rules(_))));
     }
+
+    #[test]
+    fn every_configuration_of_the_page_on_the_filter_is_valid_and_does_what_it_says() {
+        let page = include_str!("../../docs/pollen-filter.md");
+        let mut lines = 0;
+        for part in page.split("\n```toml configuration\n").skip(1) {
+            let (text, after) = part.split_once("\n```").unwrap();
+            let document = Document::parse("page", text, &beeacon_settings::Nothing);
+            let config = FilterConfig::read_document(&document);
+            document.finish().unwrap();
+            assert_ne!(config, FilterConfig::default(), "{text}");
+            // Only a block right behind belongs to it.
+            let Some(block) = after.strip_prefix("\n\n```text scrubbed\n") else { continue };
+            let engine = config.engine_to_try().unwrap();
+            let texts: Vec<&str> = block.split_once("\n```").unwrap().0.lines().collect();
+            for pair in texts.chunks(2) {
+                let (given, wanted) =
+                    (pair[0].strip_prefix("< ").unwrap(), pair[1].strip_prefix("> ").unwrap());
+                assert_eq!(engine.scrub_text(given).unwrap().0, wanted, "{text}");
+                lines += 1;
+            }
+        }
+        assert!(lines >= 3, "{lines}");
+    }
 }

@@ -24,6 +24,9 @@ use crate::ship::http::chain;
 /// How often the file is looked at, and whether the engine is still there. A secret that was changed is in use soon after.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
+/// A file that was not looked at for so long is worth a word: a slow Vault keeps its keeper for minutes at most.
+const FILE_AGE_MAX: Duration = Duration::from_secs(600);
+
 /// The file's secrets have this source in a set; each path of a Vault has one above.
 const FILE_SOURCE: u32 = 0;
 
@@ -106,7 +109,7 @@ pub fn keep(
     let (known, stamp) = of_file.unzip();
     let file = config.file.clone().zip(stamp).map(|(path, stamp)| WatchedFile { path, stamp, is_well: true });
     if file.is_some() {
-        board.expect(KnownSource::File, true, 6 * LOOK_EVERY);
+        board.expect(KnownSource::File, true, FILE_AGE_MAX);
         board.succeeded(KnownSource::File, now);
     }
     if let Some(known) = &known {

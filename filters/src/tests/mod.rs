@@ -6,6 +6,7 @@ mod bounds;
 mod continuity;
 mod fields;
 mod library;
+mod page;
 mod promises;
 mod reference;
 mod texts;
