@@ -11,7 +11,7 @@ use crate::exit::Exit;
 pub(crate) fn run(arguments: ValidateArguments) -> anyhow::Result<Exit> {
     let common = CommonArguments { config: Some(arguments.config.clone()), data: None };
     let config = config::load(&common, &ListenArguments::default())?;
-    let engine = config.filter.engine_to_try().context("make the pollen filter ready")?;
+    let engine = config.filter.check().context("make the pollen filter ready")?;
     let faults = engine.check_examples();
     if !faults.is_empty() {
         let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();

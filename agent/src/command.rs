@@ -117,7 +117,7 @@ impl Options {
         let (config, filter) = self.resolve()?;
         let faults = config.faults();
         if faults.is_empty() {
-            filter.engine_to_try().context("make the pollen filter ready")?;
+            filter.check().context("make the pollen filter ready")?;
             return Ok((config, filter));
         }
         let lines: Vec<String> =

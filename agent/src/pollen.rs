@@ -3,12 +3,16 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use beeacon_filters::{Allow, Engine, EngineOptions, FieldRule, Key, Profile, RuleFile, RulesError};
+use beeacon_filters::{
+    Allow, Engine, EngineOptions, FieldRule, Key, Profile, RuleFault, RuleFile, RulesError,
+};
 use beeacon_settings::{Document, Section};
+use zeroize::Zeroizing;
 
 use crate::known::board::KnownBoard;
 use crate::known::file::Stamp;
 use crate::known::{self, KnownConfig, KnownSecretsError};
+use crate::ship::http::chain;
 use crate::state::{self, StateError};
 
 /// The largest file of rules or of a profile, in bytes; ten times the built-in ones.
@@ -25,6 +29,8 @@ pub struct FilterConfig {
     pub profiles: Vec<PathBuf>,
     /// Which key makes keyed hashes, 1 by default; raise it when the key file changes.
     pub key_version: u32,
+    /// Keys in files of the user's own; none by default, which is the key that the agent makes for itself.
+    pub keys: Vec<KeyConfig>,
     /// Where secrets come from that are known by themselves; nowhere by default.
     pub known: KnownConfig,
     /// Whether fields whose values are clearly random keep what passes a check by chance; yes by default.
@@ -37,6 +43,15 @@ pub struct FilterConfig {
     pub deny: Vec<String>,
     /// Fields of which every value is redacted.
     pub deny_fields: Vec<String>,
+}
+
+/// One `[[filter.key]]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyConfig {
+    /// Its number in tokens.
+    pub version: u32,
+    /// The file that holds it, which only its owner may read.
+    pub file: PathBuf,
 }
 
 /// One `[[filter.field]]`.
@@ -74,6 +89,7 @@ impl Default for FilterConfig {
             rules: Vec::new(),
             profiles: Vec::new(),
             key_version: 1,
+            keys: Vec::new(),
             known: KnownConfig::default(),
             evidence: true,
             fields: Vec::new(),
@@ -137,6 +153,7 @@ impl FilterConfig {
             rules: section.texts("rules").into_iter().map(PathBuf::from).collect(),
             profiles: section.texts("profiles").into_iter().map(PathBuf::from).collect(),
             key_version: u32::try_from(key_version).unwrap_or(1),
+            keys: section.sections("key").into_iter().map(read_key).collect(),
             known: KnownConfig::read(section.section("known")),
             evidence: section.boolean("evidence", default.evidence),
             fields: section.sections("field").into_iter().map(read_field).collect(),
@@ -154,14 +171,18 @@ impl FilterConfig {
         config
     }
 
-    /// The engine these rules make, with the key kept in `data`, which is made at the first call. From then on its known secrets
-    /// are kept up to date; a Vault has not been asked yet when this returns: see [`KnownBoard::ready`].
+    /// The engine these rules make, with the configured keys, or else with the key kept in `data`, which is made at the first call.
+    /// From then on its known secrets are kept up to date; a Vault has not been asked yet when this returns: see
+    /// [`KnownBoard::ready`].
     ///
     /// # Errors
-    /// When a file or the key cannot be had, or with every fault of the rules.
+    /// When a file or a key cannot be had, or with every fault of rules and keys.
     pub fn engine(&self, data: &Path) -> Result<Pollen, PollenError> {
-        let key = Key::new(self.key_version, &state::redaction_key(data)?)?;
-        let (engine, stamp) = self.engine_with(key)?;
+        let keys = match self.keys.as_slice() {
+            [] => Ok(vec![Key::new(self.key_version, &state::redaction_key(data)?)?]),
+            _ => self.key_ring(),
+        };
+        let (engine, stamp) = self.engine_with(keys)?;
         let known = known::keep(&self.known, &engine, engine.known().zip(stamp))?;
         Ok(Pollen { engine, known })
     }
@@ -170,15 +191,83 @@ impl FilterConfig {
     /// knows the secrets of a file, and asks no Vault.
     ///
     /// # Errors
-    /// As [`FilterConfig::engine`].
+    /// As [`FilterConfig::engine`], but for keys.
     pub fn engine_to_try(&self) -> Result<Arc<Engine>, PollenError> {
-        let key = Key::new(self.key_version, uuid::Uuid::now_v7().as_bytes().repeat(2).as_slice())?;
-        Ok(self.engine_with(key)?.0)
+        Ok(self.engine_with(Ok(vec![self.passing_key()?]))?.0)
     }
 
-    fn engine_with(&self, key: Key) -> Result<(Arc<Engine>, Option<Stamp>), PollenError> {
+    /// Looks at everything that [`FilterConfig::engine`] needs and that is there before the first start.
+    ///
+    /// # Errors
+    /// With every fault of rules and keys.
+    pub fn check(&self) -> Result<Arc<Engine>, PollenError> {
+        let keys = if self.keys.is_empty() { Ok(vec![self.passing_key()?]) } else { self.key_ring() };
+        Ok(self.engine_with(keys)?.0)
+    }
+
+    fn passing_key(&self) -> Result<Key, PollenError> {
+        Ok(Key::new(self.key_version, uuid::Uuid::now_v7().as_bytes().repeat(2).as_slice())?)
+    }
+
+    /// The configured keys, or what is wrong with them.
+    fn key_ring(&self) -> Result<Vec<Key>, Vec<RuleFault>> {
+        let mut faults = Vec::new();
+        let mut keys = Vec::new();
+        let mut seen: Vec<(u32, Zeroizing<Vec<u8>>)> = Vec::new();
+        for KeyConfig { version, file } in &self.keys {
+            let mut fault = |reason: String, instead: &str| {
+                let (subject, instead) = (format!("key {version}"), instead.to_owned());
+                faults.push(RuleFault { subject, reason, span: None, instead });
+            };
+            let bytes = match state::key_file(file) {
+                Ok(bytes) => bytes,
+                Err(error) => {
+                    fault(chain(&error), "make it as `head -c 32 /dev/urandom` does, with mode 600");
+                    continue;
+                }
+            };
+            if let Some((other, _)) = seen.iter().find(|(_, other)| *other == bytes) {
+                fault(format!("holds the same key as key {other}"), "make a new key to rotate to");
+            }
+            match Key::new(*version, &bytes) {
+                Ok(key) => keys.push(key),
+                Err(error) => {
+                    fault(
+                        format!("{}: {error}", file.display()),
+                        "make it as `head -c 32 /dev/urandom` does",
+                    );
+                }
+            }
+            seen.push((*version, bytes));
+        }
+        if !self.keys.iter().any(|key| key.version == self.key_version) {
+            faults.push(RuleFault {
+                subject: format!("key_version {}", self.key_version),
+                reason: "names none of the keys".to_owned(),
+                span: None,
+                instead: "give it a [[filter.key]] with this version".to_owned(),
+            });
+        }
+        if faults.is_empty() { Ok(keys) } else { Err(faults) }
+    }
+
+    fn engine_with(
+        &self,
+        keys: Result<Vec<Key>, Vec<RuleFault>>,
+    ) -> Result<(Arc<Engine>, Option<Stamp>), PollenError> {
         let (known, stamp) = self.known.file.as_deref().map(known::from_file).transpose()?.unzip();
         let mut faults = Vec::new();
+        // Without the keys, rules are judged with another.
+        let mut old_keys = match keys {
+            Ok(keys) => keys,
+            Err(found) => {
+                faults.extend(found);
+                vec![self.passing_key()?]
+            }
+        };
+        let active = old_keys.iter().position(|key| key.version() == self.key_version);
+        let key = active.map(|active| old_keys.remove(active));
+        let key_faults = faults.len();
         let (mut rules, mut profiles) = (Vec::new(), Vec::new());
         for path in &self.rules {
             match RuleFile::parse(&path.display().to_string(), &read(path)?) {
@@ -193,7 +282,7 @@ impl FilterConfig {
             }
         }
         // What names rules or profiles can be judged only where all of them could be read.
-        let all_are_read = faults.is_empty();
+        let all_are_read = faults.len() == key_faults;
         let mut fields = Vec::new();
         for field in &self.fields {
             let FieldConfig { name, action, keep_first, keep_last, marker } = field;
@@ -223,9 +312,9 @@ impl FilterConfig {
             profile: self.profile.clone(),
             rules,
             profiles,
-            key: Some(key),
+            key,
             known,
-            old_keys: Vec::new(),
+            old_keys,
             clock: None,
         };
         let engine = all_are_read.then(|| Engine::new(options));
@@ -236,6 +325,19 @@ impl FilterConfig {
         }
         Err(PollenError::Rules(RulesError(faults)))
     }
+}
+
+fn read_key(mut section: Section<'_>) -> KeyConfig {
+    let version = section.integer("version", 0, 1..=u32::MAX.into());
+    let file = section.text("file", "");
+    let key = KeyConfig { version: u32::try_from(version).unwrap_or(0), file: PathBuf::from(&file) };
+    for (name, is_missing) in [("version", version == 0), ("file", file.is_empty())] {
+        if is_missing {
+            section.fault(name, "is needed");
+        }
+    }
+    section.close();
+    key
 }
 
 fn read_field(mut section: Section<'_>) -> FieldConfig {
@@ -297,6 +399,97 @@ mod tests {
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
         let (text, _) = config.engine_to_try().unwrap().scrub_text("x synthetic-Pa55phrase y").unwrap();
         assert_eq!(text, "x <VAULT_REF:shop/db> y");
+    }
+
+    fn key_file(directory: &Path, name: &str, bytes: &[u8], mode: u32) -> String {
+        use std::os::unix::fs::PermissionsExt;
+        let path = directory.join(name);
+        std::fs::write(&path, bytes).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        path.display().to_string()
+    }
+
+    fn config(text: &str) -> FilterConfig {
+        let document = Document::parse("b.toml", text, &beeacon_settings::Nothing);
+        let config = FilterConfig::read_document(&document);
+        document.finish().unwrap();
+        config
+    }
+
+    #[test]
+    fn after_a_rotation_new_tokens_have_the_new_key_and_old_ones_are_still_known() {
+        let directory = tempfile::tempdir().unwrap();
+        let one = key_file(directory.path(), "one", b"an old key, as text\n", 0o600);
+        let two = key_file(directory.path(), "two", &[7, 9, 200, 10].repeat(8), 0o400);
+        let profile = directory.path().join("hashes.toml");
+        let text =
+            "name = \"hashes\"\ndescription = \"d\"\n[[use]]\nrules = [\"email\"]\naction = \"hash\"\n";
+        std::fs::write(&profile, text).unwrap();
+        let keys = |version: u32, more: &str| {
+            config(&format!(
+                "[filter]\nprofile = \"hashes\"\nprofiles = [\"{}\"]\nkey_version = {version}\n\
+                 [[filter.key]]\nversion = 1\nfile = \"{one}\"\n[[filter.key]]\nversion = 2\nfile = \"{two}\"\n{more}",
+                profile.display()
+            ))
+        };
+        let scrubbed = |config: &FilterConfig, text: &str| {
+            config.engine(directory.path()).unwrap().engine.scrub_text(text).unwrap().0
+        };
+        let (old, new) = (scrubbed(&keys(1, ""), "a@b.cd a@b.cd"), scrubbed(&keys(2, ""), "a@b.cd"));
+        let (first, second) = old.split_once(' ').unwrap();
+        assert_eq!(first, second);
+        assert!(first.starts_with("<EMAIL:v1:") && new.starts_with("<EMAIL:v2:"), "{old} {new}");
+        let allowed = keys(2, &format!("[[filter.allow]]\ntokens = [\"{first}\"]\n"));
+        assert_eq!(scrubbed(&allowed, "a@b.cd"), "a@b.cd");
+        let tokens = keys(2, "").engine(directory.path()).unwrap().engine.tokens("email", "a@b.cd");
+        assert_eq!(tokens, [new, first.to_owned()]);
+    }
+
+    #[test]
+    fn keys_that_are_missing_short_alike_or_readable_by_others_are_refused_all_at_once_and_never_printed() {
+        let directory = tempfile::tempdir().unwrap();
+        let text = |name: &str, bytes: &[u8], mode| key_file(directory.path(), name, bytes, mode);
+        let files = [
+            text("short", b"fifteen bytes..", 0o600),
+            text("open", b"synthetic-key-of-22-bytes", 0o640),
+            directory.path().join("none").display().to_string(),
+            text("fine", b"synthetic-key-that-is-fine", 0o600),
+            text("same", b"synthetic-key-that-is-fine\n", 0o600),
+            text("flat", &[b'x'; 32], 0o600),
+        ];
+        let mut section =
+            "[filter]\nkey_version = 9\nrules = []\n[[filter.field]]\nname = \"*\"\n".to_owned();
+        for (version, file) in (1..).zip(&files) {
+            section.push_str(&format!("[[filter.key]]\nversion = {version}\nfile = \"{file}\"\n"));
+        }
+        let config = config(&section);
+        let error = config.check().err().unwrap().to_string();
+        for part in [
+            "key 1: ",
+            "key has 15 bytes, allowed are 16 to 1024",
+            "has mode 640, wanted is 600",
+            "key 3: open",
+            "key 5: holds the same key as key 4",
+            "key consists of one byte repeated",
+            "key_version 9: names none of the keys",
+            "names nothing",
+        ] {
+            assert!(error.contains(part), "{part} is missing in {error}");
+        }
+        assert!(!error.contains("synthetic") && !error.contains("fifteen"), "{error}");
+        assert!(config.engine(directory.path()).is_err());
+    }
+
+    #[test]
+    fn a_key_says_its_version_and_its_file() {
+        let text = "[[filter.key]]\n";
+        let document = Document::parse("b.toml", text, &beeacon_settings::Nothing);
+        FilterConfig::read_document(&document);
+        let faults = document.finish().unwrap_err().to_string();
+        assert!(
+            faults.contains("key.version: is needed") && faults.contains("key.file: is needed"),
+            "{faults}"
+        );
     }
 
     #[test]

@@ -10,6 +10,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use beeacon_record::AgentId;
+use zeroize::Zeroizing;
 
 /// The id's file name.
 const ID_FILE: &str = "agent-id";
@@ -22,6 +23,9 @@ pub const KEY_BYTES: usize = 32;
 
 /// The longest file that is read, in bytes.
 const FILE_BYTES_MAX: u64 = 4096;
+
+/// Room for such a file, and for the system to say that it has ended.
+const FILE_BYTES_ROOM: usize = 4096 + 64;
 
 /// Why the agent's state cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -90,6 +94,27 @@ pub fn redaction_key(data: &Path) -> Result<[u8; KEY_BYTES], StateError> {
         return Err(StateError::KeyMode { path, mode });
     }
     bytes.try_into().map_err(|_| StateError::Key { path })
+}
+
+/// A key from a file of the user's own, which must belong to its owner alone. Text may end with a line end, which is not the key's.
+///
+/// # Errors
+/// When the file cannot be read, is too large, or can be read by others.
+pub fn key_file(path: &Path) -> Result<Zeroizing<Vec<u8>>, StateError> {
+    let file = File::open(path).map_err(io_error("open", path))?;
+    let metadata = file.metadata().map_err(io_error("look at", path))?;
+    let mode = metadata.permissions().mode() & 0o777;
+    if mode & 0o077 != 0 {
+        return Err(StateError::KeyMode { path: path.to_owned(), mode });
+    }
+    // Room for all of it at once: a buffer that grows leaves copies behind.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(FILE_BYTES_ROOM));
+    file.take(FILE_BYTES_MAX).read_to_end(&mut bytes).map_err(io_error("read", path))?;
+    let is_text = |byte: &u8| byte.is_ascii_graphic() || matches!(byte, b' ' | b'\n' | b'\r');
+    while bytes.iter().all(is_text) && matches!(bytes.last(), Some(b'\n' | b'\r')) {
+        bytes.pop();
+    }
+    Ok(bytes)
 }
 
 /// Makes the directory with all above it, and says so to the disk.
