@@ -84,6 +84,9 @@ pub(crate) fn resolve(
     let rules = FilterConfig::read(&mut filter);
     filter.close();
     root.close();
+    for fault in rules.label_faults(&agent.labels) {
+        document.fault(fault);
+    }
     document.finish()?;
     let mut collector = CollectorOptions::new(data.join("journal"));
     collector.journal = journal;

@@ -116,12 +116,13 @@ impl Options {
     fn validate(&self) -> anyhow::Result<(AgentConfig, FilterConfig)> {
         let (config, filter) = self.resolve()?;
         let faults = config.faults();
-        if faults.is_empty() {
+        let label_faults = filter.label_faults(&config.labels);
+        if faults.is_empty() && label_faults.is_empty() {
             filter.check().context("make the pollen filter ready")?;
             return Ok((config, filter));
         }
-        let lines: Vec<String> =
-            faults.iter().map(|fault| format!("agent.{}: {}", fault.key, fault.message)).collect();
+        let lines = faults.iter().map(|fault| format!("agent.{}: {}", fault.key, fault.message));
+        let lines: Vec<String> = lines.chain(label_faults).collect();
         anyhow::bail!("{}", lines.join("\n"))
     }
 }

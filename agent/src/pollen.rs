@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use beeacon_filters::{
-    Allow, Engine, EngineOptions, FieldRule, Key, Profile, RuleFault, RuleFile, RulesError,
+    Allow, Engine, EngineOptions, FieldRule, Key, Profile, RuleFault, RuleFile, RulesError, Scope,
 };
 use beeacon_settings::{Document, Section};
 use zeroize::Zeroizing;
@@ -37,6 +37,8 @@ pub struct FilterConfig {
     pub evidence: bool,
     /// What happens to fields by their names.
     pub fields: Vec<FieldConfig>,
+    /// Containers for which other rules apply; the first that covers one decides.
+    pub scopes: Vec<ScopeConfig>,
     /// Values that stay.
     pub allow: Vec<AllowConfig>,
     /// Values that are redacted wherever they stand.
@@ -69,6 +71,19 @@ pub struct FieldConfig {
     pub marker: Option<String>,
 }
 
+/// One `[[filter.scope]]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ScopeConfig {
+    /// Services, with `*` and `?`; any when empty.
+    pub services: Vec<String>,
+    /// Labels and their values, with `*` and `?`; of the labels that `agent.labels` chooses.
+    pub labels: Vec<(String, String)>,
+    /// The profile of these containers; the filter's when there is none.
+    pub profile: Option<String>,
+    /// Fields of these containers, before those of the filter.
+    pub fields: Vec<FieldConfig>,
+}
+
 /// One `[[filter.allow]]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AllowConfig {
@@ -93,6 +108,7 @@ impl Default for FilterConfig {
             known: KnownConfig::default(),
             evidence: true,
             fields: Vec::new(),
+            scopes: Vec::new(),
             allow: Vec::new(),
             deny: Vec::new(),
             deny_fields: Vec::new(),
@@ -157,6 +173,7 @@ impl FilterConfig {
             known: KnownConfig::read(section.section("known")),
             evidence: section.boolean("evidence", default.evidence),
             fields: section.sections("field").into_iter().map(read_field).collect(),
+            scopes: section.sections("scope").into_iter().map(read_scope).collect(),
             allow: section.sections("allow").into_iter().map(read_allow).collect(),
             deny: section.texts("deny"),
             deny_fields: section.texts("deny_fields"),
@@ -203,6 +220,19 @@ impl FilterConfig {
     pub fn check(&self) -> Result<Arc<Engine>, PollenError> {
         let keys = if self.keys.is_empty() { Ok(vec![self.passing_key()?]) } else { self.key_ring() };
         Ok(self.engine_with(keys)?.0)
+    }
+
+    /// What a scope asks for and no row will ever have, given the labels that become labels of rows.
+    pub fn label_faults(&self, chosen: &[String]) -> Vec<String> {
+        let mut faults = Vec::new();
+        for (number, scope) in (1..).zip(&self.scopes) {
+            for (label, _) in scope.labels.iter().filter(|(label, _)| !chosen.contains(label)) {
+                faults.push(format!(
+                    "filter.scope {number} asks for the label {label}, which agent.labels does not name"
+                ));
+            }
+        }
+        faults
     }
 
     fn passing_key(&self) -> Result<Key, PollenError> {
@@ -285,10 +315,19 @@ impl FilterConfig {
         let all_are_read = faults.len() == key_faults;
         let mut fields = Vec::new();
         for field in &self.fields {
-            let FieldConfig { name, action, keep_first, keep_last, marker } = field;
-            match FieldRule::new(name, action, *keep_first, *keep_last, marker.as_deref()) {
+            match field_rule(field) {
                 Ok(field) => fields.push(field),
                 Err(RulesError(found)) => faults.extend(found),
+            }
+        }
+        let mut scopes = Vec::new();
+        for (number, scope) in (1..).zip(&self.scopes) {
+            match scope_rules(scope) {
+                Ok(scope) => scopes.push(scope),
+                Err(RulesError(found)) => faults.extend(found.into_iter().map(|mut fault| {
+                    fault.subject = format!("scope {number}: {}", fault.subject);
+                    fault
+                })),
             }
         }
         for name in &self.deny_fields {
@@ -306,6 +345,7 @@ impl FilterConfig {
         }
         let options = EngineOptions {
             fields,
+            scopes,
             allow,
             deny: self.deny.clone(),
             evidence: self.evidence,
@@ -352,6 +392,42 @@ fn read_field(mut section: Section<'_>) -> FieldConfig {
     };
     section.close();
     field
+}
+
+fn read_scope(mut section: Section<'_>) -> ScopeConfig {
+    let scope = ScopeConfig {
+        services: section.texts("services"),
+        labels: section.text_table("labels"),
+        profile: section.optional_text("profile"),
+        fields: section.sections("field").into_iter().map(read_field).collect(),
+    };
+    section.close();
+    scope
+}
+
+fn field_rule(field: &FieldConfig) -> Result<FieldRule, RulesError> {
+    let FieldConfig { name, action, keep_first, keep_last, marker } = field;
+    FieldRule::new(name, action, *keep_first, *keep_last, marker.as_deref())
+}
+
+fn scope_rules(scope: &ScopeConfig) -> Result<Scope, RulesError> {
+    let mut faults = Vec::new();
+    let mut fields = Vec::new();
+    for field in &scope.fields {
+        match field_rule(field) {
+            Ok(field) => fields.push(field),
+            Err(RulesError(found)) => faults.extend(found),
+        }
+    }
+    let had_fields = !scope.fields.is_empty();
+    match Scope::new(&scope.services, &scope.labels, scope.profile.as_deref(), fields) {
+        Ok(scope) if faults.is_empty() => return Ok(scope),
+        Ok(_) => {}
+        // A scope whose only fields are faulty has been told of.
+        Err(_) if had_fields && !faults.is_empty() => {}
+        Err(RulesError(found)) => faults.extend(found),
+    }
+    Err(RulesError(faults))
 }
 
 fn read_allow(mut section: Section<'_>) -> AllowConfig {
@@ -509,6 +585,23 @@ mod tests {
         let document = Document::parse("b.toml", text, &beeacon_settings::Nothing);
         let error = FilterConfig::read_document(&document).engine_to_try().err().unwrap().to_string();
         for wanted in ["names nothing", "action hsh is not known, hash is", "64 hexadecimal"] {
+            assert!(error.contains(wanted), "{error}");
+        }
+    }
+
+    #[test]
+    fn scopes_are_read_and_ask_only_for_labels_that_rows_have() {
+        let config = config(
+            "[[filter.scope]]\nservices = [\"pay*\"]\nlabels = { team = \"x\" }\nprofile = \"hipaa\"\n\
+             [[filter.scope.field]]\nname = \"colour\"\naction = \"remove\"\n\
+             [[filter.scope]]\nservices = [\"b\"]\n[[filter.scope]]\nservices = [\"c\"]\nprofile = \"nowhere\"\n\
+             [[filter.scope.field]]\nname = \"*\"\n",
+        );
+        assert_eq!(config.scopes[0].fields[0].action, "remove");
+        assert_eq!(config.label_faults(&["team".to_owned()]), Vec::<String>::new());
+        assert!(config.label_faults(&[])[0].contains("label team"));
+        let error = config.engine_to_try().err().unwrap().to_string();
+        for wanted in ["scope 2: scope: changes nothing", "scope 3: field *: last segment names nothing"] {
             assert!(error.contains(wanted), "{error}");
         }
     }

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use beeacon_record::limits::LINE_OVERLAP_BYTES;
 use beeacon_record::{Batch, RuleSetId, Scrubbed};
@@ -27,6 +27,7 @@ use crate::reference::{Found, Reference};
 use crate::rewrite::{Replacement, Rewriter};
 use crate::rule::{Rule, RuleFile, Severity};
 use crate::scan::{Cost, RuleGaveUp, Scanner, Scratch, Tally, VerifierCost};
+use crate::scope::{self, Scope};
 use crate::statistics::{Board, RuleCount, ScrubReport, Statistics};
 
 /// What an engine is made of.
@@ -54,6 +55,8 @@ pub struct EngineOptions {
     pub old_keys: Vec<Key>,
     /// What happens to fields by their names.
     pub fields: Vec<FieldRule>,
+    /// Containers for which another profile or other field rules apply; the first that covers one decides.
+    pub scopes: Vec<Scope>,
     /// Values that stay.
     pub allow: Vec<Allow>,
     /// Values that are redacted wherever they stand.
@@ -74,6 +77,7 @@ impl Default for EngineOptions {
             known: None,
             old_keys: Vec::new(),
             fields: Vec::new(),
+            scopes: Vec::new(),
             allow: Vec::new(),
             deny: Vec::new(),
             evidence: true,
@@ -149,6 +153,8 @@ pub struct Engine {
     board: Board,
     known: Shelf,
     pool: Mutex<Vec<Scratch>>,
+    /// Scopes, with the engine of each, which has none of its own.
+    scopes: Vec<(Scope, Arc<Engine>)>,
     /// Made when it is first asked for.
     reference: OnceLock<Option<Reference>>,
 }
@@ -158,7 +164,52 @@ impl Engine {
     ///
     /// # Errors
     /// With every fault of rules, profiles and key; the process must not ship logs then.
-    pub fn new(options: EngineOptions) -> Result<Engine, RulesError> {
+    pub fn new(mut options: EngineOptions) -> Result<Engine, RulesError> {
+        let scopes = std::mem::take(&mut options.scopes);
+        let mut inner = options.clone();
+        let mut faults = Vec::new();
+        let known = Shelf::new(options.known.take());
+        let outer = Engine::without_scopes(options, known.clone());
+        let outer = outer.map_err(|RulesError(found)| faults.extend(found)).ok();
+        let mut scoped: Vec<(Scope, Arc<Engine>)> = Vec::new();
+        let base = (inner.profile.clone(), inner.fields.clone());
+        for (number, scope) in (1..).zip(scopes) {
+            let alike = scoped.iter().find(|(other, _)| {
+                other.profile == scope.profile && other.fields.is_empty() && scope.fields.is_empty()
+            });
+            if let Some((_, engine)) = alike {
+                let engine = engine.clone();
+                scoped.push((scope, engine));
+                continue;
+            }
+            inner.profile = scope.profile.clone().unwrap_or_else(|| base.0.clone());
+            inner.fields = scope.fields.clone();
+            let is_own = |field: &&FieldRule| scope.fields.iter().any(|own| own.name() == field.name());
+            inner.fields.extend(base.1.iter().filter(|field| !is_own(field)).cloned());
+            match Engine::without_scopes(inner.clone(), known.clone()) {
+                Ok(engine) => scoped.push((scope, Arc::new(engine))),
+                Err(RulesError(found)) => {
+                    // What is wrong with the rules themselves has been said.
+                    for mut fault in
+                        found.into_iter().filter(|fault| !faults.contains(fault)).collect::<Vec<_>>()
+                    {
+                        fault.subject = format!("scope {number}: {}", fault.subject);
+                        faults.push(fault);
+                    }
+                }
+            }
+        }
+        match outer {
+            Some(mut engine) if faults.is_empty() => {
+                engine.id = scoped_id(engine.id, &scoped);
+                engine.scopes = scoped;
+                Ok(engine)
+            }
+            _ => Err(RulesError(faults)),
+        }
+    }
+
+    fn without_scopes(options: EngineOptions, known: Shelf) -> Result<Engine, RulesError> {
         let mut rules = library::rules()?;
         let built_in = rules.len();
         rules.extend(options.rules.iter().flat_map(|file| file.rules().iter().cloned()));
@@ -223,14 +274,17 @@ impl Engine {
         if !faults.is_empty() {
             return Err(RulesError(faults));
         }
-        Engine::ready(chosen, options)
+        Engine::ready(chosen, options, known)
     }
 
-    fn ready(chosen: Vec<(Rule, Action)>, options: EngineOptions) -> Result<Engine, RulesError> {
+    fn ready(
+        chosen: Vec<(Rule, Action)>,
+        options: EngineOptions,
+        known: Shelf,
+    ) -> Result<Engine, RulesError> {
         let rules: Vec<&Rule> = chosen.iter().map(|(rule, _)| rule).collect();
         let (scanner, costs) = Scanner::new(&rules, options.clock).map_err(RulesError)?;
         let id = identify(&chosen, options.key.as_ref());
-        let known = Shelf::new(options.known);
         let names = Names::new(rules.iter().map(|rule| rule.marker.as_str())).with_known(known.clone());
         let standing = chosen
             .iter()
@@ -271,6 +325,7 @@ impl Engine {
             },
             id,
             pool: Mutex::new(Vec::new()),
+            scopes: Vec::new(),
             reference: OnceLock::new(),
         })
     }
@@ -300,12 +355,62 @@ impl Engine {
         batch: Batch,
         continuity: Option<&mut Continuity>,
     ) -> Result<(Scrubbed<Batch>, ScrubReport), FilterError> {
+        let (batch, report) = match self.scopes.as_slice() {
+            [] => self.scrub_rows(batch, continuity)?,
+            _ => self.scrub_by_scope(batch, continuity)?,
+        };
+        Ok((Scrubbed::seal(batch, self.id), report))
+    }
+
+    fn scrub_rows(
+        &self,
+        batch: Batch,
+        continuity: Option<&mut Continuity>,
+    ) -> Result<(Batch, ScrubReport), FilterError> {
         self.guarded(|scratch| {
             let name = |rule| self.id_of(rule);
             let (batch, report) = batch::scrub(&self.rewriter, name, batch, continuity, scratch)?;
             self.board.add_report(&report);
-            Ok((Scrubbed::seal(batch, self.id), report))
+            Ok((batch, report))
         })
+    }
+
+    /// Scrubs the sources of each scope by its own engine. Rows of different sources may change places.
+    fn scrub_by_scope(
+        &self,
+        batch: Batch,
+        mut continuity: Option<&mut Continuity>,
+    ) -> Result<(Batch, ScrubReport), FilterError> {
+        let covered = scope::sources(self.scopes.iter().map(|(scope, _)| scope), &batch)?;
+        if covered.is_empty() {
+            return self.scrub_rows(batch, continuity);
+        }
+        let mut report = ScrubReport::default();
+        let mut parts = Vec::new();
+        let engines = std::iter::once((None, self)).chain(
+            self.scopes.iter().enumerate().map(|(number, (_, engine))| (Some(number), engine.as_ref())),
+        );
+        for (number, engine) in engines {
+            let part = batch.of_sources(|source| covered.get(source).copied() == number)?;
+            if part.rows() == 0 && part.intervals().is_empty() {
+                continue;
+            }
+            let (part, counted) = engine.scrub_rows(part, continuity.as_deref_mut())?;
+            report.add(counted);
+            parts.push(part);
+        }
+        Ok((Batch::concat(&parts)?, report))
+    }
+
+    /// This engine and those of its scopes, each once.
+    fn engines(&self) -> Vec<&Engine> {
+        let mut engines = vec![self];
+        for (_, engine) in &self.scopes {
+            if !engines.iter().any(|known| std::ptr::eq(*known, engine.as_ref())) {
+                engines.push(engine);
+            }
+        }
+        engines
     }
 
     /// Takes another set of known secrets, for all calls that begin from now on.
@@ -421,6 +526,21 @@ impl Engine {
     /// # Errors
     /// When the filter failed inside; do not cut, do not ship.
     pub fn safe_cut(&self, text: &[u8], at_most: usize) -> Result<usize, FilterError> {
+        let mut cut = self.safe_cut_here(text, at_most)?;
+        // Moving before a match of one engine may land inside a match of another; each step moves to the left.
+        while !self.scopes.is_empty() {
+            let before = cut;
+            for engine in self.engines() {
+                cut = engine.safe_cut_here(text, cut)?;
+            }
+            if cut == before {
+                break;
+            }
+        }
+        Ok(cut)
+    }
+
+    fn safe_cut_here(&self, text: &[u8], at_most: usize) -> Result<usize, FilterError> {
         if text.len() <= at_most {
             return Ok(text.len());
         }
@@ -477,6 +597,15 @@ impl Engine {
 
     /// Counts since the engine was made.
     pub fn statistics(&self) -> Statistics {
+        let mut engines = self.engines().into_iter();
+        let mut statistics = engines.next().map_or_else(|| self.counted(), Engine::counted);
+        for engine in engines {
+            statistics.add(engine.counted());
+        }
+        statistics
+    }
+
+    fn counted(&self) -> Statistics {
         let rules = self.active.iter().map(|active| (active.rule.id.as_str(), active.action));
         let known = self.known.get().map(|_| (KNOWN_RULE, Action::Marker));
         self.board.read(rules.chain(known))
@@ -487,7 +616,15 @@ impl Engine {
     /// # Errors
     /// Never; the faults are the answer. An empty list is what should come out.
     pub fn check_examples(&self) -> Vec<ExampleFault> {
-        self.active.iter().flat_map(|active| examples_of(&active.rule)).collect()
+        let mut tried: Vec<&str> = Vec::new();
+        let mut faults = Vec::new();
+        for active in self.engines().iter().flat_map(|engine| &engine.active) {
+            if !tried.contains(&active.rule.id.as_str()) {
+                tried.push(&active.rule.id);
+                faults.extend(examples_of(&active.rule));
+            }
+        }
+        faults
     }
 
     fn id_of(&self, rule: u32) -> &str {
@@ -632,13 +769,27 @@ fn identify(chosen: &[(Rule, Action)], key: Option<&Key>) -> RuleSetId {
     RuleSetId(hash.digest())
 }
 
+/// The id of rules that apply in scopes, too.
+fn scoped_id(outer: RuleSetId, scopes: &[(Scope, Arc<Engine>)]) -> RuleSetId {
+    if scopes.is_empty() {
+        return outer;
+    }
+    let mut hash = Xxh3::new();
+    hash.update(&outer.0.to_le_bytes());
+    for (scope, engine) in scopes {
+        hash.update(scope.in_words().as_bytes());
+        hash.update(&engine.id.0.to_le_bytes());
+    }
+    RuleSetId(hash.digest())
+}
+
 fn examples_of(rule: &Rule) -> Vec<ExampleFault> {
     let mut faults = Vec::new();
     let mut fault = |list, index, reason: &str| {
         faults.push(ExampleFault { rule: rule.id.clone(), list, index, reason: reason.to_owned() });
     };
     let options = EngineOptions::default();
-    let Ok(engine) = Engine::ready(vec![(rule.clone(), Action::Marker)], options) else {
+    let Ok(engine) = Engine::ready(vec![(rule.clone(), Action::Marker)], options, Shelf::default()) else {
         fault("finds", 0, "cannot be tried: the rule does not compile");
         return faults;
     };

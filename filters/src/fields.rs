@@ -166,7 +166,7 @@ fn pattern(segment: &str) -> String {
 }
 
 /// Whether a key fits a segment with `*` and `?`; both in small letters but for `key`.
-fn fits(segment: &[u8], key: &[u8]) -> bool {
+pub(crate) fn glob_fits(segment: &[u8], key: &[u8]) -> bool {
     // The last star and what it has taken: going back to it is enough, and linear times the stars.
     let (mut s, mut k, mut star) = (0, 0, None);
     while k < key.len() {
@@ -259,7 +259,7 @@ fn value_of(
         path.push(own);
         let inner = path.iter().rev().zip(segments.iter().rev());
         if path.len() < segments.len()
-            || !inner.into_iter().all(|(key, segment)| fits(segment.as_bytes(), key))
+            || !inner.into_iter().all(|(key, segment)| glob_fits(segment.as_bytes(), key))
         {
             return None;
         }

@@ -20,6 +20,7 @@
 //! - `pem`, `continuity`: secrets that go over several lines, and what is remembered between batches;
 //! - `evidence`: whether a field's values pass a check by chance;
 //! - `fields`, `remove`, `lists`: rules by a field's name, removing a field, values always or never redacted;
+//! - `scope`: other rules for the containers of a service or with a label;
 //! - `action`, `marker`, `json`, `rewrite`: what stands in a value's place;
 //! - `batch`, `engine`: the doors;
 //! - `reference`: what rules mean, done plainly;
@@ -61,6 +62,8 @@ mod remove;
 
 mod lists;
 
+mod scope;
+
 mod action;
 mod assignment;
 
@@ -97,6 +100,7 @@ pub use profile::Profile;
 pub use reference::{Comparison, Difference};
 pub use rule::{Examples, Normalise, Redact, Rule, RuleFile, Severity, Strength};
 pub use scan::{Cost, VerifierCost};
+pub use scope::Scope;
 pub use statistics::{RuleCount, RuleStatistics, ScrubReport, Statistics};
 
 #[cfg(test)]

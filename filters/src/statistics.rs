@@ -115,6 +115,47 @@ pub struct ScrubReport {
     pub counts: Vec<RuleCount>,
 }
 
+impl ScrubReport {
+    /// Adds what another call did.
+    pub(crate) fn add(&mut self, other: ScrubReport) {
+        self.lines += other.lines;
+        self.bytes += other.bytes;
+        self.lines_redacted += other.lines_redacted;
+        self.rows_dropped += other.rows_dropped;
+        for count in other.counts {
+            match self.counts.iter_mut().find(|known| known.rule == count.rule) {
+                Some(known) => known.count += count.count,
+                None => self.counts.push(count),
+            }
+        }
+        self.counts.sort_by(|a, b| b.count.cmp(&a.count).then_with(|| a.rule.cmp(&b.rule)));
+    }
+}
+
+impl Statistics {
+    /// Adds what another engine did. A rule that both have keeps the action that it has here.
+    pub(crate) fn add(&mut self, other: Statistics) {
+        self.lines += other.lines;
+        self.bytes += other.bytes;
+        self.lines_redacted += other.lines_redacted;
+        self.rows_dropped += other.rows_dropped;
+        self.redactions += other.redactions;
+        self.failures += other.failures;
+        for rule in other.rules {
+            match self.rules.iter_mut().find(|known| known.rule == rule.rule) {
+                Some(known) => {
+                    known.candidates += rule.candidates;
+                    known.matches += rule.matches;
+                    known.rejected += rule.rejected;
+                    known.bytes_verified += rule.bytes_verified;
+                    known.nanoseconds += rule.nanoseconds;
+                }
+                None => self.rules.push(rule),
+            }
+        }
+    }
+}
+
 /// One rule's price and yield.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct RuleStatistics {

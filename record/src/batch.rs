@@ -300,6 +300,12 @@ pub fn labels_json(labels: &[(String, String)]) -> String {
     serde_json::to_string(&sorted).unwrap_or_else(|_| "{}".to_owned())
 }
 
+/// The labels that [`labels_json`] wrote; none where the text is something else.
+pub fn labels_of(json: &str) -> Vec<(String, String)> {
+    let labels: std::collections::BTreeMap<String, String> = serde_json::from_str(json).unwrap_or_default();
+    labels.into_iter().collect()
+}
+
 /// The origin's numbers per row, and the columns that follow from them.
 struct OriginColumns<'a> {
     rows: Int32Array,
@@ -572,6 +578,32 @@ impl Batch {
         Ok(Batch { records, intervals: self.intervals.clone() })
     }
 
+    /// The rows and intervals of the sources that are wanted, in their order.
+    ///
+    /// # Errors
+    /// Never for a batch that was checked; Arrow's error otherwise.
+    pub fn of_sources(&self, wanted: impl Fn(&str) -> bool) -> Result<Self, BatchError> {
+        let (keys, values) = self.dictionary_column(Column::Source)?;
+        let is_wanted: Vec<bool> = values.iter().map(|name| name.is_some_and(&wanted)).collect();
+        let keep = |key: &i32| {
+            usize::try_from(*key).ok().and_then(|key| is_wanted.get(key)).copied().unwrap_or(false)
+        };
+        let keep = BooleanArray::from(keys.values().iter().map(keep).collect::<Vec<_>>());
+        let records = arrow_select::filter::filter_record_batch(&self.records, &keep)?;
+        let intervals = self.intervals.iter().filter(|interval| wanted(interval.source.as_str()));
+        Batch::try_new(records, intervals.cloned().collect())
+    }
+
+    /// Batches that share no source as one, one behind the other.
+    ///
+    /// # Errors
+    /// When they share a source or are too much for one batch.
+    pub fn concat(parts: &[Batch]) -> Result<Self, BatchError> {
+        let records = parts.iter().map(|part| &part.records);
+        let records = arrow_select::concat::concat_batches(&schema::batch_schema(), records)?;
+        Batch::try_new(records, parts.iter().flat_map(|part| part.intervals.iter().cloned()).collect())
+    }
+
     /// The rows as they are stored: with their tenant.
     ///
     /// # Errors
@@ -613,6 +645,37 @@ mod tests {
         let batch = builder.finish(vec![interval]).unwrap();
         let messages: Vec<_> = batch.messages().iter().flatten().collect();
         assert_eq!(messages, ["ok", "\u{fffd}!\u{fffd}", "\u{ac}uro"]);
+    }
+
+    #[test]
+    fn a_batch_is_taken_apart_by_sources_and_put_together_again() {
+        let mut builder = BatchBuilder::new("a");
+        let other = Source::new("docker-file:5b").unwrap();
+        let web = builder.origin(&Origin { service: "web".into(), ..Origin::default() }, &source());
+        let db = builder.origin(&Origin { service: "db".into(), ..Origin::default() }, &other);
+        for minor in 0..3 {
+            builder.push(line(web, minor), format!("web {minor}").as_bytes());
+            builder.push(line(db, minor), format!("db {minor}").as_bytes());
+        }
+        let to = Position::new(1, 5);
+        let interval = |source| Interval::new(source, Position::new(1, 0), to);
+        let batch = builder.finish(vec![interval(source()), interval(other.clone())]).unwrap();
+        let of = |name: &Source| batch.of_sources(|source| source == name.as_str()).unwrap();
+        let parts = [of(&other), of(&source())];
+        assert_eq!(parts.each_ref().map(|part| (part.rows(), part.intervals().len())), [(3, 1), (3, 1)]);
+        let whole = Batch::concat(&parts).unwrap();
+        let messages: Vec<_> = whole.messages().iter().flatten().collect();
+        assert_eq!(messages, ["db 0", "db 1", "db 2", "web 0", "web 1", "web 2"]);
+        assert_eq!(whole.intervals().len(), 2);
+        let twice = Batch::concat(&[parts[0].clone(), parts[0].clone()]);
+        assert!(matches!(twice, Err(BatchError::SourceTwice { .. })));
+    }
+
+    #[test]
+    fn labels_are_read_as_they_were_written() {
+        let labels = vec![("a".to_owned(), "x \"y\"".to_owned()), ("team".to_owned(), "pay".to_owned())];
+        assert_eq!(labels_of(&labels_json(&labels)), labels);
+        assert_eq!(labels_of("no json"), Vec::new());
     }
 
     #[test]

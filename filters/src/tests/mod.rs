@@ -9,5 +9,6 @@ mod library;
 mod page;
 mod promises;
 mod reference;
+mod scopes;
 mod texts;
 mod users;
