@@ -5,7 +5,7 @@ CARGO ?= cargo
 LOCKED ?= --locked
 ARGS ?=
 
-.PHONY: up demo build agent test test-machine test-avx512 format format-check clippy deny bench fuzz
+.PHONY: up demo build agent test test-machine test-avx512 format format-check clippy deny bench bench-peers fuzz
 
 # The main job: build, then Beeacon over the local Docker, or over demo logs where there is none.
 up: build
@@ -52,6 +52,10 @@ $(CARGO_TARGET_DIR)/tools/bin/cargo-deny:
 # One run, ratios to the floors beside them; the figures also land in target/bench/*.json.
 bench:
 	$(CARGO) bench $(LOCKED) -p beeacon --bench whole_way -- $(ARGS)
+
+# The pollen filter beside other scanners, which are built in a workspace of their own; ARGS is how many megabytes.
+bench-peers:
+	CARGO_TARGET_DIR=$(CARGO_TARGET_DIR)/peers $(CARGO) run $(LOCKED) --release --manifest-path benches/peers/Cargo.toml -- $(ARGS)
 
 # Coverage-guided fuzzing of what strangers can send, for SECONDS each, from the committed corpus. Needs g++.
 FUZZ_SECONDS ?= 60

@@ -24,7 +24,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         all.into_iter().filter(|name| wanted.is_empty() || wanted.iter().any(|wanted| wanted == name))
     {
         let options = EngineOptions { profile: profile.to_owned(), ..EngineOptions::default() };
-        let engine = Engine::new(options)?;
+        let mut made = None;
+        let time = best(1, || made = Some(Engine::new(options.clone())));
+        let engine = made.ok_or("no engine was made")??;
+        let about = format!("{} rules, made ready in {:.0} ms", engine.rules().len(), time * 1e3);
+        writeln(format!("profile {profile}: {about}, finder {} KiB", engine.finder_bytes() >> 10));
         let mut counts = Vec::new();
         let time = best(3, || {
             for batch in &batches {

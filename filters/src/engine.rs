@@ -26,6 +26,7 @@ use crate::profile::{self, Profile};
 use crate::reference::{Found, Reference};
 use crate::rewrite::{Replacement, Rewriter};
 use crate::rule::{Rule, RuleFile, Severity};
+use crate::scan::simd::Level;
 use crate::scan::{Cost, RuleGaveUp, Scanner, Scratch, Tally, VerifierCost};
 use crate::scope::{self, Scope};
 use crate::statistics::{Board, RuleCount, ScrubReport, Statistics};
@@ -65,6 +66,8 @@ pub struct EngineOptions {
     pub evidence: bool,
     /// A monotonic clock in nanoseconds, to say what each rule costs. Asked twice for each candidate: about 50 ns.
     pub clock: Option<fn() -> u64>,
+    /// The path of the scan, to compare paths. By default, and where the processor lacks what it needs, the best.
+    pub level: Option<Level>,
 }
 
 impl Default for EngineOptions {
@@ -82,6 +85,7 @@ impl Default for EngineOptions {
             deny: Vec::new(),
             evidence: true,
             clock: None,
+            level: None,
         }
     }
 }
@@ -283,7 +287,7 @@ impl Engine {
         known: Shelf,
     ) -> Result<Engine, RulesError> {
         let rules: Vec<&Rule> = chosen.iter().map(|(rule, _)| rule).collect();
-        let (scanner, costs) = Scanner::new(&rules, options.clock).map_err(RulesError)?;
+        let (scanner, costs) = Scanner::new(&rules, options.clock, options.level).map_err(RulesError)?;
         let id = identify(&chosen, options.key.as_ref());
         let names = Names::new(rules.iter().map(|rule| rule.marker.as_str())).with_known(known.clone());
         let standing = chosen

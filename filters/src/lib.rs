@@ -99,6 +99,7 @@ pub use lists::Allow;
 pub use profile::Profile;
 pub use reference::{Comparison, Difference};
 pub use rule::{Examples, Normalise, Redact, Rule, RuleFile, Severity, Strength};
+pub use scan::simd::Level as ProcessorLevel;
 pub use scan::{Cost, VerifierCost};
 pub use scope::Scope;
 pub use statistics::{RuleCount, RuleStatistics, ScrubReport, Statistics};

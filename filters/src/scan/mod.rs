@@ -206,18 +206,14 @@ pub struct VerifierCost {
 }
 
 impl Scanner {
-    /// Compiles rules. Their order gives their numbers.
+    /// Compiles rules. Their order gives their numbers. Without a level the best is taken that this machine has.
     pub(crate) fn new(
         rules: &[&Rule],
         clock: Option<fn() -> u64>,
+        level: Option<Level>,
     ) -> Result<(Scanner, Vec<Cost>), Vec<RuleFault>> {
-        compile::scanner(rules, clock, Level::best())
-    }
-
-    /// The same with a path of one's choice, which this machine must have.
-    #[cfg(test)]
-    pub(crate) fn on_level(rules: &[&Rule], level: Level) -> Result<(Scanner, Vec<Cost>), Vec<RuleFault>> {
-        compile::scanner(rules, None, level)
+        let level = level.filter(|level| Level::available().contains(level));
+        compile::scanner(rules, clock, level.unwrap_or_else(Level::best))
     }
 
     /// What each rule's verifier is. Builds all of them.

@@ -28,10 +28,10 @@ impl Lane {
     pub(crate) const EMPTY: Lane = Lane([0; LANE_WORDS]);
 }
 
-/// A processor's abilities that a path needs.
+/// The abilities of a processor that a path of the scan needs. All paths find the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Level {
-    /// Nothing.
+pub enum Level {
+    /// None.
     Portable,
     /// 256-bit integer vectors.
     #[cfg(target_arch = "x86_64")]
@@ -43,7 +43,7 @@ pub(crate) enum Level {
 
 impl Level {
     /// The levels that this machine has, the best last.
-    pub(crate) fn available() -> Vec<Level> {
+    pub fn available() -> Vec<Level> {
         #[cfg_attr(not(target_arch = "x86_64"), expect(unused_mut, reason = "there is one level only"))]
         let mut levels = vec![Level::Portable];
         #[cfg(target_arch = "x86_64")]
@@ -59,7 +59,7 @@ impl Level {
     }
 
     /// The best level that this machine has.
-    pub(crate) fn best() -> Level {
+    pub fn best() -> Level {
         Level::available().last().copied().unwrap_or(Level::Portable)
     }
 }

@@ -93,7 +93,7 @@ fn bench() -> Bench {
     let mut scanners = Vec::new();
     let mut costs = Vec::new();
     for level in Level::available() {
-        let made = Scanner::on_level(&rules.iter().collect::<Vec<_>>(), level).unwrap();
+        let made = Scanner::new(&rules.iter().collect::<Vec<_>>(), None, Some(level)).unwrap();
         scanners.push((level, made.0));
         costs = made.1;
     }

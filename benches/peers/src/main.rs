@@ -1,0 +1,265 @@
+//! Beeacon's pollen filter beside other scanners: the same twenty rules, the same text, one run, one thread.
+//!
+//! Prints rates of a thread's processor time, and how many times as fast Beeacon is. `make bench-peers [ARGS=MEGABYTES]`
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::hint::black_box;
+use std::sync::Arc;
+use std::time::Instant;
+
+use beeacon_filters::{Engine, EngineOptions, ProcessorLevel, Profile, RuleFile, corpus};
+use beeacon_record::{Batch, BatchBuilder, Interval, Level, Line, Origin, Position, Source, Stream};
+use dd_sds::{
+    MatchAction, RegexRuleConfig, RootRuleConfig, RuleConfig, Scanner, SecondaryValidator,
+};
+use regex_automata::util::syntax;
+use regex_automata::{MatchKind, meta};
+use vrl::compiler::state::RuntimeState;
+use vrl::compiler::{Context, TargetValue, TimeZone, compile};
+use vrl::value::{Secrets, Value};
+
+const RULES: &str = include_str!("../rules.toml");
+const PROFILE: &str = "name = \"peers\"\ndescription = \"The twenty rules\"\n[[use]]\ncategories = [\"peer\"]\n";
+
+/// Rules that everybody gets, and those of VRL, which takes long for all of them.
+const FEW: [&str; 8] = ["email", "ipv4", "credit_card", "ssn", "phone", "aws_key", "jwt", "password"];
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let megabytes: usize = std::env::args().nth(1).map_or(Ok(8), |text| text.parse())?;
+    let file = RuleFile::parse("rules.toml", RULES)?;
+    let mixed = corpus::mixed(20_261_126, megabytes * 1_000_000);
+    println!("{} rules, find and rewrite, MB/s of one thread", file.rules().len());
+    let ours = beeacon(&file, &mixed)?;
+    let peers = [
+        ("dd-sensitive-data-scanner, per line", datadog(&file, &mixed)?),
+        ("vrl redact, per line", vector(&file, &mixed, |_| true)?),
+        ("vrl redact, eight rules, per line", vector(&file, &mixed, |id| FEW.contains(&id))?),
+        ("one multi-pattern regex over the buffer", regex(&file, &mixed)?),
+    ];
+    for (name, rate) in &peers {
+        println!("{name:<44} {rate:>9.1}");
+    }
+    println!("\nBeeacon is so many times as fast:");
+    for (level, rate) in &ours {
+        let ratios: Vec<String> = peers.iter().map(|(_, peer)| format!("{:>8.1}x", rate / peer)).collect();
+        println!("  {level:<12} {}   (in the order above)", ratios.join(" "));
+    }
+    adversarial(&file, megabytes.min(4))
+}
+
+fn engine(file: &RuleFile, level: ProcessorLevel) -> Result<Engine, Box<dyn Error>> {
+    Ok(Engine::new(EngineOptions {
+        profile: "peers".to_owned(),
+        profiles: vec![Profile::parse("peers", PROFILE)?],
+        rules: vec![file.clone()],
+        level: Some(level),
+        ..EngineOptions::default()
+    })?)
+}
+
+fn beeacon(file: &RuleFile, text: &str) -> Result<Vec<(String, f64)>, Box<dyn Error>> {
+    let batches = batches(text)?;
+    let mut rates = Vec::new();
+    for level in ProcessorLevel::available() {
+        let engine = engine(file, level)?;
+        let mut lines = 0;
+        let seconds = best(3, || {
+            lines = 0;
+            for batch in &batches {
+                lines += engine.scrub(batch.clone()).expect("a scrubbed batch").1.lines_redacted;
+            }
+        });
+        let rate = rate(text.len(), seconds);
+        let name = format!("{level:?}");
+        println!("{:<44} {rate:>9.1}   ({lines} lines rewritten)", format!("beeacon, batches of lines, {name}"));
+        rates.push((name, rate));
+    }
+    Ok(rates)
+}
+
+fn datadog(file: &RuleFile, text: &str) -> Result<f64, Box<dyn Error>> {
+    let scanner = datadog_scanner(file)?;
+    let seconds = best(2, || {
+        for line in text.lines() {
+            let mut line = line.to_owned();
+            black_box(scanner.scan(&mut line).expect("a scan"));
+        }
+    });
+    Ok(rate(text.len(), seconds))
+}
+
+fn datadog_scanner(file: &RuleFile) -> Result<Scanner, Box<dyn Error>> {
+    let rules: Vec<RootRuleConfig<Arc<dyn RuleConfig>>> = file
+        .rules()
+        .iter()
+        .map(|rule| {
+            let config = RegexRuleConfig::new(rule.pattern());
+            let config = match rule.id() {
+                "peer_credit_card" => config.with_validator(Some(SecondaryValidator::LuhnChecksum)),
+                "peer_iban" => config.with_validator(Some(SecondaryValidator::IbanChecker)),
+                _ => config,
+            };
+            RootRuleConfig::new(config.build()).match_action(MatchAction::redact("[REDACTED]"))
+        })
+        .collect();
+    Scanner::builder(&rules).build().map_err(|error| format!("{error:?}").into())
+}
+
+fn vector(file: &RuleFile, text: &str, wanted: impl Fn(&str) -> bool) -> Result<f64, Box<dyn Error>> {
+    let filters: Vec<String> = file
+        .rules()
+        .iter()
+        .filter(|rule| wanted(rule.id().trim_start_matches("peer_")))
+        .map(|rule| format!("r'{}'", rule.pattern().replace('\'', "\\'")))
+        .collect();
+    let source = format!(".message = redact!(.message, filters: [{}])", filters.join(", "));
+    let program = compile(&source, &vrl::stdlib::all()).map_err(|error| format!("{error:?}"))?.program;
+    // A part is enough: it is slow.
+    let part: String = text.lines().take(text.lines().count() / 4).flat_map(|line| [line, "\n"]).collect();
+    let (zone, mut state) = (TimeZone::default(), RuntimeState::default());
+    let seconds = best(2, || {
+        for line in part.lines() {
+            let mut fields = BTreeMap::new();
+            fields.insert("message".into(), Value::from(bytes::Bytes::copy_from_slice(line.as_bytes())));
+            let mut target = TargetValue {
+                value: Value::Object(fields),
+                metadata: Value::Object(BTreeMap::new()),
+                secrets: Secrets::default(),
+            };
+            let mut context = Context::new(&mut target, &mut state, &zone);
+            black_box(program.resolve(&mut context).expect("a redacted event"));
+        }
+    });
+    Ok(rate(part.len(), seconds))
+}
+
+fn regex(file: &RuleFile, text: &str) -> Result<f64, Box<dyn Error>> {
+    let patterns: Vec<&str> = file.rules().iter().map(beeacon_filters::Rule::pattern).collect();
+    let regex = meta::Builder::new()
+        .syntax(syntax::Config::new().unicode(false).utf8(false))
+        .configure(
+            meta::Config::new()
+                .match_kind(MatchKind::LeftmostFirst)
+                .utf8_empty(false)
+                .nfa_size_limit(Some(64 << 20))
+                .hybrid_cache_capacity(64 << 20),
+        )
+        .build_many(&patterns)?;
+    let seconds = best(2, || {
+        let (mut out, mut from) = (Vec::with_capacity(text.len()), 0);
+        for found in regex.find_iter(text) {
+            out.extend_from_slice(&text.as_bytes()[from..found.start()]);
+            out.extend_from_slice(b"[REDACTED]");
+            from = found.end();
+        }
+        out.extend_from_slice(&text.as_bytes()[from..]);
+        black_box(out);
+    });
+    Ok(rate(text.len(), seconds))
+}
+
+/// Text made to be slow, for us and for the fastest peer that looks at every rule.
+fn adversarial(file: &RuleFile, megabytes: usize) -> Result<(), Box<dyn Error>> {
+    let scanner = datadog_scanner(file)?;
+    let twenty = engine(file, ProcessorLevel::best())?;
+    let whole = Engine::new(EngineOptions::default())?;
+    println!("\ntext made to be slow, lines of 4 KiB, MB/s: twenty rules / default profile / dd-sensitive-data-scanner");
+    let (mut worst, mut worst_ratio) = (f64::INFINITY, f64::INFINITY);
+    for (name, piece) in ADVERSARIAL {
+        let line: String = piece.chars().cycle().take(4096).collect();
+        let count = (megabytes * 1_000_000 / line.len()).max(1);
+        let text = format!("{line}\n").repeat(count);
+        let batches = batches(&text)?;
+        let scrub = |engine: &Engine| {
+            let seconds = best(2, || {
+                for batch in &batches {
+                    black_box(engine.scrub(batch.clone()).expect("a scrubbed batch"));
+                }
+            });
+            rate(text.len(), seconds)
+        };
+        let (ours, all) = (scrub(&twenty), scrub(&whole));
+        let some: String = text.chars().take(200_000).collect();
+        let seconds = best(1, || {
+            for line in some.lines() {
+                let mut line = line.to_owned();
+                black_box(scanner.scan(&mut line).expect("a scan"));
+            }
+        });
+        let peer = rate(some.len(), seconds);
+        println!("  {name:<28} {ours:>9.1} {all:>9.1} {peer:>9.1}");
+        worst = worst.min(all);
+        worst_ratio = worst_ratio.min(ours / peer);
+    }
+    println!("  worst: {worst:.1} MB/s with the default profile, {worst_ratio:.1}x the peer with twenty rules");
+    Ok(())
+}
+
+const ADVERSARIAL: [(&str, &str); 10] = [
+    ("digits", "1234567890"),
+    ("card prefixes", "4539 1488 0343 646 "),
+    ("dots and digits", "1.2.3."),
+    ("colons and digits", "a:1:b:2:"),
+    ("at signs", "a@b."),
+    ("token starts", "eyJhbGci.eyJ-"),
+    ("keys without values", "password= token: "),
+    ("long words", "abcdefghijklmnop"),
+    ("dashes and digits", "123-45-678-"),
+    ("user addresses", "http://a:b "),
+];
+
+fn best(times: usize, mut work: impl FnMut()) -> f64 {
+    let once = |work: &mut dyn FnMut()| {
+        let (wall, processor) = (Instant::now(), processor_seconds());
+        work();
+        match (processor, processor_seconds()) {
+            // The kernel keeps this account in steps: what is too short for it is taken from the wall.
+            (Some(before), Some(after)) if after - before > 0.02 => after - before,
+            _ => wall.elapsed().as_secs_f64(),
+        }
+    };
+    (0..times).map(|_| once(&mut work)).fold(f64::INFINITY, f64::min)
+}
+
+/// This thread's processor time: on a busy machine the clock on the wall says nothing.
+fn processor_seconds() -> Option<f64> {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
+    Some(text.split_whitespace().next()?.parse::<f64>().ok()? / 1e9)
+}
+
+fn rate(bytes: usize, seconds: f64) -> f64 {
+    bytes as f64 / 1e6 / seconds
+}
+
+fn batches(text: &str) -> Result<Vec<Batch>, Box<dyn Error>> {
+    let source = Source::new("peers:1")?;
+    let mut builder = BatchBuilder::new("peers");
+    let mut batches = Vec::new();
+    let mut origin = builder.origin(&Origin::default(), &source);
+    let (mut from, mut at) = (0, 0);
+    let mut finish = |builder: &mut BatchBuilder, from: u64, to: u64| {
+        let interval = Interval::new(source.clone(), Position::new(1, from), Position::new(1, to));
+        batches.push(builder.finish(vec![interval])?);
+        Ok::<_, beeacon_record::BatchError>(builder.origin(&Origin::default(), &source))
+    };
+    for line in text.lines() {
+        let position = Position::new(1, at);
+        let about = Line {
+            origin,
+            timestamp_ns: 1,
+            observed_timestamp_ns: 1,
+            stream: Stream::Stdout,
+            level: Level::Info,
+            position,
+        };
+        builder.push(about, line.as_bytes());
+        at += u64::try_from(line.len())? + 1;
+        if builder.is_full() {
+            origin = finish(&mut builder, from, at)?;
+            from = at;
+        }
+    }
+    finish(&mut builder, from, at)?;
+    Ok(batches)
+}
