@@ -120,7 +120,7 @@ pub const DENIED_BYTES_MIN: usize = 4;
 /// How many values may be redacted wherever they stand. More are known secrets, which cost less.
 pub const DENIED_VALUES_MAX: usize = 256;
 
-/// How many fields of one source are remembered with what their values have shown. Each costs about 120 bytes.
+/// How many fields of one source are remembered with what their values have shown. Each costs about 140 bytes.
 pub const EVIDENCE_FIELDS_MAX: usize = 64;
 
 /// How many different values of a field are told apart before that starts anew: the filter of 512 bits is mostly right up to here.
