@@ -57,10 +57,15 @@ bench:
 bench-peers:
 	CARGO_TARGET_DIR=$(CARGO_TARGET_DIR)/peers $(CARGO) run $(LOCKED) --release --manifest-path benches/peers/Cargo.toml -- $(ARGS)
 
-# Coverage-guided fuzzing of what strangers can send, for SECONDS each, from the committed corpus. Needs g++.
+# Coverage-guided fuzzing of what strangers can send and of the pollen filter, each target for FUZZ_SECONDS, from the committed corpus.
+# Needs g++.
 FUZZ_SECONDS ?= 60
+FUZZ_TARGETS ?= frame scrub rule levels known
 FUZZ_FLAGS = -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares --cfg fuzzing -Ccodegen-units=1
 fuzz:
 	cd fuzz && RUSTFLAGS="$(FUZZ_FLAGS)" CARGO_TARGET_DIR=$(CARGO_TARGET_DIR)/fuzz $(CARGO) build --release --target x86_64-unknown-linux-gnu
-	mkdir -p $(CARGO_TARGET_DIR)/fuzz/found
-	$(CARGO_TARGET_DIR)/fuzz/x86_64-unknown-linux-gnu/release/frame -max_total_time=$(FUZZ_SECONDS) -rss_limit_mb=1024 -artifact_prefix=$(CARGO_TARGET_DIR)/fuzz/found/ $(CARGO_TARGET_DIR)/fuzz/found fuzz/corpus/frame
+	for target in $(FUZZ_TARGETS); do \
+		mkdir -p $(CARGO_TARGET_DIR)/fuzz/found/$$target && \
+		$(CARGO_TARGET_DIR)/fuzz/x86_64-unknown-linux-gnu/release/$$target -max_total_time=$(FUZZ_SECONDS) -rss_limit_mb=1024 \
+			-artifact_prefix=$(CARGO_TARGET_DIR)/fuzz/found/$$target- $(CARGO_TARGET_DIR)/fuzz/found/$$target fuzz/corpus/$$target || exit 1; \
+	done
