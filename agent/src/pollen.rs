@@ -356,6 +356,7 @@ impl FilterConfig {
             known,
             old_keys,
             clock: None,
+            level: None,
         };
         let engine = all_are_read.then(|| Engine::new(options));
         match engine {
