@@ -24,6 +24,8 @@ pub(crate) enum Verb {
     Agent(AgentArguments),
     /// Run the pollen filter over files or standard input
     Scrub(ScrubArguments),
+    /// List the filter's rules, run their examples, or say what each costs
+    Rules(RulesArguments),
     /// Ask a running Beeacon in SQL
     Sql(SqlArguments),
     /// Check a configuration and report every fault of it
@@ -112,20 +114,45 @@ pub(crate) struct AgentArguments {
     pub(crate) collector: Option<String>,
 }
 
+/// Which rules run, over what the configuration says.
 #[derive(Clone, Debug, Default, Args)]
-pub(crate) struct ScrubArguments {
+pub(crate) struct FilterArguments {
     #[command(flatten)]
     pub(crate) common: CommonArguments,
-    /// The files to scrub; standard input when none is named
-    #[arg(value_name = "FILE")]
-    pub(crate) files: Vec<PathBuf>,
     /// The profile, instead of the configured one
     #[arg(long, value_name = "NAME")]
     pub(crate) profile: Option<String>,
     /// A file with further rules
     #[arg(long, value_name = "FILE")]
     pub(crate) rules: Vec<PathBuf>,
-    /// What was found, on standard error when done
+    /// A file with known secrets, instead of the configured one
+    #[arg(long, value_name = "FILE")]
+    pub(crate) known: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, Default, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct ScrubArguments {
+    #[command(subcommand)]
+    pub(crate) action: Option<ScrubAction>,
+    #[command(flatten)]
+    pub(crate) what: ScrubInput,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum ScrubAction {
+    /// Say what would be found, where, by which rule and why, without the values
+    Explain(ScrubInput),
+}
+
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct ScrubInput {
+    #[command(flatten)]
+    pub(crate) filter: FilterArguments,
+    /// The files to read; standard input when none is named
+    #[arg(value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+    /// What was found: a sum on standard error when done, or each finding as JSON where it is explained
     #[arg(long, value_enum, default_value_t = Report::None)]
     pub(crate) report: Report,
 }
@@ -135,7 +162,50 @@ pub(crate) enum Report {
     /// Nothing
     #[default]
     None,
-    /// One JSON object: lines, bytes, and hits by rule
+    /// JSON: lines, bytes, and hits by rule
+    Json,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct RulesArguments {
+    #[command(subcommand)]
+    pub(crate) action: RulesAction,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum RulesAction {
+    /// The rules that run, what happens to their findings, and how they are found
+    List {
+        #[command(flatten)]
+        filter: FilterArguments,
+        /// How they are printed
+        #[arg(long, value_enum, default_value_t = Listing::Table)]
+        format: Listing,
+    },
+    /// Run the examples of every rule, built in or your own, whatever the profile
+    Test {
+        #[command(flatten)]
+        filter: FilterArguments,
+    },
+    /// What each rule costs on a text
+    Bench {
+        #[command(flatten)]
+        filter: FilterArguments,
+        /// The text; made-up log lines when none is named
+        #[arg(value_name = "FILE")]
+        file: Option<PathBuf>,
+        /// How it is printed
+        #[arg(long, value_enum, default_value_t = Listing::Table)]
+        format: Listing,
+    },
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Listing {
+    /// Columns for people
+    #[default]
+    Table,
+    /// JSON
     Json,
 }
 
@@ -219,4 +289,27 @@ pub(crate) enum JournalAction {
         #[arg(long)]
         messages: bool,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed_and_scrub_takes_files_or_explain() {
+        CommandLine::command().debug_assert();
+        let scrub = |words: &[&str]| match CommandLine::try_parse_from(words).unwrap().verb {
+            Verb::Scrub(arguments) => arguments,
+            other => panic!("{other:?}"),
+        };
+        let plain = scrub(&["beeacon", "scrub", "--profile", "secrets", "a.log"]);
+        assert!(plain.action.is_none());
+        assert_eq!(plain.what.files, [PathBuf::from("a.log")]);
+        let explain = scrub(&["beeacon", "scrub", "explain", "--known", "k.toml", "a.log"]);
+        let Some(ScrubAction::Explain(input)) = explain.action else { panic!("no explain") };
+        assert_eq!(input.files, [PathBuf::from("a.log")]);
+        assert_eq!(input.filter.known, Some(PathBuf::from("k.toml")));
+    }
 }

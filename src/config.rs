@@ -16,7 +16,7 @@ use beeacon_query::QueryOptions;
 use beeacon_settings::{Document, Process, Section, show_bytes};
 use beeacon_store::StoreOptions;
 
-use crate::command_line::{CommonArguments, ListenArguments};
+use crate::command_line::{CommonArguments, FilterArguments, ListenArguments};
 use crate::doors;
 
 const KIB: u64 = 1 << 10;
@@ -58,6 +58,19 @@ pub(crate) fn load(common: &CommonArguments, listen: &ListenArguments) -> anyhow
         Some(path) => read(path)?,
     };
     resolve(document, common.data.as_deref(), listen)
+}
+
+/// The filter's part of it, with what the command line says over it.
+pub(crate) fn load_filter(arguments: &FilterArguments) -> anyhow::Result<FilterConfig> {
+    let mut filter = load(&arguments.common, &ListenArguments::default())?.filter;
+    if let Some(profile) = &arguments.profile {
+        filter.profile.clone_from(profile);
+    }
+    filter.rules.extend(arguments.rules.iter().cloned());
+    if let Some(path) = &arguments.known {
+        filter.known.file = Some(path.clone());
+    }
+    Ok(filter)
 }
 
 pub(crate) fn read(path: &Path) -> anyhow::Result<Document> {

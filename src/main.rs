@@ -9,6 +9,7 @@ mod doctor;
 mod doors;
 mod exit;
 mod journal;
+mod rules;
 mod scrub;
 mod server;
 mod sql;
@@ -59,6 +60,7 @@ fn run(verb: Verb) -> anyhow::Result<Exit> {
         Verb::Sql(arguments) => runtime.block_on(sql::run(arguments)),
         Verb::Doctor(arguments) => runtime.block_on(doctor::run(arguments)),
         Verb::Scrub(arguments) => scrub::run(arguments),
+        Verb::Rules(arguments) => rules::run(arguments),
         Verb::Validate(arguments) => validate::run(arguments),
         Verb::Journal(arguments) => journal::run(arguments),
     }

@@ -8,10 +8,10 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 
 use anyhow::Context;
-use beeacon_filters::Engine;
+use beeacon_filters::{Continuity, Engine, Explanation};
 use beeacon_record::limits::{LINE_BYTES_MAX, LINE_OVERLAP_BYTES};
 
-use crate::command_line::{ListenArguments, Report, ScrubArguments};
+use crate::command_line::{Report, ScrubAction, ScrubArguments, ScrubInput};
 use crate::config;
 use crate::exit::Exit;
 
@@ -31,30 +31,16 @@ struct Totals {
 }
 
 pub(crate) fn run(arguments: ScrubArguments) -> anyhow::Result<Exit> {
-    let mut config = config::load(&arguments.common, &ListenArguments::default())?;
-    if let Some(profile) = &arguments.profile {
-        config.filter.profile.clone_from(profile);
+    match arguments.action {
+        None => scrub_all(&arguments.what),
+        Some(ScrubAction::Explain(what)) => explain_all(&what),
     }
-    config.filter.rules.extend(arguments.rules.iter().cloned());
-    if config.filter.known.vault.is_some() {
-        tracing::warn!("known secrets of vault are not looked for here: only the agent asks it");
-    }
-    let engine = config.filter.engine_to_try().context("make the pollen filter ready")?;
+}
+
+/// Scrubbed text to standard output.
+fn scrub_all(arguments: &ScrubInput) -> anyhow::Result<Exit> {
     let mut totals = Totals::default();
-    let mut out = io::BufWriter::new(io::stdout().lock());
-    let done = if arguments.files.is_empty() {
-        scrub(&engine, &mut io::stdin().lock(), &mut out, &mut totals)
-    } else {
-        arguments.files.iter().try_for_each(|path| {
-            let mut file = File::open(path).with_context(|| format!("open {}", path.display()))?;
-            scrub(&engine, &mut file, &mut out, &mut totals)
-                .with_context(|| format!("scrub {}", path.display()))
-        })
-    };
-    match done.and_then(|()| Ok(out.flush()?)) {
-        Err(error) if is_broken_pipe(&error) => {}
-        other => other?,
-    }
+    each_input(arguments, |engine, _, input, out| scrub(engine, input, out, &mut totals))?;
     if arguments.report == Report::Json {
         #[expect(
             clippy::print_stderr,
@@ -67,6 +53,52 @@ pub(crate) fn run(arguments: ScrubArguments) -> anyhow::Result<Exit> {
     Ok(Exit::Done)
 }
 
+/// What is found, and why, to standard output.
+fn explain_all(arguments: &ScrubInput) -> anyhow::Result<Exit> {
+    each_input(arguments, |engine, name, input, out| {
+        explain(engine, input, &mut |line, explanation| match arguments.report {
+            Report::None => Ok(writeln!(out, "{name}:{line}: {explanation}")?),
+            Report::Json => {
+                let place = Place { file: name, line, explanation };
+                Ok(writeln!(out, "{}", serde_json::to_string(&place)?)?)
+            }
+        })
+    })?;
+    Ok(Exit::Done)
+}
+
+/// One finding, for `explain --report json`.
+#[derive(serde::Serialize)]
+struct Place<'a> {
+    file: &'a str,
+    line: u64,
+    #[serde(flatten)]
+    explanation: &'a Explanation,
+}
+
+/// Does something with every file, or with standard input. Somebody who has read enough is no error.
+fn each_input(
+    arguments: &ScrubInput,
+    mut act: impl FnMut(&Engine, &str, &mut dyn Read, &mut dyn Write) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let filter = config::load_filter(&arguments.filter)?;
+    let engine = filter.engine_to_try().context("make the pollen filter ready")?;
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    let done = if arguments.files.is_empty() {
+        act(&engine, "-", &mut io::stdin().lock(), &mut out)
+    } else {
+        arguments.files.iter().try_for_each(|path| {
+            let name = path.display().to_string();
+            let mut file = File::open(path).with_context(|| format!("open {name}"))?;
+            act(&engine, &name, &mut file, &mut out).with_context(|| format!("scrub {name}"))
+        })
+    };
+    match done.and_then(|()| Ok(out.flush()?)) {
+        Err(error) if is_broken_pipe(&error) => Ok(()),
+        other => other,
+    }
+}
+
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
@@ -76,6 +108,41 @@ fn scrub(
     input: &mut dyn Read,
     out: &mut dyn Write,
     totals: &mut Totals,
+) -> anyhow::Result<()> {
+    // A private key over many lines goes on in the next block.
+    let mut continuity = Continuity::default();
+    blocks(engine, input, |block| {
+        pass(engine, block, &mut continuity, out, totals)?;
+        // Whoever pipes a live log through wants to see its lines now.
+        Ok(out.flush()?)
+    })
+}
+
+/// Gives every finding of every line, with the line's number from 1. The bytes are those of the line; of one that is too long for a
+/// block, those of its part.
+fn explain(
+    engine: &Engine,
+    input: &mut dyn Read,
+    tell: &mut dyn FnMut(u64, &Explanation) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let mut number = 1;
+    blocks(engine, input, |block| {
+        for line in block.split_inclusive(|byte| *byte == b'\n') {
+            let bare = line.strip_suffix(b"\n").unwrap_or(line);
+            for explanation in engine.explain(String::from_utf8_lossy(bare).as_bytes())? {
+                tell(number, &explanation)?;
+            }
+            number += u64::from(bare.len() < line.len());
+        }
+        Ok(())
+    })
+}
+
+/// Reads blocks of whole lines, so far as lines fit into a block.
+fn blocks(
+    engine: &Engine,
+    input: &mut dyn Read,
+    mut take: impl FnMut(&[u8]) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     let mut block: Vec<u8> = Vec::with_capacity(2 * BLOCK_BYTES);
     let mut piece = vec![0; READ_BYTES];
@@ -91,9 +158,7 @@ fn scrub(
         };
         let rest = block.split_off(end);
         if end > 0 {
-            pass(engine, &block, out, totals)?;
-            // Whoever pipes a live log through wants to see its lines now.
-            out.flush()?;
+            take(&block)?;
         }
         block = rest;
         if read == 0 {
@@ -106,8 +171,14 @@ fn memrchr_newline(block: &[u8]) -> Option<usize> {
     block.iter().rposition(|byte| *byte == b'\n')
 }
 
-fn pass(engine: &Engine, block: &[u8], out: &mut dyn Write, totals: &mut Totals) -> anyhow::Result<()> {
-    let (scrubbed, counts) = engine.scrub_text(&String::from_utf8_lossy(block))?;
+fn pass(
+    engine: &Engine,
+    block: &[u8],
+    continuity: &mut Continuity,
+    out: &mut dyn Write,
+    totals: &mut Totals,
+) -> anyhow::Result<()> {
+    let (scrubbed, counts) = engine.scrub_text_with(&String::from_utf8_lossy(block), continuity)?;
     out.write_all(scrubbed.as_bytes())?;
     totals.bytes_in += block.len() as u64;
     totals.bytes_out += scrubbed.len() as u64;
@@ -156,6 +227,35 @@ mod tests {
         for size in [1, 2, 7, 30] {
             assert_eq!(scrubbed(text, size), whole);
         }
+    }
+
+    #[test]
+    fn a_private_key_over_many_lines_is_followed_wherever_the_text_is_cut() {
+        let body = "MIIEvQIBADANBgkqhkiG9w0BAQEFAASC\n".repeat(3);
+        let text = format!(
+            "before\n-----BEGIN PRIVATE KEY-----\n{body}AbCd12==\n-----END PRIVATE KEY-----\nAbCd12==\n"
+        );
+        let whole = scrubbed(text.as_bytes(), text.len());
+        assert!(whole.0.starts_with("before\n") && whole.0.ends_with(">\nAbCd12==\n"), "{}", whole.0);
+        assert!(!whole.0.contains("MIIEv"), "{}", whole.0);
+        for size in [1, 3, 40, 61] {
+            assert_eq!(scrubbed(text.as_bytes(), size), whole, "{size}");
+        }
+    }
+
+    #[test]
+    fn an_explanation_names_the_line_and_never_holds_the_value() {
+        let engine = Engine::new(EngineOptions::default()).unwrap();
+        let text = b"nothing\n\nfrom ada@example.com to\nbob@example.com";
+        let mut told = Vec::new();
+        explain(&engine, &mut Pieces { rest: text, size: 9 }, &mut |line, one| {
+            told.push((line, one.finding.start, one.to_string()));
+            Ok(())
+        })
+        .unwrap();
+        let places: Vec<(u64, usize)> = told.iter().map(|(line, start, _)| (*line, *start)).collect();
+        assert_eq!(places, [(3, 5), (4, 0)]);
+        assert!(told.iter().all(|(_, _, words)| words.contains("email") && !words.contains("example.com")));
     }
 
     #[test]

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use beeacon_filters::{
-    Allow, Engine, EngineOptions, FieldRule, Key, Profile, RuleFault, RuleFile, RulesError, Scope,
+    Allow, Engine, EngineOptions, FieldRule, Key, Profile, Rule, RuleFault, RuleFile, RulesError, Scope,
+    library,
 };
 use beeacon_settings::{Document, Section};
 use zeroize::Zeroizing;
@@ -199,7 +200,7 @@ impl FilterConfig {
             [] => Ok(vec![Key::new(self.key_version, &state::redaction_key(data)?)?]),
             _ => self.key_ring(),
         };
-        let (engine, stamp) = self.engine_with(keys)?;
+        let (engine, stamp) = self.engine_with(keys, None)?;
         let known = known::keep(&self.known, &engine, engine.known().zip(stamp))?;
         Ok(Pollen { engine, known })
     }
@@ -210,7 +211,31 @@ impl FilterConfig {
     /// # Errors
     /// As [`FilterConfig::engine`], but for keys.
     pub fn engine_to_try(&self) -> Result<Arc<Engine>, PollenError> {
-        Ok(self.engine_with(Ok(vec![self.passing_key()?]))?.0)
+        Ok(self.engine_with(Ok(vec![self.passing_key()?]), None)?.0)
+    }
+
+    /// The same, with a clock in nanoseconds that says what each rule costs.
+    ///
+    /// # Errors
+    /// As [`FilterConfig::engine_to_try`].
+    pub fn engine_to_time(&self, clock: fn() -> u64) -> Result<Arc<Engine>, PollenError> {
+        Ok(self.engine_with(Ok(vec![self.passing_key()?]), Some(clock))?.0)
+    }
+
+    /// Every rule there is, built in or the user's own, whatever the profile.
+    ///
+    /// # Errors
+    /// When a file cannot be read, or with every fault of the rules.
+    pub fn every_rule(&self) -> Result<Vec<Rule>, PollenError> {
+        let mut rules = library::rules().map_err(PollenError::Rules)?;
+        let mut faults = Vec::new();
+        for path in &self.rules {
+            match RuleFile::parse(&path.display().to_string(), &read(path)?) {
+                Ok(file) => rules.extend(file.rules().iter().cloned()),
+                Err(RulesError(found)) => faults.extend(found),
+            }
+        }
+        if faults.is_empty() { Ok(rules) } else { Err(PollenError::Rules(RulesError(faults))) }
     }
 
     /// Looks at everything that [`FilterConfig::engine`] needs and that is there before the first start.
@@ -219,7 +244,7 @@ impl FilterConfig {
     /// With every fault of rules and keys.
     pub fn check(&self) -> Result<Arc<Engine>, PollenError> {
         let keys = if self.keys.is_empty() { Ok(vec![self.passing_key()?]) } else { self.key_ring() };
-        Ok(self.engine_with(keys)?.0)
+        Ok(self.engine_with(keys, None)?.0)
     }
 
     /// What a scope asks for and no row will ever have, given the labels that become labels of rows.
@@ -284,6 +309,7 @@ impl FilterConfig {
     fn engine_with(
         &self,
         keys: Result<Vec<Key>, Vec<RuleFault>>,
+        clock: Option<fn() -> u64>,
     ) -> Result<(Arc<Engine>, Option<Stamp>), PollenError> {
         let (known, stamp) = self.known.file.as_deref().map(known::from_file).transpose()?.unzip();
         let mut faults = Vec::new();
@@ -355,7 +381,7 @@ impl FilterConfig {
             key,
             known,
             old_keys,
-            clock: None,
+            clock,
             level: None,
         };
         let engine = all_are_read.then(|| Engine::new(options));

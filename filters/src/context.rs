@@ -47,6 +47,12 @@ impl Context {
     }
 }
 
+/// Which of `words` stands at `start`, before `limit`: the longest, where one begins another.
+pub(crate) fn word_at<'a>(words: &'a [String], line: &[u8], start: usize, limit: usize) -> Option<&'a str> {
+    let stands = |word: &&String| begins_word(line, start) && stands_at(line, start, limit, word.as_bytes());
+    words.iter().filter(stands).max_by_key(|word| word.len()).map(String::as_str)
+}
+
 /// Whether no longer word reaches over `start` from the left: `npi` does in `unpick`, and not in `the_npi` or `theNpi`.
 fn begins_word(line: &[u8], start: usize) -> bool {
     let last = start.checked_sub(1).and_then(|at| line.get(at)).copied().unwrap_or(b' ');
@@ -92,6 +98,14 @@ mod tests {
     fn found(words: &[&str], text: &str) -> Option<usize> {
         let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
         Context::new(&words).unwrap().before(text.as_bytes(), text.find('7').unwrap_or(text.len()))
+    }
+
+    #[test]
+    fn the_word_that_stands_before_a_value_is_named() {
+        let words = ["card", "card number"].map(str::to_owned);
+        assert_eq!(word_at(&words, b"my cardNumber: 7", 3, 15), Some("card"));
+        assert_eq!(word_at(&words, b"my Card_Number: 7", 3, 16), Some("card number"));
+        assert_eq!(word_at(&words, b"my discard 7", 6, 11), None);
     }
 
     #[test]

@@ -8,10 +8,12 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use beeacon_record::limits::LINE_OVERLAP_BYTES;
 use beeacon_record::{Batch, RuleSetId, Scrubbed};
+use serde::Serialize;
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::action::Action;
 use crate::batch;
+use crate::context;
 use crate::continuity::Continuity;
 use crate::error::{FilterError, RuleFault, RulesError};
 use crate::fields::FieldRule;
@@ -91,7 +93,7 @@ impl Default for EngineOptions {
 }
 
 /// A finding: where, and by which rule. It carries no text.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
     /// The rule's id.
     pub rule: String,
@@ -106,9 +108,10 @@ pub struct Finding {
 }
 
 /// A finding explained, without the value.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Explanation {
     /// What was found.
+    #[serde(flatten)]
     pub finding: Finding,
     /// The rule's category.
     pub category: String,
@@ -118,6 +121,8 @@ pub struct Explanation {
     pub severity: Severity,
     /// Which check it passed.
     pub validator: Option<String>,
+    /// Which of the rule's words stands before it.
+    pub context: Option<String>,
     /// How the candidate was found.
     pub found_by: String,
     /// What happens to it.
@@ -133,6 +138,25 @@ pub struct ActiveRule {
     pub action: Action,
     /// How it is found, and what it costs.
     pub cost: Cost,
+}
+
+/// In one line: `bytes 5 to 20 email (pii): marker; found by ...`.
+impl std::fmt::Display for Explanation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Finding { rule, start, end, .. } = &self.finding;
+        write!(
+            f,
+            "bytes {start} to {end} {rule} ({}): {}; found by {}",
+            self.category, self.action, self.found_by
+        )?;
+        if let Some(validator) = &self.validator {
+            write!(f, "; passed {validator}")?;
+        }
+        if let Some(context) = &self.context {
+            write!(f, "; after the word \"{context}\"")?;
+        }
+        Ok(())
+    }
 }
 
 /// An example of a rule that does not come out as the rule says.
@@ -503,6 +527,7 @@ impl Engine {
                     description: "A secret that is known by itself.".to_owned(),
                     severity: Severity::Critical,
                     validator: None,
+                    context: None,
                     found_by: "keyed hashes of what is known".to_owned(),
                     action: Action::Marker,
                     finding,
@@ -514,6 +539,8 @@ impl Engine {
                 description: active.rule.description.clone(),
                 severity: active.rule.severity,
                 validator: active.rule.validator().map(str::to_owned),
+                context: context::word_at(&active.rule.context, text, finding.match_start, finding.start)
+                    .map(str::to_owned),
                 found_by: active.cost.found_by.clone(),
                 action: active.action,
                 finding,
@@ -620,15 +647,13 @@ impl Engine {
     /// # Errors
     /// Never; the faults are the answer. An empty list is what should come out.
     pub fn check_examples(&self) -> Vec<ExampleFault> {
-        let mut tried: Vec<&str> = Vec::new();
-        let mut faults = Vec::new();
+        let mut rules: Vec<&Rule> = Vec::new();
         for active in self.engines().iter().flat_map(|engine| &engine.active) {
-            if !tried.contains(&active.rule.id.as_str()) {
-                tried.push(&active.rule.id);
-                faults.extend(examples_of(&active.rule));
+            if !rules.iter().any(|known| known.id == active.rule.id) {
+                rules.push(&active.rule);
             }
         }
-        faults
+        rules.into_iter().flat_map(check_examples).collect()
     }
 
     fn id_of(&self, rule: u32) -> &str {
@@ -787,7 +812,14 @@ fn scoped_id(outer: RuleSetId, scopes: &[(Scope, Arc<Engine>)]) -> RuleSetId {
     RuleSetId(hash.digest())
 }
 
-fn examples_of(rule: &Rule) -> Vec<ExampleFault> {
+/// Runs a rule's own examples, whatever profile it runs in. An empty list is what should come out.
+///
+/// ```
+/// use beeacon_filters::{check_examples, library};
+/// let email = library::rules().unwrap().into_iter().find(|rule| rule.id() == "email").unwrap();
+/// assert_eq!(check_examples(&email), vec![]);
+/// ```
+pub fn check_examples(rule: &Rule) -> Vec<ExampleFault> {
     let mut faults = Vec::new();
     let mut fault = |list, index, reason: &str| {
         faults.push(ExampleFault { rule: rule.id.clone(), list, index, reason: reason.to_owned() });

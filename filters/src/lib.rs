@@ -24,7 +24,8 @@
 //! - `action`, `marker`, `json`, `rewrite`: what stands in a value's place;
 //! - `batch`, `engine`: the doors;
 //! - `reference`: what rules mean, done plainly;
-//! - `statistics`, `error`, `key`.
+//! - `statistics`, `listing`, `bench`: what rules do and cost, for people and programs;
+//! - `error`, `key`.
 
 pub mod limits;
 
@@ -81,6 +82,10 @@ mod reference;
 
 mod statistics;
 
+mod listing;
+
+mod bench;
+
 mod error;
 
 mod key;
@@ -89,12 +94,14 @@ mod key;
 pub mod corpus;
 
 pub use action::Action;
+pub use bench::{Bench, RulePrice, bench};
 pub use continuity::Continuity;
-pub use engine::{ActiveRule, Engine, EngineOptions, ExampleFault, Explanation, Finding};
+pub use engine::{ActiveRule, Engine, EngineOptions, ExampleFault, Explanation, Finding, check_examples};
 pub use error::{FilterError, KeyError, RuleFault, RulesError};
 pub use fields::FieldRule;
 pub use key::Key;
 pub use known::{KNOWN_RULE, KnownError, KnownReport, KnownSecret, KnownSecrets, Refusal};
+pub use listing::{RuleEntry, in_columns, rule_table};
 pub use lists::Allow;
 pub use profile::Profile;
 pub use reference::{Comparison, Difference};

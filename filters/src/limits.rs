@@ -38,6 +38,9 @@ pub const CONTEXT_WORDS_MAX: usize = 64;
 /// What a lazily built automaton may keep, in bytes for each thread that scans.
 pub const VERIFIER_LAZY_BYTES_MAX: usize = 2 << 20;
 
+/// How much of a text is scrubbed at once where rules are timed, in bytes: about what one batch holds.
+pub const BENCH_BLOCK_BYTES: usize = 256 << 10;
+
 /// The most rules in one engine. Each costs memory and a slot in every thread's state.
 pub const RULES_MAX: usize = 1024;
 

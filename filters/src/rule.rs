@@ -26,7 +26,7 @@
 //! How a rule is found fast is derived from its pattern. Built-in rules may say it (`[rule.anchor]`), because tests hold them to
 //! the plain meaning of the pattern; a user's rule may not, because a wrong anchor would let text pass.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::action::Action;
 use crate::assignment::{self, ASSIGNMENT_WINDOW_BYTES};
@@ -41,7 +41,7 @@ use crate::limits::{
 use crate::pattern::Pattern;
 
 /// How bad it is when such a value gets out.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[expect(missing_docs, reason = "the names say it")]
 pub enum Severity {
@@ -79,7 +79,7 @@ pub enum Normalise {
 }
 
 /// What a match of a rule without context is worth.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Strength {
     /// It is what the rule says.

@@ -4,6 +4,7 @@ mod accuracy;
 mod batches;
 mod bounds;
 mod continuity;
+mod explain;
 mod fields;
 mod library;
 mod page;
