@@ -45,7 +45,55 @@ fn main() -> Result<(), Box<dyn Error>> {
         let ratios: Vec<String> = peers.iter().map(|(_, peer)| format!("{:>8.1}x", rate / peer)).collect();
         println!("  {level:<12} {}   (in the order above)", ratios.join(" "));
     }
+    whole(&mixed)?;
     adversarial(&file, megabytes.min(4))
+}
+
+/// The whole library, next to copying the text, and what fifty more rules cost.
+fn whole(text: &str) -> Result<(), Box<dyn Error>> {
+    let batches = batches(text)?;
+    let copy = rate(text.len(), best(5, || drop(black_box(text.as_bytes().to_vec()))));
+    println!("\nthe whole library, MB/s (copying the text: {copy:.0}): scan / find and rewrite");
+    let scan = |engine: &Engine, times| {
+        let seconds = best(times, || {
+            for batch in &batches {
+                black_box(engine.scan(batch.messages().value_data())).expect("a scan");
+            }
+        });
+        rate(text.len(), seconds)
+    };
+    for (profile, level) in ["default", "secrets"]
+        .into_iter()
+        .flat_map(|profile| ProcessorLevel::available().into_iter().map(move |level| (profile, level)))
+    {
+        let options =
+            EngineOptions { profile: profile.to_owned(), level: Some(level), ..EngineOptions::default() };
+        let engine = Engine::new(options)?;
+        let seconds = best(3, || {
+            for batch in &batches {
+                black_box(engine.scrub(batch.clone()).expect("a scrubbed batch"));
+            }
+        });
+        let (bare, rewritten) = (scan(&engine, 3), rate(text.len(), seconds));
+        let name = format!("{profile}, {} rules, {level:?}", engine.rules().len());
+        println!("  {name:<42} {bare:>9.1} {rewritten:>9.1}   ({:.2} of the scan)", rewritten / bare);
+    }
+    let more: Vec<String> = (0..50)
+        .map(|number| {
+            let example = format!("zq{number:02}_abcdefghijklmnopqrst");
+            format!(
+                "[[rule]]\nid = \"more_{number}\"\ncategory = \"peer\"\ndescription = \"One more\"\n\
+                 pattern = '\\bzq{number:02}_[A-Za-z0-9]{{20}}\\b'\nfinds = [[\"{example}\", \"{example}\"]]\n\
+                 spares = [\"zq\"]\n"
+            )
+        })
+        .collect();
+    let more = RuleFile::parse("more", &more.concat())?;
+    let bare = scan(&Engine::new(EngineOptions::default())?, 9);
+    let with_more = Engine::new(EngineOptions { rules: vec![more], ..EngineOptions::default() })?;
+    let each = (bare / scan(&with_more, 9) - 1.0) / 50.0;
+    println!("  one more rule with a literal costs {:.3} % (fifty of them measured)", 100.0 * each);
+    Ok(())
 }
 
 fn engine(file: &RuleFile, level: ProcessorLevel) -> Result<Engine, Box<dyn Error>> {

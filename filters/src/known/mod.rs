@@ -31,6 +31,7 @@ use crate::limits::{
     KNOWN_SECRETS_MAX,
 };
 use crate::marker::Names;
+use crate::scan::whole_characters;
 use crate::scan::{Hit, Tally};
 use digests::{Digests, Meaning};
 use sketch::Sketch;
@@ -557,19 +558,6 @@ fn ends_with_escape(text: &[u8]) -> bool {
         _ => {}
     }
     back(3).strip_prefix(b"%").is_some_and(digits) || back(6).strip_prefix(b"\\u").is_some_and(digits)
-}
-
-/// The span grown to character boundaries, so that what is left of the line stays UTF-8.
-fn whole_characters(line: &[u8], span: Range<usize>) -> Range<usize> {
-    let continues = |at: usize| line.get(at).is_some_and(|byte| byte & 0xc0 == 0x80);
-    let (mut start, mut end) = (span.start, span.end);
-    while start > 0 && span.start - start < 3 && continues(start) {
-        start -= 1;
-    }
-    while end < line.len() && end - span.end < 3 && continues(end) {
-        end += 1;
-    }
-    start..end
 }
 
 /// The set that is in use; clones are the same place. It is read once for each batch.

@@ -541,7 +541,7 @@ fn verify(
 }
 
 /// The span grown to character boundaries, so that what is left of the line stays UTF-8.
-fn whole_characters(line: &[u8], span: Range<usize>) -> Range<usize> {
+pub(crate) fn whole_characters(line: &[u8], span: Range<usize>) -> Range<usize> {
     let continues = |at: usize| line.get(at).is_some_and(|byte| byte & 0xc0 == 0x80);
     let (mut start, mut end) = (span.start, span.end);
     while start > 0 && span.start - start < 3 && continues(start) {
