@@ -229,7 +229,7 @@ impl Level {
         found: &mut Vec<Found>,
     ) {
         match self {
-            Level::Portable => evaluate(ops, lanes, spare, extent, found),
+            Level::Portable => evaluate(ops, lanes, spare, extent, found, shifted),
             #[cfg(target_arch = "x86_64")]
             Level::Avx2 => x86::call_evaluate_avx2(ops, lanes, spare, extent, found),
             #[cfg(target_arch = "x86_64")]
@@ -247,6 +247,9 @@ pub(crate) struct Extent {
     pub(crate) last: u64,
 }
 
+/// A bit for every position.
+const EVERYWHERE: [u64; LANE_WORDS] = [u64::MAX; LANE_WORDS];
+
 /// Words that a whole chunk is computed in: one more than it decides, in fours.
 const WHOLE: usize = (WORDS + 4) / 4 * 4;
 
@@ -257,6 +260,7 @@ fn evaluate(
     spare: &mut Box<Lane>,
     extent: Extent,
     found: &mut Vec<Found>,
+    shifted: impl Fn(&mut [u64; LANE_WORDS], &[u64; LANE_WORDS], &[u64; LANE_WORDS], u8, usize),
 ) {
     let place = |lane: u16| usize::from(lane);
     let words = (extent.decided + 4) / 4 * 4;
@@ -271,7 +275,7 @@ fn evaluate(
             }
             Op::Shift { next, by, to } => {
                 let Some(next) = lanes.get(place(next)) else { continue };
-                shifted(&mut spare.0, &next.0, &[u64::MAX; LANE_WORDS], by, words);
+                shifted(&mut spare.0, &next.0, &EVERYWHERE, by, words);
                 to
             }
             Op::And { one, other, to } => {
@@ -434,7 +438,9 @@ mod portable {
 mod x86 {
     use std::arch::x86_64::*;
 
-    use super::{Classes, DEPTH, Extent, Found, Lane, Op, SieveScratch, SieveTable, VIEW_BYTES, fold_all};
+    use super::{
+        Classes, DEPTH, Extent, Found, LANE_WORDS, Lane, Op, SieveScratch, SieveTable, VIEW_BYTES, fold_all,
+    };
 
     /// Which half-byte, below eight, as a bit.
     const BITS: [u8; 16] = [1, 2, 4, 8, 16, 32, 64, 128, 0, 0, 0, 0, 0, 0, 0, 0];
@@ -594,6 +600,9 @@ mod x86 {
         }
     }
 
+    // What a step reads has just been written by the step before. A load that spans two stores waits until both are through, so words
+    // are moved between registers and not read one further.
+
     #[target_feature(enable = "avx2,bmi1,bmi2,popcnt")]
     fn evaluate_avx2(
         ops: &[Op],
@@ -602,7 +611,39 @@ mod x86 {
         extent: Extent,
         found: &mut Vec<Found>,
     ) {
-        super::evaluate(ops, lanes, spare, extent, found);
+        super::evaluate(ops, lanes, spare, extent, found, |out, next, here, by, words| {
+            shifted_avx2(out, next, here, by, words);
+        });
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    fn shifted_avx2(
+        out: &mut [u64; LANE_WORDS],
+        next: &[u64; LANE_WORDS],
+        here: &[u64; LANE_WORDS],
+        by: u8,
+        words: usize,
+    ) {
+        let (right, left) = (_mm_cvtsi32_si128(i32::from(by)), _mm_cvtsi32_si128(64 - i32::from(by)));
+        let blocks = next.as_chunks::<4>().0;
+        let behind = blocks.iter().skip(1).map(|block| four(block)).chain([_mm256_setzero_si256()]);
+        let outs = out.as_chunks_mut::<4>().0.iter_mut().zip(here.as_chunks::<4>().0);
+        for (((out, here), block), behind) in outs.zip(blocks).zip(behind).take(words.div_ceil(4)) {
+            let block = four(block);
+            let on = _mm256_alignr_epi8::<8>(_mm256_permute2x128_si256::<0x21>(block, behind), block);
+            let moved = _mm256_or_si256(_mm256_srl_epi64(block, right), _mm256_sll_epi64(on, left));
+            let moved = _mm256_and_si256(moved, four(here));
+            // SAFETY: the array has the 32 bytes that are written, and the store asks for no alignment.
+            unsafe { _mm256_storeu_si256(out.as_mut_ptr().cast(), moved) };
+        }
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    fn four(words: &[u64; 4]) -> __m256i {
+        // SAFETY: the array has the 32 bytes that are read, and the load asks for no alignment.
+        unsafe { _mm256_loadu_si256(words.as_ptr().cast()) }
     }
 
     #[target_feature(enable = "avx512f,avx512bw,bmi1,bmi2,popcnt")]
@@ -613,7 +654,39 @@ mod x86 {
         extent: Extent,
         found: &mut Vec<Found>,
     ) {
-        super::evaluate(ops, lanes, spare, extent, found);
+        super::evaluate(ops, lanes, spare, extent, found, |out, next, here, by, words| {
+            shifted_avx512(out, next, here, by, words);
+        });
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    fn shifted_avx512(
+        out: &mut [u64; LANE_WORDS],
+        next: &[u64; LANE_WORDS],
+        here: &[u64; LANE_WORDS],
+        by: u8,
+        words: usize,
+    ) {
+        let (right, left) = (_mm_cvtsi32_si128(i32::from(by)), _mm_cvtsi32_si128(64 - i32::from(by)));
+        let blocks = next.as_chunks::<8>().0;
+        let behind = blocks.iter().skip(1).map(|block| eight(block)).chain([_mm512_setzero_si512()]);
+        let outs = out.as_chunks_mut::<8>().0.iter_mut().zip(here.as_chunks::<8>().0);
+        for (((out, here), block), behind) in outs.zip(blocks).zip(behind).take(words.div_ceil(8)) {
+            let block = eight(block);
+            let on = _mm512_alignr_epi64::<1>(behind, block);
+            let moved = _mm512_or_si512(_mm512_srl_epi64(block, right), _mm512_sll_epi64(on, left));
+            let moved = _mm512_and_si512(moved, eight(here));
+            // SAFETY: the array has the 64 bytes that are written, and the store asks for no alignment.
+            unsafe { _mm512_storeu_si512(out.as_mut_ptr().cast(), moved) };
+        }
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    fn eight(words: &[u64; 8]) -> __m512i {
+        // SAFETY: the array has the 64 bytes that are read, and the load asks for no alignment.
+        unsafe { _mm512_loadu_si512(words.as_ptr().cast()) }
     }
 
     #[inline]
