@@ -103,7 +103,8 @@ mod tests {
     #[test]
     fn the_word_that_stands_before_a_value_is_named() {
         let words = ["card", "card number"].map(str::to_owned);
-        assert_eq!(word_at(&words, b"my cardNumber: 7", 3, 15), Some("card"));
+        assert_eq!(word_at(&words, b"my card: 7", 3, 9), Some("card"));
+        assert_eq!(word_at(&words, b"my cardNumber: 7", 3, 15), Some("card number"));
         assert_eq!(word_at(&words, b"my Card_Number: 7", 3, 16), Some("card number"));
         assert_eq!(word_at(&words, b"my discard 7", 6, 11), None);
     }

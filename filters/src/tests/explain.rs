@@ -6,19 +6,19 @@ use crate::{Engine, EngineOptions, RuleFile};
 fn an_explanation_says_rule_span_check_word_and_anchor_and_never_the_value() {
     let rules = r#"
 [[rule]]
-id = "member"
+id = "stamp"
 category = "own"
-description = "Member numbers"
+description = "Stamps"
 pattern = '\b[0-9]{7}\b'
-context = ["member", "member number"]
+context = ["stamp", "stamp number"]
 context_required = true
 action = "tag"
-finds = [["member 1234567", "1234567"]]
+finds = [["stamp 1234567", "1234567"]]
 spares = ["1234567"]
 "#;
     let rules = vec![RuleFile::parse("m", rules).unwrap()];
     let engine = Engine::new(EngineOptions { rules, ..EngineOptions::default() }).unwrap();
-    let line = "card 4111111111111111 of Member_Number=7654321 mail bob@example.org";
+    let line = "card 4111111111111111 of Stamp_Number=7654321 mail bob@example.org";
     let explained = engine.explain(line.as_bytes()).unwrap();
     let told: Vec<(&str, &str, Option<&str>, Option<&str>)> = explained
         .iter()
@@ -28,7 +28,7 @@ spares = ["1234567"]
         })
         .collect();
     assert_eq!(told.len(), 3, "{explained:#?}");
-    assert_eq!((told[1].0, told[1].1, told[1].3), ("member", "7654321", Some("member number")));
+    assert_eq!((told[1].0, told[1].1, told[1].3), ("stamp", "7654321", Some("stamp number")));
     assert_eq!((told[2].0, told[2].1), ("email", "bob@example.org"));
     assert_eq!((told[0].1, told[0].3), ("4111111111111111", Some("card")));
     assert!(told[0].2.is_some(), "a card passed a check: {explained:#?}");
