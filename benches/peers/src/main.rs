@@ -69,12 +69,12 @@ fn whole(text: &str) -> Result<(), Box<dyn Error>> {
         let options =
             EngineOptions { profile: profile.to_owned(), level: Some(level), ..EngineOptions::default() };
         let engine = Engine::new(options)?;
-        let seconds = best(3, || {
+        let seconds = best(5, || {
             for batch in &batches {
                 black_box(engine.scrub(batch.clone()).expect("a scrubbed batch"));
             }
         });
-        let (bare, rewritten) = (scan(&engine, 3), rate(text.len(), seconds));
+        let (bare, rewritten) = (scan(&engine, 5), rate(text.len(), seconds));
         let name = format!("{profile}, {} rules, {level:?}", engine.rules().len());
         println!("  {name:<42} {bare:>9.1} {rewritten:>9.1}   ({:.2} of the scan)", rewritten / bare);
     }
@@ -112,7 +112,7 @@ fn beeacon(file: &RuleFile, text: &str) -> Result<Vec<(String, f64)>, Box<dyn Er
     for level in ProcessorLevel::available() {
         let engine = engine(file, level)?;
         let mut lines = 0;
-        let seconds = best(3, || {
+        let seconds = best(7, || {
             lines = 0;
             for batch in &batches {
                 lines += engine.scrub(batch.clone()).expect("a scrubbed batch").1.lines_redacted;
