@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use beeacon_agent::container::ReaderChoice;
-use beeacon_agent::pollen::{FilterConfig, Pollen};
+use beeacon_agent::pollen::FilterConfig;
 use beeacon_agent::{Agent, AgentConfig};
 use beeacon_filters::Engine;
 use jiff::Timestamp;
@@ -108,9 +108,10 @@ struct Worker {
 
 impl Worker {
     fn new(agent: AgentConfig, filter: &FilterConfig) -> anyhow::Result<Self> {
-        let Pollen { engine, known } = filter.engine(&agent.data).context("make the pollen filter ready")?;
-        let agent = Agent::new(agent, engine.clone(), filter.key_version).context("make the agent ready")?;
-        Ok(Worker { agent: agent.with_known(known), engine })
+        let pollen = filter.engine(&agent.data).context("make the pollen filter ready")?;
+        let engine = pollen.engine.clone();
+        let agent = Agent::with_pollen(agent, pollen, filter.key_version).context("make the agent ready")?;
+        Ok(Worker { agent, engine })
     }
 }
 

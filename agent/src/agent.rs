@@ -17,6 +17,7 @@ use crate::filter::{Filter, PollenFilter};
 use crate::known::board::KnownBoard;
 use crate::limits::EVENTS_MAX;
 use crate::metrics::Metrics;
+use crate::pollen::Pollen;
 use crate::pump::{Pump, PumpError, PumpParts};
 use crate::ship::http::{Collector, ShipError};
 use crate::state::{self, StateError};
@@ -66,6 +67,16 @@ impl Agent {
     /// When the configuration names nothing usable, or the data directory cannot be written.
     pub fn new(config: AgentConfig, engine: Arc<Engine>, key_version: u32) -> Result<Self, AgentError> {
         Agent::with_filter(config, Arc::new(PollenFilter::new(engine, key_version)))
+    }
+
+    /// The same with all that belongs to a filter: what it knows, and what is scanned again.
+    ///
+    /// # Errors
+    /// As [`Agent::new`].
+    pub fn with_pollen(config: AgentConfig, pollen: Pollen, key_version: u32) -> Result<Self, AgentError> {
+        let Pollen { engine, known, rescan } = pollen;
+        let filter = PollenFilter::new(engine, key_version).with_rescan(rescan);
+        Ok(Agent::with_filter(config, Arc::new(filter))?.with_known(known))
     }
 
     /// The same with any filter, for programs that bring their own.
@@ -148,6 +159,7 @@ impl Agent {
     /// Registers what it counts.
     pub fn register(&self, registry: &mut Registry) {
         self.metrics.register(registry);
+        self.filter.register(registry);
         if let Some(known) = self.health.known() {
             known.register(registry.sub_registry_with_prefix("beeacon_agent"));
         }

@@ -165,7 +165,7 @@ pub(crate) fn execute(arguments: Arguments) -> ExitCode {
 
 async fn run(config: AgentConfig, filter: &FilterConfig) -> anyhow::Result<()> {
     let pollen = filter.engine(&config.data).context("make the pollen filter ready")?;
-    let agent = Agent::new(config, pollen.engine, filter.key_version)?.with_known(pollen.known);
+    let agent = Agent::with_pollen(config, pollen, filter.key_version)?;
     let stop = CancellationToken::new();
     let (stopping, signals) = (stop.clone(), signals()?);
     tokio::spawn(async move {

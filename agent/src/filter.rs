@@ -8,6 +8,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use beeacon_filters::{Continuity, Engine, FilterError, ScrubReport};
 use beeacon_record::{Batch, Scrubbed};
+use prometheus_client::registry::Registry;
+
+use crate::rescan::Rescan;
+use crate::rule_metrics;
 
 /// What scrubbing did, for the counters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -48,24 +52,37 @@ pub trait Filter: Send + Sync + 'static {
 
     /// Which key made its keyed hashes; 0 without a key.
     fn key_version(&self) -> u32;
+
+    /// Registers what it counts; nothing by default.
+    fn register(&self, _registry: &mut Registry) {}
 }
 
 /// The engine of `beeacon-filters`, with the version of its key, and what it remembers from batch to batch.
 pub struct PollenFilter {
     engine: Arc<Engine>,
     key_version: u32,
+    rescan: Option<Rescan>,
     continuity: Mutex<Continuity>,
 }
 
 impl PollenFilter {
     /// A filter by this engine. `key_version` is that of the key it was given, 0 for none.
     pub fn new(engine: Arc<Engine>, key_version: u32) -> Self {
-        PollenFilter { engine, key_version, continuity: Mutex::default() }
+        PollenFilter { engine, key_version, rescan: None, continuity: Mutex::default() }
+    }
+
+    /// The same, which offers its batches to be scanned again.
+    #[must_use]
+    pub fn with_rescan(self, rescan: Option<Rescan>) -> Self {
+        PollenFilter { rescan, ..self }
     }
 }
 
 impl Filter for PollenFilter {
     fn scrub(&self, batch: Batch) -> Result<(Scrubbed<Batch>, ScrubCounts), ScrubError> {
+        if let Some(rescan) = &self.rescan {
+            rescan.offer(&batch);
+        }
         // After a panic the memory knows less than it did, which is safe.
         let mut continuity = self.continuity.lock().unwrap_or_else(PoisonError::into_inner);
         let (scrubbed, report) = self.engine.scrub_with(batch, &mut continuity).map_err(refused)?;
@@ -78,6 +95,13 @@ impl Filter for PollenFilter {
 
     fn key_version(&self) -> u32 {
         self.key_version
+    }
+
+    fn register(&self, registry: &mut Registry) {
+        rule_metrics::register(self.engine.clone(), registry);
+        if let Some(rescan) = &self.rescan {
+            rescan.register(registry);
+        }
     }
 }
 

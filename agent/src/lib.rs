@@ -16,7 +16,7 @@
 //! ```
 //!
 //! Modules in reading order: [`config`], [`agent`], [`pump`], [`reader`], [`progress`], [`docker`], [`level`], [`filter`],
-//! [`ship`].
+//! [`rescan`], [`ship`].
 
 pub mod limits;
 
@@ -41,6 +41,10 @@ pub mod level;
 pub mod filter;
 
 pub mod pollen;
+
+pub mod rescan;
+
+mod rule_metrics;
 
 pub mod known;
 

@@ -81,6 +81,9 @@ pub const CONTAINERS_MAX: usize = 4096;
 /// The largest `config.v2.json` that is read, in bytes.
 pub const CONTAINER_CONFIG_BYTES_MAX: u64 = 4 << 20;
 
+/// How many batches may wait to be scanned again. Each holds its text in memory until then.
+pub const RESCANS_WAITING_MAX: usize = 2;
+
 /// The shortest stretch after which a row of an over-long line may be cut, in bytes.
 pub const LONG_ROW_BYTES_MIN: usize = LINE_BYTES_MAX / 2;
 

@@ -1,7 +1,8 @@
 //! The `[filter]` section, and the engine it makes.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
 
 use beeacon_filters::{
     Allow, Engine, EngineOptions, FieldRule, Key, Profile, Rule, RuleFault, RuleFile, RulesError, Scope,
@@ -13,6 +14,7 @@ use zeroize::Zeroizing;
 use crate::known::board::KnownBoard;
 use crate::known::file::Stamp;
 use crate::known::{self, KnownConfig, KnownSecretsError};
+use crate::rescan::Rescan;
 use crate::ship::http::chain;
 use crate::state::{self, StateError};
 
@@ -36,6 +38,10 @@ pub struct FilterConfig {
     pub known: KnownConfig,
     /// Whether fields whose values are clearly random keep what passes a check by chance; yes by default.
     pub evidence: bool,
+    /// How many of a million batches are scanned again in the background; 1,000 by default.
+    pub rescan_millionths: u32,
+    /// Whether the time that each rule takes is measured; no by default.
+    pub time_rules: bool,
     /// What happens to fields by their names.
     pub fields: Vec<FieldConfig>,
     /// Containers for which other rules apply; the first that covers one decides.
@@ -108,6 +114,8 @@ impl Default for FilterConfig {
             keys: Vec::new(),
             known: KnownConfig::default(),
             evidence: true,
+            rescan_millionths: 1_000,
+            time_rules: false,
             fields: Vec::new(),
             scopes: Vec::new(),
             allow: Vec::new(),
@@ -124,6 +132,8 @@ pub struct Pollen {
     pub engine: Arc<Engine>,
     /// How its known secrets are doing.
     pub known: KnownBoard,
+    /// Where its batches are scanned again, if any are.
+    pub rescan: Option<Rescan>,
 }
 
 /// Why there is no filter, and so no agent.
@@ -155,6 +165,9 @@ pub enum PollenError {
     /// The secrets that the configuration names cannot be had: what it relies on would pass.
     #[error("get the known secrets")]
     Known(#[from] KnownSecretsError),
+    /// No batch can be scanned again.
+    #[error("start the thread that scans again")]
+    Rescan(#[source] std::io::Error),
     /// The key is no key.
     #[error("use the key of keyed hashes")]
     BadKey(#[from] beeacon_filters::KeyError),
@@ -173,6 +186,8 @@ impl FilterConfig {
             keys: section.sections("key").into_iter().map(read_key).collect(),
             known: KnownConfig::read(section.section("known")),
             evidence: section.boolean("evidence", default.evidence),
+            rescan_millionths: section.millionths("rescan_fraction", default.rescan_millionths),
+            time_rules: section.boolean("time_rules", default.time_rules),
             fields: section.sections("field").into_iter().map(read_field).collect(),
             scopes: section.sections("scope").into_iter().map(read_scope).collect(),
             allow: section.sections("allow").into_iter().map(read_allow).collect(),
@@ -200,9 +215,13 @@ impl FilterConfig {
             [] => Ok(vec![Key::new(self.key_version, &state::redaction_key(data)?)?]),
             _ => self.key_ring(),
         };
-        let (engine, stamp) = self.engine_with(keys, None)?;
+        let (engine, stamp) = self.engine_with(keys, self.time_rules.then_some(nanoseconds))?;
         let known = known::keep(&self.known, &engine, engine.known().zip(stamp))?;
-        Ok(Pollen { engine, known })
+        let rescan = match self.rescan_millionths {
+            0 => None,
+            part => Some(Rescan::start(engine.clone(), part).map_err(PollenError::Rescan)?),
+        };
+        Ok(Pollen { engine, known, rescan })
     }
 
     /// The engine with a key that lasts as long as the process: for trying rules, where hashes need not be joined with others. It
@@ -392,6 +411,12 @@ impl FilterConfig {
         }
         Err(PollenError::Rules(RulesError(faults)))
     }
+}
+
+/// A monotonic clock that starts when it is first asked.
+fn nanoseconds() -> u64 {
+    static START: OnceLock<Instant> = OnceLock::new();
+    u64::try_from(START.get_or_init(Instant::now).elapsed().as_nanos()).unwrap_or(u64::MAX)
 }
 
 fn read_key(mut section: Section<'_>) -> KeyConfig {
@@ -631,6 +656,47 @@ mod tests {
         for wanted in ["scope 2: scope: changes nothing", "scope 3: field *: last segment names nothing"] {
             assert!(error.contains(wanted), "{error}");
         }
+    }
+
+    #[test]
+    fn the_part_that_is_scanned_again_is_read_in_millionths_and_lies_between_0_and_1() {
+        let read = |line: &str| {
+            let document =
+                Document::parse("b.toml", &format!("[filter]\n{line}\n"), &beeacon_settings::Nothing);
+            let config = FilterConfig::read_document(&document);
+            document.finish().map(|()| config.rescan_millionths).map_err(|faults| faults.to_string())
+        };
+        for (line, wanted) in [
+            ("", 1_000),
+            ("rescan_fraction = 0", 0),
+            ("rescan_fraction = 0.0001", 100),
+            ("rescan_fraction = 0.29", 290_000),
+            ("rescan_fraction = 1", 1_000_000),
+            ("rescan_fraction = \"0.5\"", 500_000),
+        ] {
+            assert_eq!(read(line), Ok(wanted), "{line}");
+        }
+        for line in ["1.5", "-0.1", "nan", "inf", "12345678901234567890"] {
+            assert!(read(&format!("rescan_fraction = {line}")).is_err(), "{line}");
+        }
+        let beyond = read("rescan_fraction = 1.5").unwrap_err();
+        assert!(beyond.contains("filter.rescan_fraction: got 1.5, allowed are 0 to 1"), "{beyond}");
+        let text = read("rescan_fraction = \"many\"").unwrap_err();
+        assert!(text.contains("a part such as 0.001"), "{text}");
+    }
+
+    #[test]
+    fn batches_are_scanned_again_and_rules_are_timed_when_the_section_says_so() {
+        let directory = tempfile::tempdir().unwrap();
+        let pollen = |text: &str| config(text).engine(directory.path()).unwrap();
+        let spent = |pollen: &Pollen| {
+            pollen.engine.scrub_text("bob@example.org").unwrap();
+            pollen.engine.statistics().rules.iter().map(|rule| rule.nanoseconds).sum::<u64>()
+        };
+        let default = pollen("");
+        assert!(default.rescan.is_some() && spent(&default) == 0);
+        let other = pollen("[filter]\nrescan_fraction = 0\ntime_rules = true\n");
+        assert!(other.rescan.is_none() && spent(&other) > 0);
     }
 
     #[test]

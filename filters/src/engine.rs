@@ -2,7 +2,7 @@
 //!
 //! What always holds: whatever goes wrong inside, no text comes out; `Engine` is `Send + Sync` and keeps no text between calls.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
@@ -305,7 +305,8 @@ impl Engine {
         Engine::ready(chosen, options, known)
     }
 
-    fn ready(
+    /// An engine of these rules, whatever the library and the profile say.
+    pub(crate) fn ready(
         chosen: Vec<(Rule, Action)>,
         options: EngineOptions,
         known: Shelf,
@@ -409,25 +410,39 @@ impl Engine {
         batch: Batch,
         mut continuity: Option<&mut Continuity>,
     ) -> Result<(Batch, ScrubReport), FilterError> {
-        let covered = scope::sources(self.scopes.iter().map(|(scope, _)| scope), &batch)?;
-        if covered.is_empty() {
-            return self.scrub_rows(batch, continuity);
-        }
         let mut report = ScrubReport::default();
-        let mut parts = Vec::new();
-        let engines = std::iter::once((None, self)).chain(
-            self.scopes.iter().enumerate().map(|(number, (_, engine))| (Some(number), engine.as_ref())),
-        );
-        for (number, engine) in engines {
-            let part = batch.of_sources(|source| covered.get(source).copied() == number)?;
-            if part.rows() == 0 && part.intervals().is_empty() {
-                continue;
-            }
+        let mut scrubbed = Vec::new();
+        for (engine, part) in self.parts(&batch)? {
             let (part, counted) = engine.scrub_rows(part, continuity.as_deref_mut())?;
             report.add(counted);
-            parts.push(part);
+            scrubbed.push(part);
         }
-        Ok((Batch::concat(&parts)?, report))
+        let batch = match <[Batch; 1]>::try_from(scrubbed) {
+            Ok([whole]) => whole,
+            Err(parts) => Batch::concat(&parts)?,
+        };
+        Ok((batch, report))
+    }
+
+    /// A batch taken apart by scopes, each part with the engine that is for it. All of it in one piece where no scope covers any of it.
+    pub(crate) fn parts(&self, batch: &Batch) -> Result<Vec<(&Engine, Batch)>, FilterError> {
+        let covered = match self.scopes.as_slice() {
+            [] => BTreeMap::new(),
+            scopes => scope::sources(scopes.iter().map(|(scope, _)| scope), batch)?,
+        };
+        if covered.is_empty() {
+            return Ok(vec![(self, batch.clone())]);
+        }
+        let scoped =
+            self.scopes.iter().enumerate().map(|(number, (_, engine))| (Some(number), engine.as_ref()));
+        let mut parts = Vec::new();
+        for (number, engine) in std::iter::once((None, self)).chain(scoped) {
+            let part = batch.of_sources(|source| covered.get(source).copied() == number)?;
+            if part.rows() > 0 || !part.intervals().is_empty() {
+                parts.push((engine, part));
+            }
+        }
+        Ok(parts)
     }
 
     /// This engine and those of its scopes, each once.

@@ -8,7 +8,8 @@
 
 use std::collections::BTreeSet;
 
-use beeacon_record::Batch;
+use beeacon_record::schema::Column;
+use beeacon_record::{Batch, Position};
 use regex_automata::util::captures::Captures;
 use regex_automata::{Anchored, Input, meta};
 
@@ -141,6 +142,14 @@ pub struct Difference {
     pub missed: u64,
     /// What the fast way found beyond that.
     pub extra: u64,
+    /// The line of the first of them, from 0.
+    pub line: usize,
+    /// Its first byte in the line.
+    pub start: usize,
+    /// The byte behind it.
+    pub end: usize,
+    /// The source and the position of that line, where it is a row of a batch.
+    pub place: Option<(String, Position)>,
 }
 
 /// The fast way beside the plain meaning.
@@ -171,26 +180,52 @@ impl Engine {
         for (number, active) in self.rules().iter().enumerate() {
             let missed = count(plain.difference(&fast).filter(|found| found.rule == number));
             let extra = count(fast.difference(&plain).filter(|found| found.rule == number));
-            if missed + extra > 0 {
-                let rule = active.rule.id.clone();
-                comparison.differences.push(Difference { rule, missed, extra });
+            let first = plain.symmetric_difference(&fast).find(|found| found.rule == number);
+            if let Some(Found { line, start, end, .. }) = first {
+                let base = offsets.get(*line).and_then(|at| usize::try_from(*at).ok()).unwrap_or(0);
+                comparison.differences.push(Difference {
+                    rule: active.rule.id.clone(),
+                    missed,
+                    extra,
+                    line: *line,
+                    start: start - base,
+                    end: end - base,
+                    place: None,
+                });
             }
         }
         Ok(comparison)
     }
 
-    /// [`Engine::compare`] over the messages of a batch.
+    /// [`Engine::compare`] over the messages of a batch, those of every scope by its own rules.
     ///
     /// # Errors
-    /// As for [`Engine::scan`].
+    /// As for [`Engine::scrub`].
     pub fn compare_batch(&self, batch: &Batch) -> Result<Comparison, FilterError> {
+        let mut whole = Comparison::default();
+        for (engine, part) in self.parts(batch)? {
+            let compared = engine.compare_messages(&part)?;
+            whole.same += compared.same;
+            whole.differences.extend(compared.differences);
+        }
+        Ok(whole)
+    }
+
+    fn compare_messages(&self, batch: &Batch) -> Result<Comparison, FilterError> {
         let messages = batch.messages();
         let offsets = messages.value_offsets();
         let first = offsets.first().copied().unwrap_or(0);
         let offsets: Vec<i32> = offsets.iter().map(|offset| offset - first).collect();
         let from = usize::try_from(first).unwrap_or(0);
         let to = from + usize::try_from(offsets.last().copied().unwrap_or(0)).unwrap_or(0);
-        self.compare(messages.value_data().get(from..to).unwrap_or(&[]), &offsets)
+        let mut compared = self.compare(messages.value_data().get(from..to).unwrap_or(&[]), &offsets)?;
+        let (keys, names) = batch.dictionary_column(Column::Source)?;
+        for difference in &mut compared.differences {
+            let key = keys.values().get(difference.line).and_then(|key| usize::try_from(*key).ok());
+            let name = key.and_then(|key| names.iter().nth(key).flatten());
+            difference.place = name.map(str::to_owned).zip(batch.positions().nth(difference.line));
+        }
+        Ok(compared)
     }
 }
 

@@ -378,6 +378,22 @@ impl<'a> Section<'a> {
         self.within(node, key, number, default, range, "a whole number", |number| number.to_string())
     }
 
+    /// A part of everything, from 0 to 1, in millionths.
+    pub fn millionths(&mut self, key: &'static str, default: u32) -> u32 {
+        let Some(node) = self.take(key) else { return default };
+        let fraction = match &node.value {
+            Value::Float(number) => Some(*number),
+            Value::Integer(number) => i32::try_from(*number).ok().map(f64::from),
+            Value::Text { text, .. } => text.parse().ok(),
+            _ => None,
+        };
+        let shown = f64::from(default) / 1e6;
+        let range = 0.0..=1.0;
+        let part = self.within(node, key, fraction, shown, range, "a part such as 0.001", f64::to_string);
+        // Within the range, so the number fits.
+        format!("{:.0}", part * 1e6).parse().unwrap_or(default)
+    }
+
     /// An amount of bytes within a range: a number, or text such as `"64 MiB"`.
     pub fn bytes(&mut self, key: &'static str, default: u64, range: RangeInclusive<u64>) -> u64 {
         let Some(node) = self.take(key) else { return default };

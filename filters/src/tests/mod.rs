@@ -3,6 +3,7 @@
 mod accuracy;
 mod batches;
 mod bounds;
+mod comparison;
 mod continuity;
 mod explain;
 mod fields;

@@ -109,6 +109,8 @@ fn rows_and_intervals_are_all_there_and_in_order_of_each_source() {
     assert_eq!(out, ["b1 <EMAIL>", "b2", "a1 a@b.cd", "a2"]);
     assert_eq!(scrubbed.get().intervals().len(), 2);
     assert_eq!((report.lines, report.lines_redacted, report.counts.len()), (4, 1, 1));
+    let compared = engine.compare_batch(&batch(&lines, 0)).unwrap();
+    assert_eq!((compared.same, compared.differences.len()), (1, 0));
 }
 
 #[test]
