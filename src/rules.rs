@@ -3,10 +3,9 @@
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::Path;
-use std::sync::OnceLock;
-use std::time::Instant;
 
 use anyhow::Context;
+use beeacon_agent::pollen::nanoseconds;
 use beeacon_filters::{RuleEntry, bench, check_examples, corpus, rule_table};
 
 use crate::command_line::{FilterArguments, Listing, RulesAction, RulesArguments};
@@ -81,10 +80,4 @@ fn price(filter: &FilterArguments, file: Option<&Path>, format: Listing) -> anyh
     };
     io::stdout().write_all(text.as_bytes())?;
     Ok(Exit::Done)
-}
-
-/// A monotonic clock, since the first call.
-fn nanoseconds() -> u64 {
-    static BEGAN: OnceLock<Instant> = OnceLock::new();
-    u64::try_from(BEGAN.get_or_init(Instant::now).elapsed().as_nanos()).unwrap_or(u64::MAX)
 }

@@ -413,8 +413,8 @@ impl FilterConfig {
     }
 }
 
-/// A monotonic clock that starts when it is first asked.
-fn nanoseconds() -> u64 {
+/// A monotonic clock for [`EngineOptions::clock`], in nanoseconds since it was first asked.
+pub fn nanoseconds() -> u64 {
     static START: OnceLock<Instant> = OnceLock::new();
     u64::try_from(START.get_or_init(Instant::now).elapsed().as_nanos()).unwrap_or(u64::MAX)
 }

@@ -3,9 +3,13 @@
 //!
 //! `cargo run --release -p beeacon-filters --example known [MEGABYTES]`
 
+#[path = "shared/timing.rs"]
+mod timing;
+
 use std::time::Instant;
 
 use beeacon_filters::{Engine, EngineOptions, KnownSecret, KnownSecrets, Profile, corpus};
+use timing::{best, rate};
 
 /// How many secrets are planted in the text, one in each stretch of this many bytes.
 const PLANTED_EVERY: usize = 200_000;
@@ -114,29 +118,4 @@ fn scanned(engine: &Engine, text: &str) {
 #[expect(clippy::print_stdout, reason = "this is a program")]
 fn writeln(text: String) {
     println!("{text}");
-}
-
-fn best(times: usize, mut work: impl FnMut()) -> f64 {
-    let once = |work: &mut dyn FnMut()| {
-        let (wall, processor) = (Instant::now(), processor_seconds());
-        work();
-        match (processor, processor_seconds()) {
-            // The kernel keeps this account in steps: what is too short for it is taken from the wall.
-            (Some(before), Some(after)) if after - before > 0.02 => after - before,
-            _ => wall.elapsed().as_secs_f64(),
-        }
-    };
-    (0..times).map(|_| once(&mut work)).fold(f64::INFINITY, f64::min)
-}
-
-/// This thread's processor time: on a busy machine the clock on the wall says nothing.
-fn processor_seconds() -> Option<f64> {
-    let text = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
-    let nanoseconds: f64 = text.split_whitespace().next()?.parse().ok()?;
-    Some(nanoseconds / 1e9)
-}
-
-#[expect(clippy::cast_precision_loss, reason = "a rate for people")]
-fn rate(bytes: usize, seconds: f64) -> f64 {
-    bytes as f64 / 1e6 / seconds
 }

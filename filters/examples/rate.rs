@@ -1,12 +1,18 @@
 //! How fast the filter is on a mixed corpus, per second of one thread's processor time, next to copying the same bytes.
 //!
-//! `cargo run --release -p beeacon-filters --example rate [MEGABYTES]`
+//! `cargo run --release -p beeacon-filters --example rate [MEGABYTES [PROFILE…]]`
+
+#[path = "shared/batches.rs"]
+mod batches;
+#[path = "shared/timing.rs"]
+mod timing;
 
 use std::hint::black_box;
-use std::time::Instant;
 
+use batches::batches;
 use beeacon_filters::{Engine, EngineOptions, corpus};
-use beeacon_record::{Batch, BatchBuilder, Interval, Level, Line, Origin, Position, Source, Stream};
+use beeacon_record::Batch;
+use timing::{best, rate};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let megabytes: usize = std::env::args().nth(1).map_or(Ok(32), |text| text.parse())?;
@@ -62,62 +68,4 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 #[expect(clippy::print_stdout, reason = "this is a program")]
 fn writeln(text: String) {
     println!("{text}");
-}
-
-fn best(times: usize, mut work: impl FnMut()) -> f64 {
-    let once = |work: &mut dyn FnMut()| {
-        let (wall, processor) = (Instant::now(), processor_seconds());
-        work();
-        match (processor, processor_seconds()) {
-            // The kernel keeps this account in steps: what is too short for it is taken from the wall.
-            (Some(before), Some(after)) if after - before > 0.02 => after - before,
-            _ => wall.elapsed().as_secs_f64(),
-        }
-    };
-    (0..times).map(|_| once(&mut work)).fold(f64::INFINITY, f64::min)
-}
-
-/// This thread's processor time: on a busy machine the clock on the wall says nothing.
-fn processor_seconds() -> Option<f64> {
-    let text = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
-    let nanoseconds: f64 = text.split_whitespace().next()?.parse().ok()?;
-    Some(nanoseconds / 1e9)
-}
-
-#[expect(clippy::cast_precision_loss, reason = "a rate for people")]
-fn rate(bytes: usize, seconds: f64) -> f64 {
-    bytes as f64 / 1e6 / seconds
-}
-
-fn batches(text: &str) -> Result<Vec<Batch>, Box<dyn std::error::Error>> {
-    let source = Source::new("rate:1")?;
-    let mut builder = BatchBuilder::new("rate");
-    let mut batches = Vec::new();
-    let mut origin = builder.origin(&Origin::default(), &source);
-    let (mut from, mut at) = (0, 0);
-    let mut finish = |builder: &mut BatchBuilder, from: u64, to: u64| {
-        let interval = Interval::new(source.clone(), Position::new(1, from), Position::new(1, to));
-        let batch = builder.finish(vec![interval])?;
-        batches.push(batch);
-        Ok::<_, beeacon_record::BatchError>(builder.origin(&Origin::default(), &source))
-    };
-    for line in text.lines() {
-        let position = Position::new(1, at);
-        let about = Line {
-            origin,
-            timestamp_ns: 1,
-            observed_timestamp_ns: 1,
-            stream: Stream::Stdout,
-            level: Level::Info,
-            position,
-        };
-        builder.push(about, line.as_bytes());
-        at += u64::try_from(line.len())? + 1;
-        if builder.is_full() {
-            origin = finish(&mut builder, from, at)?;
-            from = at;
-        }
-    }
-    finish(&mut builder, from, at)?;
-    Ok(batches)
 }

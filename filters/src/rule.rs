@@ -121,7 +121,7 @@ pub(crate) struct AnchorSpec {
     /// Whether ASCII case matters in them.
     #[serde(default)]
     pub(crate) ignore_case: bool,
-    /// The name of a shape over byte classes.
+    /// A pattern whose beginning stands in every match: a joint that a look-back starts from.
     #[serde(default)]
     pub(crate) shape: Option<String>,
     /// How far before the literal or shape a match may start, in bytes.

@@ -2,19 +2,24 @@
 //!
 //! Prints rates of a thread's processor time, and how many times as fast Beeacon is. `make bench-peers [ARGS=MEGABYTES]`
 
+#[path = "../../../filters/examples/shared/batches.rs"]
+mod batches;
+#[path = "../../../filters/examples/shared/timing.rs"]
+mod timing;
+
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::hint::black_box;
 use std::sync::Arc;
-use std::time::Instant;
 
+use batches::batches;
 use beeacon_filters::{Engine, EngineOptions, ProcessorLevel, Profile, RuleFile, corpus};
-use beeacon_record::{Batch, BatchBuilder, Interval, Level, Line, Origin, Position, Source, Stream};
 use dd_sds::{
     MatchAction, RegexRuleConfig, RootRuleConfig, RuleConfig, Scanner, SecondaryValidator,
 };
 use regex_automata::util::syntax;
 use regex_automata::{MatchKind, meta};
+use timing::{best, rate};
 use vrl::compiler::state::RuntimeState;
 use vrl::compiler::{Context, TargetValue, TimeZone, compile};
 use vrl::value::{Secrets, Value};
@@ -256,58 +261,3 @@ const ADVERSARIAL: [(&str, &str); 10] = [
     ("dashes and digits", "123-45-678-"),
     ("user addresses", "http://a:b "),
 ];
-
-fn best(times: usize, mut work: impl FnMut()) -> f64 {
-    let once = |work: &mut dyn FnMut()| {
-        let (wall, processor) = (Instant::now(), processor_seconds());
-        work();
-        match (processor, processor_seconds()) {
-            // The kernel keeps this account in steps: what is too short for it is taken from the wall.
-            (Some(before), Some(after)) if after - before > 0.02 => after - before,
-            _ => wall.elapsed().as_secs_f64(),
-        }
-    };
-    (0..times).map(|_| once(&mut work)).fold(f64::INFINITY, f64::min)
-}
-
-/// This thread's processor time: on a busy machine the clock on the wall says nothing.
-fn processor_seconds() -> Option<f64> {
-    let text = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
-    Some(text.split_whitespace().next()?.parse::<f64>().ok()? / 1e9)
-}
-
-fn rate(bytes: usize, seconds: f64) -> f64 {
-    bytes as f64 / 1e6 / seconds
-}
-
-fn batches(text: &str) -> Result<Vec<Batch>, Box<dyn Error>> {
-    let source = Source::new("peers:1")?;
-    let mut builder = BatchBuilder::new("peers");
-    let mut batches = Vec::new();
-    let mut origin = builder.origin(&Origin::default(), &source);
-    let (mut from, mut at) = (0, 0);
-    let mut finish = |builder: &mut BatchBuilder, from: u64, to: u64| {
-        let interval = Interval::new(source.clone(), Position::new(1, from), Position::new(1, to));
-        batches.push(builder.finish(vec![interval])?);
-        Ok::<_, beeacon_record::BatchError>(builder.origin(&Origin::default(), &source))
-    };
-    for line in text.lines() {
-        let position = Position::new(1, at);
-        let about = Line {
-            origin,
-            timestamp_ns: 1,
-            observed_timestamp_ns: 1,
-            stream: Stream::Stdout,
-            level: Level::Info,
-            position,
-        };
-        builder.push(about, line.as_bytes());
-        at += u64::try_from(line.len())? + 1;
-        if builder.is_full() {
-            origin = finish(&mut builder, from, at)?;
-            from = at;
-        }
-    }
-    finish(&mut builder, from, at)?;
-    Ok(batches)
-}

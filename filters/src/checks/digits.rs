@@ -193,14 +193,6 @@ fn is_thai(digits: &[u32]) -> bool {
     given && (11 - sum) % 10 == at(digits, 12)
 }
 
-macro_rules! checks {
-    ($($(#[$doc:meta])* $name:ident: $valid:expr;)*) => {
-        $($(#[$doc])* pub(super) fn $name(line: &[u8], span: Range<usize>) -> Option<Range<usize>> {
-            judged(line, span, $valid)
-        })*
-    };
-}
-
 checks! {
     /// US bank routing numbers: a Federal Reserve district and the 3-7-1 sum.
     aba: |d| matches!(pair(d, 0), 1..=12 | 21..=32 | 61..=72 | 80) && weighed(d, &[3, 7, 1, 3, 7, 1, 3, 7, 1]).is_multiple_of(10);

@@ -124,14 +124,6 @@ fn nif_letter(number: u32) -> u8 {
     letter_of(b"TRWAGMYFPDXBNJZSQVHLCKE", number % 23)
 }
 
-macro_rules! checks {
-    ($($(#[$doc:meta])* $name:ident: $valid:expr;)*) => {
-        $($(#[$doc])* pub(super) fn $name(line: &[u8], span: Range<usize>) -> Option<Range<usize>> {
-            judged(line, span, $valid)
-        })*
-    };
-}
-
 checks! {
     br_cnpj: |t| t.len() == 14 && cnpj_digit(t, 12) == at(t, 12) && cnpj_digit(t, 13) == at(t, 13) && t.iter().any(|b| *b != at(t, 0));
     cl_rut: |t| {

@@ -3,6 +3,15 @@
 //! A check sees the line and the span of the candidate, so that it can look at the neighbours too, and answers with the span
 //! that is really meant (a pattern may have taken too much) or with nothing.
 
+/// Checks by name, each with what its `judged` asks of the candidate's characters.
+macro_rules! checks {
+    ($($(#[$doc:meta])* $name:ident: $valid:expr;)*) => {
+        $($(#[$doc])* pub(super) fn $name(line: &[u8], span: Range<usize>) -> Option<Range<usize>> {
+            judged(line, span, $valid)
+        })*
+    };
+}
+
 mod alone;
 mod card;
 mod coordinates;

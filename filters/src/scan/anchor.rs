@@ -11,16 +11,16 @@
 
 use std::collections::HashMap;
 
+use regex_automata::util::syntax;
 use regex_syntax::hir::{Class, Hir, HirKind};
 
 use super::bytes::ByteSet;
 use super::column::{self, begins_word, is_telling, ways};
 use super::literal::{LITERAL_BYTES_MAX, LITERAL_BYTES_MIN, Literal};
-use super::program::{Condition, Graph};
-use super::shape;
+use super::program::{Condition, Graph, SHAPE_BYTES_MAX};
 use super::simd::DEPTH;
 use crate::error::RuleFault;
-use crate::pattern::Pattern;
+use crate::pattern::{Pattern, syntax_config};
 use crate::rule::{AnchorSpec, Rule};
 
 /// How many texts a rule's literals may be, and how far they are written out, in bytes.
@@ -144,12 +144,14 @@ impl Choices {
             let literals = choices.iter().map(|choice| choice.price_ns).min_by(f64::total_cmp);
             literals.is_some_and(|price| price <= column::price(way))
         };
-        let mut choices = Choices { is_behind_context, ..Choices::derived(Vec::new()) };
-        for way in ways(&pattern.hir) {
-            if begins_word(&way) && !is_cheap(&way) && (is_behind_context || is_telling(&way)) {
-                choices.walked.push(way);
-                continue;
-            }
+        let is_walked =
+            |way: &Hir| begins_word(way) && !is_cheap(way) && (is_behind_context || is_telling(way));
+        let (walked, others): (Vec<Hir>, Vec<Hir>) = ways(&pattern.hir).into_iter().partition(is_walked);
+        if walked.is_empty() {
+            return None;
+        }
+        let mut choices = Choices { walked, is_behind_context, ..Choices::derived(Vec::new()) };
+        for way in others {
             // A walk begins where a match does: what else the rule is found by has to, as well.
             let mut others = branch(&way, pattern, Some(&mut *graph));
             others.retain(|choice| choice.back == LookBack::default());
@@ -158,7 +160,7 @@ impl Choices {
             }
             choices.branches.push(others);
         }
-        (!choices.walked.is_empty()).then_some(choices)
+        Some(choices)
     }
 
     /// The shapes among them.
@@ -215,28 +217,23 @@ fn said(rule: &Rule, spec: &AnchorSpec, graph: &mut Graph) -> Result<Choice, Rul
     let fault = |reason: &str| RuleFault::new(&rule.id, reason, "correct [rule.anchor]");
     let mut ways = Vec::new();
     for text in &spec.literals {
-        let set = |byte: u8| {
-            let mut set = ByteSet::one(byte);
-            if spec.ignore_case {
-                set.insert(byte.to_ascii_lowercase());
-                set.insert(byte.to_ascii_uppercase());
-            }
-            set
-        };
-        let path = Path { sets: text.bytes().map(set).take(PATH_BYTES_MAX).collect(), is_closed: true };
+        let path = Path::of(text, spec.ignore_case);
         if let Some(literal) = path.literal() {
             ways.push(Way::Literal(literal));
         } else {
             let Path { sets, .. } = path;
-            let node = sets.iter().rev().fold(None, |next, set| graph.step(set, next));
+            let node = sets.iter().rev().fold(None, |next, set| graph.exactly(Some(set), next));
             ways.push(Way::Shape {
                 node: node.ok_or_else(|| fault("anchor has an empty literal"))?,
                 ahead: 0,
             });
         }
     }
-    if let Some(name) = &spec.shape {
-        let node = shape::by_name(graph, name).ok_or_else(|| fault("anchor names an unknown shape"))?;
+    if let Some(pattern) = &spec.shape {
+        let hir = syntax::parse_with(pattern, &syntax_config()).ok();
+        graph.is_exact = true;
+        let node = hir.and_then(|hir| graph.starts(&hir, None, SHAPE_BYTES_MAX));
+        let node = node.ok_or_else(|| fault("anchor's `shape` is no pattern that says anything"))?;
         ways.push(Way::Shape { node, ahead: 0 });
     }
     if ways.is_empty() {
@@ -255,12 +252,7 @@ fn said(rule: &Rule, spec: &AnchorSpec, graph: &mut Graph) -> Result<Choice, Rul
 /// What a word of context is found by: the text of its longest part without a joint.
 pub(crate) fn context_literal(word: &str) -> Option<Literal> {
     let part = word.split(' ').max_by_key(|part| part.len())?;
-    let either = |byte: u8| {
-        let mut set = ByteSet::one(byte.to_ascii_lowercase());
-        set.insert(byte.to_ascii_uppercase());
-        set
-    };
-    Path { sets: part.bytes().map(either).take(PATH_BYTES_MAX).collect(), is_closed: true }.literal()
+    Path::of(part, true).literal()
 }
 
 fn flatten<'a>(hir: &'a Hir, out: &mut Vec<&'a Hir>) {
@@ -327,6 +319,19 @@ struct Path {
 }
 
 impl Path {
+    /// The path of a text, in either case or as it stands.
+    fn of(text: &str, ignore_case: bool) -> Path {
+        let set = |byte: u8| {
+            let mut set = ByteSet::one(byte);
+            if ignore_case {
+                set.insert(byte.to_ascii_lowercase());
+                set.insert(byte.to_ascii_uppercase());
+            }
+            set
+        };
+        Path { sets: text.bytes().map(set).take(PATH_BYTES_MAX).collect(), is_closed: true }
+    }
+
     fn push(&mut self, set: ByteSet) {
         if self.is_closed {
             return;

@@ -26,7 +26,6 @@ mod lines;
 mod literal;
 mod program;
 mod reverse;
-mod shape;
 mod sieve;
 pub(crate) mod simd;
 
