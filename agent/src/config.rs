@@ -7,6 +7,8 @@ use beeacon_settings::{Document, Faults, Process, Section};
 
 use crate::container::ReaderChoice;
 use crate::docker::host::{DEFAULT_HOST, DockerHost};
+use crate::multiline::Grouping;
+use crate::selection::{Condition, Selection};
 use crate::ship::http::{Collector, ShipError};
 
 /// How an agent runs. Every field has a default that works on a host with Docker and a collector beside it.
@@ -35,6 +37,8 @@ pub struct AgentConfig {
     pub flush_after: Duration,
     /// The zstd level of frames, 1 by default; higher ones cost CPU for a few per cent of size.
     pub compression_level: i32,
+    /// Which containers are read, and which of their lines are joined or left out; all, as they are, by default.
+    pub selection: Selection,
 }
 
 impl Default for AgentConfig {
@@ -51,6 +55,7 @@ impl Default for AgentConfig {
             labels: Vec::new(),
             flush_after: Duration::from_millis(200),
             compression_level: 1,
+            selection: Selection::default(),
         }
     }
 }
@@ -69,6 +74,7 @@ impl std::fmt::Debug for AgentConfig {
             .field("labels", &self.labels)
             .field("flush_after", &self.flush_after)
             .field("compression_level", &self.compression_level)
+            .field("selection", &self.selection)
             .finish_non_exhaustive()
     }
 }
@@ -141,6 +147,7 @@ impl AgentConfig {
         let level =
             section.integer("compression_level", self.compression_level.unsigned_abs().into(), 1..=19);
         self.compression_level = i32::try_from(level).unwrap_or(1);
+        self.selection = read_selection(section, self.selection);
         for fault in self.faults() {
             if section.is_present() {
                 section.fault(fault.key, fault.message);
@@ -187,6 +194,44 @@ impl AgentConfig {
     }
 }
 
+/// Reads which containers are read and how.
+fn read_selection(section: &mut Section<'_>, mut selection: Selection) -> Selection {
+    for (key, conditions) in [("include", &mut selection.include), ("exclude", &mut selection.exclude)] {
+        for text in section.texts(key) {
+            match Condition::parse(&text) {
+                Ok(condition) => conditions.push(condition),
+                Err(error) => section.fault(key, error.to_string()),
+            }
+        }
+    }
+    selection.ignores_hints = !section.boolean("hints", !selection.ignores_hints);
+    for text in section.texts("multiline") {
+        let rule = text
+            .split_once(" => ")
+            .map(|(condition, grouping)| (Condition::parse(condition.trim()), Grouping::parse(grouping)));
+        match rule {
+            Some((Ok(condition), Ok(grouping))) => selection.multiline.push((condition, grouping)),
+            Some((Err(error), _)) => section.fault("multiline", error.to_string()),
+            Some((_, Err(error))) => section.fault("multiline", error.to_string()),
+            None => section.fault("multiline", format!("got \"{text}\", wanted <condition> => <lines>")),
+        }
+    }
+    let range = Duration::from_millis(10)..=Duration::from_secs(60);
+    selection.multiline_wait = section.duration("multiline_wait", selection.multiline_wait, range);
+    let mut number = |key: &'static str, own: Option<f64>, most: f64, wanted: &str| {
+        let text = section.optional_text(key);
+        let Some(text) = text else { return own };
+        let number = text.parse::<f64>().ok().filter(|number| (0.0..=most).contains(number));
+        if number.is_none() {
+            section.fault(key, format!("got \"{text}\", wanted {wanted}"));
+        }
+        number.or(own)
+    };
+    selection.sample = number("sample", selection.sample, 1.0, "a share from \"0\" to \"1\"");
+    selection.rate = number("rate", selection.rate, f64::MAX, "lines per second, \"0\" or more");
+    selection
+}
+
 /// Something wrong with one key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigFault {
@@ -221,7 +266,8 @@ mod tests {
         let config = read(
             "[agent]\ncollector = \"http://c:4880\"\ntoken = \"t\"\ndata = \"/d\"\ndocker_host = \"none\"\n\
              containers_directory = \"/c\"\nreader = \"file\"\nhost = \"h\"\nlabels = [\"team\"]\n\
-             flush_after = \"1 s\"\ncompression_level = 3\n",
+             flush_after = \"1 s\"\ncompression_level = 3\ninclude = [\"name:a*\"]\n\
+             exclude = [\"label:x\"]\nhints = false\nmultiline_wait = \"2 s\"\nmultiline = [\"name:* => java\"]\nsample = \"0.5\"\nrate = \"10\"\n",
         )
         .unwrap();
         let expected = AgentConfig {
@@ -236,6 +282,15 @@ mod tests {
             labels: vec!["team".into()],
             flush_after: Duration::from_secs(1),
             compression_level: 3,
+            selection: Selection {
+                include: vec![Condition::parse("name:a*").unwrap()],
+                exclude: vec![Condition::parse("label:x").unwrap()],
+                multiline: vec![(Condition::parse("name:*").unwrap(), Grouping::parse("java").unwrap())],
+                multiline_wait: Duration::from_secs(2),
+                sample: Some(0.5),
+                rate: Some(10.0),
+                ignores_hints: true,
+            },
         };
         assert_eq!(config, expected);
     }
@@ -244,10 +299,22 @@ mod tests {
     fn all_faults_are_told_at_once_and_no_token_is_printed() {
         let faults = read(
             "[agent]\ncollector = \"c:4880\"\nreder = \"file\"\nreader = \"fil\"\ndocker_host = \"ssh://x\"\n\
-             flush_after = \"2 h\"\nhost = \"\"\n",
+             flush_after = \"2 h\"\nhost = \"\"\ninclude = [\"x\"]\nmultiline = [\"name:* => perl\"]\n\
+             sample = \"2\"\nrate = \"x\"\n",
         )
         .unwrap_err();
-        for key in ["collector", "reder", "reader", "docker_host", "flush_after", "host"] {
+        for key in [
+            "collector",
+            "reder",
+            "reader",
+            "docker_host",
+            "flush_after",
+            "host",
+            "include",
+            "multiline",
+            "sample",
+            "rate",
+        ] {
             assert!(faults.contains(&format!("agent.{key}")), "{key} is missing in:\n{faults}");
         }
         let config = AgentConfig { token: Some("hunter2".into()), ..AgentConfig::default() };

@@ -15,8 +15,8 @@
 //!                            └──────────────────────────────┘
 //! ```
 //!
-//! Modules in reading order: [`config`], [`agent`], [`pump`], [`reader`], [`progress`], [`docker`], [`level`], [`filter`],
-//! [`rescan`], [`ship`].
+//! Modules in reading order: [`config`], [`agent`], [`pump`], [`reader`], [`progress`], [`docker`], [`level`],
+//! [`multiline`], [`shaping`], [`selection`], [`filter`], [`rescan`], [`ship`].
 
 pub mod limits;
 
@@ -37,6 +37,12 @@ pub mod container;
 pub mod docker;
 
 pub mod level;
+
+pub mod multiline;
+
+pub mod shaping;
+
+pub mod selection;
 
 pub mod filter;
 

@@ -57,6 +57,24 @@ pub const DOCKER_ANSWER_WITHIN: Duration = Duration::from_secs(20);
 /// How long a stopping agent waits for the answer to its last frame.
 pub const DRAIN_WITHIN: Duration = Duration::from_secs(10);
 
+/// How many lines a group may have. Stacks of a few hundred frames are the longest that are seen.
+pub const GROUP_LINES_MAX: usize = 1000;
+
+/// How many bytes of text a group may have: a quarter of a row, so that two open groups and two open lines stay small.
+pub const GROUP_BYTES_MAX: usize = 256 << 10;
+
+/// The longest time between two lines of a group. A stack is written at once; this is far above a slow writer's pauses.
+pub const GROUP_WAIT: Duration = Duration::from_secs(1);
+
+/// The longest pattern for groups, in bytes.
+pub const PATTERN_BYTES_MAX: usize = 1024;
+
+/// The most memory that a compiled pattern may take, in bytes; a thousand containers may bring one each.
+pub const PATTERN_MEMORY_BYTES_MAX: usize = 1 << 20;
+
+/// How many seconds' worth of lines a container may write at once before its rate counts.
+pub const RATE_BURST_SECONDS: f64 = 5.0;
+
 /// How many events may wait for the pump. Each is small; a full queue holds discovery back, which lists again anyway.
 pub const EVENTS_MAX: usize = 256;
 
@@ -116,4 +134,5 @@ pub const VAULT_BACKOFF_MIN: Duration = Duration::from_secs(1);
 pub const VAULT_BACKOFF_MAX: Duration = Duration::from_secs(60);
 
 const _: () = assert!(LONG_ROW_BYTES_MIN > LINE_OVERLAP_BYTES);
+const _: () = assert!(GROUP_BYTES_MAX < LINE_BYTES_MAX);
 const _: () = assert!(BLOCK_BYTES <= RECORD_BYTES_MAX);

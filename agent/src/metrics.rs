@@ -21,6 +21,8 @@ pub struct Metrics {
     pub gaps: Counter,
     pub redactions: Counter,
     pub dropped_rows: Counter,
+    pub sampled_rows: Counter,
+    pub rate_limited_rows: Counter,
     pub quarantined_rows: Counter,
     pub retries: Counter,
     pub refusals: Counter,
@@ -85,6 +87,12 @@ impl Metrics {
             self.gaps.clone(),
         );
         registry.register("redactions", "What the pollen filter took out.", self.redactions.clone());
+        registry.register("sampled_rows", "Rows left out by sampling.", self.sampled_rows.clone());
+        registry.register(
+            "rate_limited_rows",
+            "Rows left out because a container wrote faster than its rate.",
+            self.rate_limited_rows.clone(),
+        );
         registry.register("dropped_rows", "Rows that a rule dropped.", self.dropped_rows.clone());
         registry.register(
             "quarantined_rows",

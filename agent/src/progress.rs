@@ -5,6 +5,7 @@
 //! an interval, never inside.
 
 use std::collections::HashSet;
+use std::time::Instant;
 
 use beeacon_record::wire::SourceState;
 use beeacon_record::{
@@ -14,6 +15,8 @@ use beeacon_record::{
 use crate::docker::merge::{End, Row, SafeCut};
 use crate::level;
 use crate::metrics::Metrics;
+use crate::multiline::{Grouper, Known};
+use crate::shaping::Shaping;
 
 /// What the collector last confirmed for a source.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -87,6 +90,10 @@ pub struct Progress {
     last_timestamp_ns: i64,
     /// Rows that the collector refuses even alone.
     poisoned: HashSet<Position>,
+    /// Which rows are left out by configuration.
+    pub shaping: Shaping,
+    /// How many were, since the last interval.
+    dropped_rows: u32,
 }
 
 impl Progress {
@@ -104,6 +111,8 @@ impl Progress {
             is_final: false,
             last_timestamp_ns: 0,
             poisoned: HashSet::new(),
+            shaping: Shaping::default(),
+            dropped_rows: 0,
         }
     }
 
@@ -118,6 +127,7 @@ impl Progress {
         self.is_touched = false;
         self.is_final = false;
         self.last_timestamp_ns = 0;
+        self.dropped_rows = 0;
     }
 
     /// Keeps what was read, and gives nothing of it out again when it is read once more.
@@ -209,6 +219,30 @@ impl Progress {
         }
     }
 
+    /// Adds a row, or keeps it for the group that it is a part of.
+    pub fn join(&mut self, row: Row<'_>, grouper: &mut Option<Grouper>, sink: &mut Sink<'_>) {
+        let Some(grouper) = grouper else { return self.give(row, sink) };
+        // At most four positions.
+        let (floor, reopened) = (self.floor, self.reopened.clone());
+        let known = Known { floor, reopened: &reopened };
+        grouper.push(row, Instant::now(), known, &mut |row| self.give(row, sink));
+    }
+
+    /// Adds the groups that nobody adds to any more.
+    pub fn end_idle(&mut self, grouper: &mut Option<Grouper>, sink: &mut Sink<'_>) -> bool {
+        let Some(grouper) = grouper else { return false };
+        let has_ended = grouper.end_idle(Instant::now(), &mut |row| self.give(row, sink));
+        self.is_touched |= has_ended;
+        has_ended
+    }
+
+    /// Adds all groups: nothing more will come.
+    pub fn end_groups(&mut self, grouper: &mut Option<Grouper>, sink: &mut Sink<'_>) {
+        let Some(grouper) = grouper else { return };
+        let has_ended = grouper.end(Instant::now(), &mut |row| self.give(row, sink));
+        self.is_touched |= has_ended;
+    }
+
     /// Adds a row whose text stands in `row`.
     pub fn give(&mut self, row: Row<'_>, sink: &mut Sink<'_>) {
         if !self.wants(row.position) {
@@ -219,7 +253,9 @@ impl Progress {
             return;
         }
         sink.builder.text_mut().extend_from_slice(row.text);
-        self.finish_row(row.stream, row.timestamp_ns, row.position, row.end == End::Newline, sink);
+        if !self.finish_row(row.stream, row.timestamp_ns, row.position, row.end == End::Newline, sink) {
+            return;
+        }
         if row.part > 0 || row.end == End::Cut {
             sink.builder.attribute("part", &row.part.to_string());
         }
@@ -228,7 +264,8 @@ impl Progress {
         }
     }
 
-    /// Ends a row whose text has been appended to the builder. The caller has asked [`Progress::wants`].
+    /// Ends a row whose text has been appended to the builder. The caller has asked [`Progress::wants`]. `false` when the row is
+    /// left out by configuration, which is counted.
     pub fn finish_row(
         &mut self,
         stream: Stream,
@@ -236,7 +273,7 @@ impl Progress {
         position: Position,
         ends_line: bool,
         sink: &mut Sink<'_>,
-    ) {
+    ) -> bool {
         // Only a terminal writes the carriage return itself; elsewhere it is the program's own, and stays. Those in the midst of
         // a line stay everywhere: a progress bar is one line with all that it showed.
         if sink.has_terminal && ends_line && sink.builder.unfinished_text().last() == Some(&b'\r') {
@@ -246,6 +283,14 @@ impl Progress {
         let origin = if stream == Stream::Stderr { stderr } else { stdout };
         let text = sink.builder.unfinished_text();
         let level: Level = level::detect(text);
+        if !self.shaping.keeps(position, timestamp_ns, level, sink.metrics) {
+            let length = text.len();
+            let start = sink.builder.text_bytes().saturating_sub(length);
+            sink.builder.text_mut().truncate(start);
+            self.dropped_rows = self.dropped_rows.saturating_add(1);
+            self.is_touched = true;
+            return false;
+        }
         sink.metrics.line_bytes.inc_by(text.len() as u64);
         sink.metrics.lines.inc();
         sink.builder.finish_line(Line {
@@ -257,6 +302,7 @@ impl Progress {
             position,
         });
         self.is_touched = true;
+        true
     }
 
     /// The interval for the batch being closed, if there is something to say.
@@ -269,6 +315,7 @@ impl Progress {
         interval.cursor = cursor;
         interval.gap = self.gap.take();
         interval.is_final = self.is_final;
+        interval.dropped_rows = std::mem::take(&mut self.dropped_rows);
         self.from = self.to;
         self.is_touched = false;
         Some(interval)

@@ -292,6 +292,9 @@ impl Pump {
             entry.update(container, &self.parts.config);
             return;
         }
+        if !self.parts.config.selection.takes(&container) {
+            return;
+        }
         if !container.is_readable_yet() {
             // Its start is another event.
             return;

@@ -23,7 +23,9 @@ use crate::docker::host::DockerHost;
 use crate::docker::watch::Watch;
 use crate::limits::{RECHECK_EVERY, SILENT_STREAM_AFTER};
 use crate::metrics::Metrics;
+use crate::multiline::Grouper;
 use crate::progress::{Acked, Progress, Sink, Step};
+use crate::selection::Treatment;
 use crate::status::ContainerStatus;
 
 /// Why a container cannot be read.
@@ -112,7 +114,12 @@ impl Entry {
                 Reader::Unsupported
             }
         };
-        let origin = container.origin(&config.host, &config.labels);
+        let origin = origin(&container, config);
+        let (treatment, errors) = config.selection.treatment(&container);
+        for error in errors {
+            let error = crate::ship::http::chain(&error);
+            tracing::warn!(container = container.name, error, "a container's label is not understood");
+        }
         let no_source = Source::new(format!("docker:{}", container.id))?;
         let mut entry = Entry {
             container,
@@ -125,6 +132,7 @@ impl Entry {
             retry_at: None,
         };
         entry.tell_running();
+        entry.treat(treatment, config);
         Ok(entry)
     }
 
@@ -148,6 +156,7 @@ impl Entry {
         if is_known {
             around.watch.remove(&file.chain);
             self.reader = Reader::Api(Box::new(api));
+            self.treat(config.selection.treatment(&self.container).0, config);
         }
     }
 
@@ -155,7 +164,7 @@ impl Entry {
     pub fn update(&mut self, container: Container, config: &AgentConfig) {
         let was_started_again = container.started_at != self.container.started_at;
         let has_changed = was_started_again || container.is_running != self.container.is_running;
-        self.origin = container.origin(&config.host, &config.labels);
+        self.origin = origin(&container, config);
         self.origin_ids = None;
         self.container = container;
         self.tell_running();
@@ -170,6 +179,21 @@ impl Entry {
                 api.attach_at = Instant::now();
                 api.backoff.reset();
             }
+        }
+    }
+
+    /// Says how lines are treated. Open groups are forgotten, so it comes before reading starts.
+    fn treat(&mut self, treatment: Treatment, config: &AgentConfig) {
+        let wait = config.selection.multiline_wait;
+        match &mut self.reader {
+            Reader::File(file) => {
+                file.grouper = treatment.grouping.map(|grouping| Grouper::new(grouping, wait))
+            }
+            Reader::Api(api) => api.source.set_grouping(treatment.grouping.as_ref(), wait),
+            Reader::Unsupported => {}
+        }
+        for progress in self.progress() {
+            progress.shaping = treatment.shaping.clone();
         }
     }
 
@@ -440,6 +464,7 @@ impl ApiReader {
     ) -> Step {
         let is_over = is_removed || !container.is_running;
         if !self.source.has_ended {
+            self.source.end_idle(sink);
             if is_over && self.heard_at.elapsed() >= SILENT_STREAM_AFTER {
                 self.heal(container, is_removed);
             }
@@ -519,6 +544,15 @@ impl Drop for ApiReader {
             task.abort();
         }
     }
+}
+
+/// Where a container's lines come from, with the service that its label names.
+fn origin(container: &Container, config: &AgentConfig) -> Origin {
+    let mut origin = container.origin(&config.host, &config.labels);
+    if let Some(service) = config.selection.service(container) {
+        origin.service = service.to_owned();
+    }
+    origin
 }
 
 fn open_files(container: &Container, path: &Path, around: &Surroundings) -> Result<FileSource, ReaderError> {

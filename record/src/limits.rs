@@ -39,8 +39,8 @@ pub const SOURCE_BYTES_MAX: usize = 512;
 /// The longest resume cursor that an agent may leave with the collector, in bytes per source.
 pub const CURSOR_BYTES_MAX: usize = 1024;
 
-/// The most unfinished lines one source may have: one per stream.
-pub const OPEN_LINES_MAX: usize = 2;
+/// The most places one source may leave open: per stream a line without its end, and a group of lines that may go on.
+pub const OPEN_LINES_MAX: usize = 4;
 
 /// The longest host, service, container, image or label text, in bytes; longer ones are cut when a batch is built.
 pub const ORIGIN_FIELD_BYTES_MAX: usize = 1024;

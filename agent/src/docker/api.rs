@@ -7,11 +7,14 @@
 //! One attach sees one run of the container, so a stream's end means little: it is attached again until Docker says that the
 //! container has stopped. The bytes are fetched by [`super::attach`].
 
+use std::time::Duration;
+
 use beeacon_record::{GapReason, IdentityError, Interval, Position, Source, Stream};
 
 use super::api_stream::Ordinals;
 use super::cursor::{read_since, write_since};
 use super::merge::{Merger, Piece};
+use crate::multiline::{Grouper, Grouping};
 use crate::progress::{Acked, Progress, Sink};
 
 /// How far before the earliest position Docker is asked, in nanoseconds. stdout and stderr are stamped apart and written
@@ -36,6 +39,7 @@ struct Side {
     progress: Progress,
     ordinals: Ordinals,
     merger: Merger,
+    grouper: Option<Grouper>,
     /// Whether the entry right below the committed position has been seen, or need not be.
     is_linked: bool,
     /// Whether the next piece is the first of another attach. Until it comes the open line is kept: Docker may have nothing more.
@@ -50,6 +54,7 @@ impl Side {
             progress: Progress::new(source),
             ordinals: Ordinals::default(),
             merger: Merger::default(),
+            grouper: None,
             is_linked: false,
             is_restarting: false,
             since_ns: None,
@@ -77,6 +82,9 @@ impl Side {
     fn restart(&mut self) {
         self.ordinals = Ordinals::default();
         self.merger.clear();
+        if let Some(grouper) = &mut self.grouper {
+            grouper.clear();
+        }
         self.is_restarting = false;
         self.is_linked = self.progress.floor() == Position::START;
     }
@@ -112,21 +120,23 @@ impl Side {
             ends_line: piece.ends_line,
             text: &piece.text,
         };
-        let (progress, safe_cut) = (&mut self.progress, sink.safe_cut);
-        self.merger.push(given, safe_cut, &mut |row| progress.give(row, sink));
+        let (progress, grouper, safe_cut) = (&mut self.progress, &mut self.grouper, sink.safe_cut);
+        self.merger.push(given, safe_cut, &mut |row| progress.join(row, grouper, sink));
         self.settle();
         true
     }
 
     /// Moves the position up to the first row that has not been given out.
     fn settle(&mut self) {
-        let to = self.merger.open().into_iter().min().unwrap_or(self.ordinals.end());
+        let groups = self.grouper.iter().flat_map(Grouper::open);
+        let to = groups.chain(self.merger.open()).min().unwrap_or(self.ordinals.end());
         self.progress.advance(to);
     }
 
     fn end(&mut self, sink: &mut Sink<'_>) {
-        let progress = &mut self.progress;
-        self.merger.end(&mut |row| progress.give(row, sink));
+        let (progress, grouper) = (&mut self.progress, &mut self.grouper);
+        self.merger.end(&mut |row| progress.join(row, grouper, sink));
+        progress.end_groups(grouper, sink);
         if self.ordinals != Ordinals::default() {
             self.settle();
         }
@@ -204,6 +214,23 @@ impl ApiSource {
         }
     }
 
+    /// Joins lines from now on, or no more. Open groups are forgotten: call it before reading starts again.
+    pub fn set_grouping(&mut self, grouping: Option<&Grouping>, wait: Duration) {
+        for side in self.sides_mut() {
+            side.grouper = grouping.cloned().map(|grouping| Grouper::new(grouping, wait));
+        }
+    }
+
+    /// Gives out the groups that nobody adds to any more.
+    pub fn end_idle(&mut self, sink: &mut Sink<'_>) {
+        for side in self.sides_mut() {
+            // What is read again after a new attach is still to come.
+            if !side.is_restarting && side.progress.end_idle(&mut side.grouper, sink) {
+                side.settle();
+            }
+        }
+    }
+
     /// The container has ended and its stream with it: so have the open lines.
     pub fn end(&mut self, sink: &mut Sink<'_>) {
         for side in self.sides_mut() {
@@ -229,7 +256,10 @@ impl ApiSource {
 
     /// How many bytes of open lines are held.
     pub fn open_bytes(&self) -> usize {
-        self.sides().iter().map(|side| side.merger.bytes()).sum()
+        self.sides()
+            .iter()
+            .map(|side| side.merger.bytes() + side.grouper.as_ref().map_or(0, Grouper::bytes))
+            .sum()
     }
 
     /// The intervals for the batch being closed.

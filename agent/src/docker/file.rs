@@ -21,6 +21,7 @@ use super::json_line::LineParser;
 use super::merge::{Merger, Piece};
 use super::watch::{SharedChain, lock};
 use crate::limits::{BLOCK_BYTES, RECORD_BYTES_MAX};
+use crate::multiline::Grouper;
 use crate::progress::{Acked, Progress, Sink, Step};
 
 /// How many generations' fingerprints are remembered. A cursor names two.
@@ -48,6 +49,8 @@ pub struct FileSource {
     at: Position,
     current: Option<Current>,
     merger: Merger,
+    /// Joins lines, where the container's lines are to be joined.
+    pub grouper: Option<Grouper>,
     parser: LineParser,
     scratch: Vec<u8>,
     want_bytes: usize,
@@ -67,6 +70,7 @@ impl FileSource {
             at: Position::START,
             current: None,
             merger: Merger::default(),
+            grouper: None,
             parser: LineParser::default(),
             scratch: Vec::new(),
             want_bytes: BLOCK_BYTES,
@@ -81,12 +85,15 @@ impl FileSource {
         self.is_mapped = false;
         self.current = None;
         self.merger.clear();
+        if let Some(grouper) = &mut self.grouper {
+            grouper.clear();
+        }
         self.want_bytes = BLOCK_BYTES;
     }
 
     /// How many bytes of open lines are held.
     pub fn open_bytes(&self) -> usize {
-        self.merger.bytes()
+        self.merger.bytes() + self.grouper.as_ref().map_or(0, Grouper::bytes)
     }
 
     /// How many bytes are there and have not been read.
@@ -113,12 +120,19 @@ impl FileSource {
 
     /// Where open lines stand, for the interval.
     pub fn open(&self) -> Vec<Position> {
-        self.merger.open()
+        let groups = self.grouper.iter().flat_map(Grouper::open);
+        groups.chain(self.merger.open()).collect()
+    }
+
+    /// Where reading must start again so that open lines and groups are seen from their start.
+    fn resume(&self) -> Position {
+        let groups = self.grouper.iter().flat_map(Grouper::open);
+        groups.chain(self.merger.resume()).min().unwrap_or(self.at)
     }
 
     /// What to leave with the collector. It may know the files only once their first records are complete.
     pub fn cursor(&mut self) -> Vec<u8> {
-        let resume = self.merger.resume().unwrap_or(self.at);
+        let resume = self.resume();
         let mut files = Vec::with_capacity(CURSOR_FILES_MAX);
         for generation in [resume.major, self.progress.to().major] {
             if files.iter().all(|(known, _)| *known != generation)
@@ -297,7 +311,7 @@ impl FileSource {
         self.progress.saw(record.timestamp_ns);
         let length = text.len() - start;
         let is_whole = record.ends_line && length <= beeacon_record::limits::LINE_BYTES_MAX;
-        if is_whole && self.merger.is_idle(record.stream) {
+        if is_whole && self.grouper.is_none() && self.merger.is_idle(record.stream) {
             if self.progress.is_poisoned(position) && self.progress.wants(position) {
                 text.truncate(start);
                 let end = Position::new(self.at.major, self.at.minor + bytes);
@@ -322,8 +336,8 @@ impl FileSource {
             ends_line: record.ends_line,
             text: &self.scratch,
         };
-        let (progress, safe_cut) = (&mut self.progress, sink.safe_cut);
-        self.merger.push(piece, safe_cut, &mut |row| progress.give(row, sink));
+        let (progress, grouper, safe_cut) = (&mut self.progress, &mut self.grouper, sink.safe_cut);
+        self.merger.push(piece, safe_cut, &mut |row| progress.join(row, grouper, sink));
         true
     }
 
@@ -334,14 +348,16 @@ impl FileSource {
 
     /// Nothing more is there: when the container has ended, its open lines end too.
     fn at_end(&mut self, sink: &mut Sink<'_>) -> Step {
+        let (progress, grouper) = (&mut self.progress, &mut self.grouper);
         if !(self.is_stopped || self.is_removed) {
+            progress.end_idle(grouper, sink);
             return Step::Idle;
         }
         if self.merger.resume().is_some() {
-            let progress = &mut self.progress;
-            self.merger.end(&mut |row| progress.give(row, sink));
-            self.progress.touch();
+            self.merger.end(&mut |row| progress.join(row, grouper, sink));
+            progress.touch();
         }
+        progress.end_groups(grouper, sink);
         if self.is_removed && !self.progress.is_final() {
             self.progress.finish();
         }

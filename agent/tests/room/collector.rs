@@ -53,6 +53,7 @@ pub(crate) struct State {
     pub(crate) duplicate_rows: u64,
     pub(crate) sessions: u64,
     pub(crate) finals: usize,
+    pub(crate) dropped_rows: u64,
 }
 
 #[derive(Clone)]
@@ -79,6 +80,7 @@ impl Collector {
             duplicate_rows: 0,
             sessions: 0,
             finals: 0,
+            dropped_rows: 0,
         };
         let state = Arc::new(Mutex::new(state));
         let shared = state.clone();
@@ -243,6 +245,7 @@ impl State {
             {
                 self.gaps.push((name.clone(), Gap { from: place, ..gap.clone() }, interval.from));
             }
+            self.dropped_rows += u64::from(interval.dropped_rows);
             self.finals += usize::from(interval.is_final);
             let state = SourceState {
                 source: interval.source.clone(),

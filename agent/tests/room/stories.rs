@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use beeacon_agent::filter::{Filter, ScrubCounts, ScrubError};
+use beeacon_agent::multiline::Grouping;
+use beeacon_agent::selection::Condition;
 use beeacon_agent::{Agent, AgentConfig, AgentError};
 use beeacon_filters::{Engine, EngineOptions};
 use beeacon_record::{Batch, GapReason, Position, Scrubbed};
@@ -484,4 +486,81 @@ async fn a_killed_program_loses_and_repeats_nothing() {
     let printed = String::from_utf8_lossy(&output);
     assert!(!printed.contains("planted-8c1f"), "text of a line was printed");
     assert!(state.rows.iter().all(|(_, _, row)| row.message.starts_with("<EMAIL> ")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stack_is_one_row_and_a_key_over_its_lines_is_redacted_whole_though_the_agent_is_stopped_within() {
+    let (collector, directory) = (Collector::start().await, directory());
+    let mut log = log(&directory, "java", 0, 1);
+    let start = |directory: &TempDir| {
+        let mut config = config(&collector, directory.path());
+        config.selection.multiline =
+            vec![(Condition::parse("name:*").unwrap(), Grouping::parse("java").unwrap())];
+        // How long the machine takes must not matter.
+        config.selection.multiline_wait = Duration::from_secs(3600);
+        let engine = Arc::new(Engine::new(EngineOptions::default()).unwrap());
+        Running::run(Agent::new(config, engine, 0).unwrap())
+    };
+    let mut running = start(&directory);
+    for count in 0..60 {
+        log.line("stdout", &format!("ERROR failed {count}"));
+        log.line("stderr", &format!("plain {count}"));
+        if count % 20 == 10 {
+            // In the middle of a group, which the collector knows as open by then.
+            collector
+                .until("the lines before", |state| {
+                    state.rows.len() >= usize::try_from(count * 2).unwrap() - 2
+                })
+                .await;
+            running.stop().await;
+            running = start(&directory);
+        }
+        log.line("stdout", "java.lang.Exception: -----BEGIN RSA PRIVATE KEY-----");
+        log.line("stdout", "  MIIEpAIBAAKCAQEA0000000000000000000000000000000000000000000000aa");
+        log.line("stdout", "  -----END RSA PRIVATE KEY-----");
+    }
+    log.describe(false, false);
+    collector.until("120 rows", |state| state.rows.len() == 120).await;
+    running.stop().await;
+    let state = collector.state.lock().unwrap();
+    let failed: Vec<&str> = state
+        .rows
+        .iter()
+        .filter(|(_, _, row)| row.stream == "stdout")
+        .map(|(_, _, row)| row.message.as_str())
+        .collect();
+    for (count, message) in failed.iter().enumerate() {
+        assert!(message.starts_with(&format!("ERROR failed {count}\njava.lang.Exception: <")), "{message}");
+        assert!(!message.contains("MIIE"), "{message}");
+    }
+    assert_eq!(failed.len(), 60);
+    assert!(state.gaps.is_empty() && state.duplicates_stored == 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_left_out_by_rate_and_sample_are_counted_and_are_no_gap_and_excluded_containers_are_not_read() {
+    let (collector, directory) = (Collector::start().await, directory());
+    let mut kept = log(&directory, "kept", 0, 1);
+    let mut other = log(&directory, "other", 0, 1);
+    let mut config = config(&collector, directory.path());
+    config.selection.exclude = vec![Condition::parse("name:name-oth*").unwrap()];
+    config.selection.sample = Some(0.5);
+    config.selection.rate = Some(10.0);
+    let engine = Arc::new(Engine::new(EngineOptions::default()).unwrap());
+    let running = Running::run(Agent::new(config, engine, 0).unwrap());
+    for line in 0..1000 {
+        kept.line("stdout", &format!("line {line}"));
+        other.line("stdout", &format!("line {line}"));
+    }
+    let end = kept.line("stdout", "ERROR the last");
+    collector
+        .until("all is covered", |state| {
+            state.sources.get("docker-file:kept").is_some_and(|known| known.committed > end)
+        })
+        .await;
+    running.stop().await;
+    let state = collector.state.lock().unwrap();
+    assert_eq!(state.rows.len() as u64 + state.dropped_rows, 1001);
+    assert!(state.rows.len() >= 10 && state.rows.len() < 100, "{}", state.rows.len());
+    assert!(state.gaps.is_empty() && state.sources.len() == 1);
 }
