@@ -218,17 +218,10 @@ fn read_selection(section: &mut Section<'_>, mut selection: Selection) -> Select
     }
     let range = Duration::from_millis(10)..=Duration::from_secs(60);
     selection.multiline_wait = section.duration("multiline_wait", selection.multiline_wait, range);
-    let mut number = |key: &'static str, own: Option<f64>, most: f64, wanted: &str| {
-        let text = section.optional_text(key);
-        let Some(text) = text else { return own };
-        let number = text.parse::<f64>().ok().filter(|number| (0.0..=most).contains(number));
-        if number.is_none() {
-            section.fault(key, format!("got \"{text}\", wanted {wanted}"));
-        }
-        number.or(own)
-    };
-    selection.sample = number("sample", selection.sample, 1.0, "a share from \"0\" to \"1\"");
-    selection.rate = number("rate", selection.rate, f64::MAX, "lines per second, \"0\" or more");
+    selection.sample_millionths = section.millionths("sample", selection.sample_millionths);
+    if let rate @ 1.. = section.integer("rate", selection.rate.unwrap_or(0).into(), 0..=u32::MAX.into()) {
+        selection.rate = u32::try_from(rate).ok();
+    }
     selection
 }
 
@@ -267,7 +260,7 @@ mod tests {
             "[agent]\ncollector = \"http://c:4880\"\ntoken = \"t\"\ndata = \"/d\"\ndocker_host = \"none\"\n\
              containers_directory = \"/c\"\nreader = \"file\"\nhost = \"h\"\nlabels = [\"team\"]\n\
              flush_after = \"1 s\"\ncompression_level = 3\ninclude = [\"name:a*\"]\n\
-             exclude = [\"label:x\"]\nhints = false\nmultiline_wait = \"2 s\"\nmultiline = [\"name:* => java\"]\nsample = \"0.5\"\nrate = \"10\"\n",
+             exclude = [\"label:x\"]\nhints = false\nmultiline_wait = \"2 s\"\nmultiline = [\"name:* => java\"]\nsample = 0.5\nrate = 10\n",
         )
         .unwrap();
         let expected = AgentConfig {
@@ -287,8 +280,8 @@ mod tests {
                 exclude: vec![Condition::parse("label:x").unwrap()],
                 multiline: vec![(Condition::parse("name:*").unwrap(), Grouping::parse("java").unwrap())],
                 multiline_wait: Duration::from_secs(2),
-                sample: Some(0.5),
-                rate: Some(10.0),
+                sample_millionths: 500_000,
+                rate: Some(10),
                 ignores_hints: true,
             },
         };

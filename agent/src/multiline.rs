@@ -302,7 +302,8 @@ pub struct Known<'a> {
 
 /// The open groups of one source.
 pub struct Grouper {
-    grouping: Grouping,
+    /// `None` only ends what another configuration has left open.
+    grouping: Option<Grouping>,
     wait: Duration,
     stdout: Option<OpenGroup>,
     stderr: Option<OpenGroup>,
@@ -311,17 +312,37 @@ pub struct Grouper {
 impl Grouper {
     /// A grouper without an open group. `wait` is the longest time between two lines of one.
     pub fn new(grouping: Grouping, wait: Duration) -> Self {
-        Grouper { grouping, wait, stdout: None, stderr: None }
+        Grouper { grouping: Some(grouping), wait, stdout: None, stderr: None }
+    }
+
+    /// For lines that are not joined any more, where the collector knows groups that were still open: what was committed with
+    /// them is given out with them.
+    pub fn leftover() -> Self {
+        Grouper { grouping: None, wait: Duration::ZERO, stdout: None, stderr: None }
+    }
+
+    /// Whether it only ends what was left open.
+    pub fn is_leftover(&self) -> bool {
+        self.grouping.is_none()
     }
 
     /// Takes the next row and gives out the groups that are complete.
     ///
-    /// A row below the collector's position belongs to a group that is still open there, or has been committed with another:
-    /// such a row starts no group of its own.
+    /// A row below the collector's position belongs to the group that is still open there, however lines are joined by now, or has
+    /// been committed with another: such a row starts no group of its own.
     pub fn push(&mut self, row: Row<'_>, now: Instant, known: Known<'_>, emit: &mut dyn FnMut(Row<'_>)) {
-        let grouping = self.grouping.clone();
-        let span_ns = i64::try_from(self.wait.as_nanos()).unwrap_or(i64::MAX);
-        let slot = self.slot(row.stream);
+        let is_leftover = self.is_leftover();
+        let Grouper { grouping, wait, stdout, stderr } = self;
+        let grouping = &*grouping;
+        let goes_on = |state, line: &[u8]| match grouping {
+            Some(grouping) => grouping.goes_on(state, line),
+            None => (false, State::Plain),
+        };
+        let span_ns = i64::try_from(wait.as_nanos()).unwrap_or(i64::MAX);
+        let slot = match row.stream {
+            Stream::Stdout => stdout,
+            Stream::Stderr => stderr,
+        };
         let is_whole = row.part == 0 && row.end == End::Newline;
         if !is_whole {
             // Parts of over-long lines and words cut off by a process's end are rows of their own.
@@ -329,12 +350,13 @@ impl Grouper {
             emit(row);
             return;
         }
+        let was_committed = row.position < known.floor && !known.reopened.contains(&row.position);
         if let Some(group) = slot {
-            let (goes_on, next) = grouping.goes_on(group.state, row.text);
+            let (goes_on, next) = goes_on(group.state, row.text);
             let has_room = group.lines < GROUP_LINES_MAX
                 && group.text.len() + row.text.len() < GROUP_BYTES_MAX
                 && row.timestamp_ns.saturating_sub(group.last_timestamp_ns) <= span_ns;
-            if goes_on && has_room {
+            if was_committed || (goes_on && has_room) {
                 group.text.push(b'\n');
                 group.text.extend_from_slice(row.text);
                 group.lines += 1;
@@ -344,11 +366,15 @@ impl Grouper {
                 return;
             }
             give(slot, row.stream, emit);
-        } else if row.position < known.floor && !known.reopened.contains(&row.position) {
+        } else if was_committed {
+            return;
+        }
+        if is_leftover && row.position >= known.floor {
+            emit(row);
             return;
         }
         // Of the line alone, not of what stood before it: reading may start again here.
-        let (_, state) = grouping.goes_on(State::Plain, row.text);
+        let (_, state) = goes_on(State::Plain, row.text);
         *slot = Some(OpenGroup {
             position: row.position,
             timestamp_ns: row.timestamp_ns,

@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::container::Container;
 use crate::limits::GROUP_WAIT;
 use crate::multiline::{Grouping, GroupingError};
-use crate::shaping::Shaping;
+use crate::shaping::{MILLION, Shaping};
 
 /// A pattern over names: `*` is any run of characters, `?` any one.
 fn glob(pattern: &str, text: &str) -> bool {
@@ -96,7 +96,7 @@ impl Condition {
 }
 
 /// What the host's configuration says about containers.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Selection {
     /// Only containers that meet one of these are read; all without any.
     pub include: Vec<Condition>,
@@ -106,10 +106,10 @@ pub struct Selection {
     pub multiline: Vec<(Condition, Option<Grouping>)>,
     /// The longest time between two lines of a group, 1 s by default.
     pub multiline_wait: Duration,
-    /// The share of rows that is kept.
-    pub sample: Option<f64>,
-    /// Lines per second of one container.
-    pub rate: Option<f64>,
+    /// How many of a million rows are kept; all by default.
+    pub sample_millionths: u32,
+    /// The most lines per second of one container; no limit by default.
+    pub rate: Option<u32>,
     /// Whether labels of containers count.
     pub ignores_hints: bool,
 }
@@ -121,15 +121,12 @@ impl Default for Selection {
             exclude: Vec::new(),
             multiline: Vec::new(),
             multiline_wait: GROUP_WAIT,
-            sample: None,
+            sample_millionths: MILLION,
             rate: None,
             ignores_hints: false,
         }
     }
 }
-
-/// Configurations are compared to see whether something has changed; rates are numbers as they were written.
-impl Eq for Selection {}
 
 /// How one container's lines are treated.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -146,14 +143,12 @@ pub enum HintError {
     /// Of grouping.
     #[error("label beeacon.multiline")]
     Multiline(#[from] GroupingError),
-    /// Of a number.
-    #[error("label {label} is no number that is allowed, wanted {wanted}")]
-    Number {
-        /// The label.
-        label: &'static str,
-        /// What may stand there.
-        wanted: &'static str,
-    },
+    /// Of the share of rows.
+    #[error("label beeacon.sample, wanted 0 to 1")]
+    Sample,
+    /// Of lines per second.
+    #[error("label beeacon.rate, wanted lines per second, 1 to 4294967295")]
+    Rate,
 }
 
 impl Selection {
@@ -188,20 +183,28 @@ impl Selection {
                 Err(error) => errors.push(error.into()),
             }
         }
-        let mut lower = |label: &'static str, wanted, most: f64, own: Option<f64>| {
-            let Some(text) = self.hint(container, label) else { return own };
-            match text.parse::<f64>().ok().filter(|number| (0.0..=most).contains(number)) {
-                Some(number) => Some(own.map_or(number, |own| own.min(number))),
-                None => {
-                    errors.push(HintError::Number { label, wanted });
-                    own
-                }
+        let mut sample = self.sample_millionths;
+        if let Some(text) = self.hint(container, "beeacon.sample") {
+            match millionths(text) {
+                Some(hinted) => sample = sample.min(hinted),
+                None => errors.push(HintError::Sample),
             }
-        };
-        let sample = lower("beeacon.sample", "0 to 1", 1.0, self.sample);
-        let rate = lower("beeacon.rate", "lines per second, 0 or more", f64::MAX, self.rate);
+        }
+        let mut rate = self.rate;
+        if let Some(text) = self.hint(container, "beeacon.rate") {
+            match text.parse::<u32>().ok().filter(|rate| *rate > 0) {
+                Some(hinted) => rate = Some(rate.map_or(hinted, |own| own.min(hinted))),
+                None => errors.push(HintError::Rate),
+            }
+        }
         (Treatment { grouping, shaping: Shaping::new(sample, rate) }, errors)
     }
+}
+
+/// A share from 0 to 1, in millionths.
+fn millionths(text: &str) -> Option<u32> {
+    let share = text.parse::<f64>().ok().filter(|share| (0.0..=1.0).contains(share))?;
+    format!("{:.0}", share * 1e6).parse().ok()
 }
 
 #[cfg(test)]
@@ -267,18 +270,21 @@ mod tests {
 
     #[test]
     fn hints_make_less_and_never_more() {
-        let host = Selection { sample: Some(0.5), rate: Some(100.0), ..Selection::default() };
+        let host = Selection { sample_millionths: 500_000, rate: Some(100), ..Selection::default() };
         let of = |labels: &[(&str, &str)]| host.treatment(&container(labels)).0.shaping;
-        assert_eq!(of(&[("beeacon.sample", "0.9"), ("beeacon.rate", "1e9")]), of(&[]));
-        assert_eq!(of(&[("beeacon.sample", "0.1")]), Shaping::new(Some(0.1), Some(100.0)));
+        assert_eq!(of(&[("beeacon.sample", "0.9"), ("beeacon.rate", "1000000000")]), of(&[]));
+        assert_eq!(of(&[("beeacon.sample", "0.1")]), Shaping::new(100_000, Some(100)));
         let excluded = Selection { exclude: conditions(&["name:*"]), ..Selection::default() };
         assert!(!excluded.takes(&container(&[("beeacon.enable", "true")])));
         assert!(!Selection::default().takes(&container(&[("beeacon.enable", "false")])));
         let deaf = Selection { ignores_hints: true, ..Selection::default() };
         assert!(deaf.takes(&container(&[("beeacon.enable", "false")])));
-        let (treatment, errors) =
-            host.treatment(&container(&[("beeacon.sample", "lots"), ("beeacon.multiline", "perl")]));
-        assert_eq!((treatment.shaping, errors.len()), (of(&[]), 2));
+        let (treatment, errors) = host.treatment(&container(&[
+            ("beeacon.sample", "lots"),
+            ("beeacon.multiline", "perl"),
+            ("beeacon.rate", "0"),
+        ]));
+        assert_eq!((treatment.shaping, errors.len()), (of(&[]), 3));
     }
 
     #[test]

@@ -9,11 +9,14 @@ use beeacon_record::{Level, Position};
 use crate::limits::RATE_BURST_SECONDS;
 use crate::metrics::Metrics;
 
+/// All rows, in millionths.
+pub const MILLION: u32 = 1_000_000;
+
 /// What is left out of one source.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Shaping {
-    /// The share of rows that is kept; all without it.
-    sample: Option<f64>,
+    /// Rows are kept whose place in their hash's range lies below; all without it.
+    below: Option<u64>,
     rate: Option<Bucket>,
 }
 
@@ -26,22 +29,23 @@ struct Bucket {
 }
 
 impl Shaping {
-    /// Keeps this share of rows, and at most so many lines per second.
-    pub fn new(sample: Option<f64>, lines_per_second: Option<f64>) -> Self {
-        let sample = sample.filter(|share| *share < 1.0);
+    /// Keeps so many of a million rows, and at most so many lines per second.
+    pub fn new(sample_millionths: u32, lines_per_second: Option<u32>) -> Self {
+        let below = (sample_millionths < MILLION)
+            .then(|| (u64::MAX / u64::from(MILLION)).saturating_mul(sample_millionths.into()));
         let rate = lines_per_second.map(|per_second| Bucket {
-            per_second,
-            tokens: (per_second * RATE_BURST_SECONDS).max(1.0),
+            per_second: per_second.into(),
+            tokens: f64::from(per_second) * RATE_BURST_SECONDS,
             timestamp_ns: i64::MIN,
         });
-        Shaping { sample, rate }
+        Shaping { below, rate }
     }
 
     /// Whether a row is kept. One that is not is counted.
     pub fn keeps(&mut self, position: Position, timestamp_ns: i64, level: Level, metrics: &Metrics) -> bool {
-        if let Some(share) = self.sample
+        if let Some(below) = self.below
             && !matches!(level, Level::Error | Level::Fatal)
-            && place_in_unit(position) >= share
+            && hash(position) >= below
         {
             metrics.sampled_rows.inc();
             return false;
@@ -61,7 +65,7 @@ impl Bucket {
         if timestamp_ns > self.timestamp_ns {
             let span_ns = timestamp_ns.saturating_sub(self.timestamp_ns);
             let seconds = span_ns as f64 / 1e9;
-            let most = (self.per_second * RATE_BURST_SECONDS).max(1.0);
+            let most = self.per_second * RATE_BURST_SECONDS;
             self.tokens = (self.tokens + seconds * self.per_second).min(most);
             self.timestamp_ns = timestamp_ns;
         }
@@ -73,14 +77,13 @@ impl Bucket {
     }
 }
 
-/// A position's place between 0 and 1, even over all positions.
-fn place_in_unit(position: Position) -> f64 {
+/// Even over all positions, and the same at every reading.
+fn hash(position: Position) -> u64 {
     let mut bytes = [0; 16];
     let (major, minor) = bytes.split_at_mut(8);
     major.copy_from_slice(&position.major.to_le_bytes());
     minor.copy_from_slice(&position.minor.to_le_bytes());
-    let hash = xxhash_rust::xxh3::xxh3_64(&bytes);
-    (hash >> 11) as f64 / (1u64 << 53) as f64
+    xxhash_rust::xxh3::xxh3_64(&bytes)
 }
 
 #[cfg(test)]
@@ -102,20 +105,20 @@ mod tests {
 
     #[test]
     fn sampling_keeps_the_same_share_of_rows_each_time_and_every_error() {
-        let mut shaping = Shaping::new(Some(0.1), None);
+        let mut shaping = Shaping::new(100_000, None);
         let first = kept(&mut shaping, 10_000, 1, Level::Info);
         assert!((800..1200).contains(&first), "{first}");
         assert_eq!(kept(&mut shaping, 10_000, 1, Level::Info), first);
         assert_eq!(kept(&mut shaping, 100, 1, Level::Error), 100);
-        assert_eq!(kept(&mut Shaping::new(Some(0.0), None), 100, 1, Level::Unknown), 0);
-        assert_eq!(kept(&mut Shaping::new(Some(1.0), None), 100, 1, Level::Unknown), 100);
+        assert_eq!(kept(&mut Shaping::new(0, None), 100, 1, Level::Unknown), 0);
+        assert_eq!(kept(&mut Shaping::new(MILLION, None), 100, 1, Level::Unknown), 100);
     }
 
     #[test]
     fn a_rate_counts_by_the_rows_own_time_and_allows_a_burst() {
-        assert_eq!(kept(&mut Shaping::new(None, Some(10.0)), 1000, 100_000_000, Level::Info), 1000);
-        assert_eq!(kept(&mut Shaping::new(None, Some(10.0)), 1000, 0, Level::Info), 50);
+        assert_eq!(kept(&mut Shaping::new(MILLION, Some(10)), 1000, 100_000_000, Level::Info), 1000);
+        assert_eq!(kept(&mut Shaping::new(MILLION, Some(10)), 1000, 0, Level::Info), 50);
         // A clock that steps back fills nothing.
-        assert_eq!(kept(&mut Shaping::new(None, Some(10.0)), 1000, -1_000_000_000, Level::Info), 50);
+        assert_eq!(kept(&mut Shaping::new(MILLION, Some(10)), 1000, -1_000_000_000, Level::Info), 50);
     }
 }

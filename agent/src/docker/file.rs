@@ -85,6 +85,7 @@ impl FileSource {
         self.is_mapped = false;
         self.current = None;
         self.merger.clear();
+        self.grouper.take_if(|grouper| grouper.is_leftover());
         if let Some(grouper) = &mut self.grouper {
             grouper.clear();
         }
@@ -180,6 +181,9 @@ impl FileSource {
             }
             return Ok(Step::Idle);
         }
+        if self.at >= self.progress.floor() {
+            self.grouper.take_if(|grouper| grouper.is_leftover() && grouper.open().next().is_none());
+        }
         let Some(base) = self.base else { return Ok(Step::Idle) };
         let index = self.at.major.wrapping_add(base);
         let held = match &self.current {
@@ -269,6 +273,9 @@ impl FileSource {
                     }
                 }
             }
+        }
+        if self.grouper.is_none() && acked.is_some_and(|acked| !acked.open.is_empty()) {
+            self.grouper = Some(Grouper::leftover());
         }
         self.is_mapped = true;
         Ok(true)

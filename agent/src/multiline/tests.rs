@@ -156,3 +156,41 @@ proptest! {
         prop_assert_eq!(count, lines.len());
     }
 }
+
+/// Scenario: three lines are one open group and committed as that; then the configuration changes, and reading starts again.
+/// Guarantees: the group comes out whole, and what follows is joined as is said now.
+#[test]
+fn a_group_that_was_open_when_the_configuration_changed_is_given_out_whole() {
+    let lines = ["Oops", " at a", " at b", " at c", "next", "last"];
+    for (now, wanted) in [
+        (None, vec!["Oops\n at a\n at b", " at c", "next", "last"]),
+        (Some("start:."), vec!["Oops\n at a\n at b", " at c", "next", "last"]),
+        (Some("indent"), vec!["Oops\n at a\n at b\n at c", "next", "last"]),
+        (Some("continue:^l"), vec!["Oops\n at a\n at b", " at c", "next\nlast"]),
+    ] {
+        let mut grouper = match now {
+            Some(text) => Grouper::new(Grouping::parse(text).unwrap().unwrap(), GROUP_WAIT),
+            None => Grouper::leftover(),
+        };
+        let (floor, reopened) = (Position::new(1, 3), [Position::new(1, 0)]);
+        let mut given: Vec<String> = Vec::new();
+        let mut give = |row: Row<'_>| {
+            if row.position >= floor || reopened.contains(&row.position) {
+                given.push(String::from_utf8(row.text.to_vec()).unwrap());
+            }
+        };
+        for (at, text) in (0..).zip(lines) {
+            let row = Row {
+                stream: Stream::Stdout,
+                timestamp_ns: 0,
+                position: Position::new(1, at),
+                text: text.as_bytes(),
+                part: 0,
+                end: End::Newline,
+            };
+            grouper.push(row, Instant::now(), Known { floor, reopened: &reopened }, &mut give);
+        }
+        grouper.end(Instant::now(), &mut give);
+        assert_eq!(given, wanted, "{now:?}");
+    }
+}

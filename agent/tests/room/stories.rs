@@ -544,8 +544,8 @@ async fn rows_left_out_by_rate_and_sample_are_counted_and_are_no_gap_and_exclude
     let mut other = log(&directory, "other", 0, 1);
     let mut config = config(&collector, directory.path());
     config.selection.exclude = vec![Condition::parse("name:name-oth*").unwrap()];
-    config.selection.sample = Some(0.5);
-    config.selection.rate = Some(10.0);
+    config.selection.sample_millionths = 500_000;
+    config.selection.rate = Some(10);
     let engine = Arc::new(Engine::new(EngineOptions::default()).unwrap());
     let running = Running::run(Agent::new(config, engine, 0).unwrap());
     for line in 0..1000 {
