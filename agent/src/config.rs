@@ -8,8 +8,10 @@ use beeacon_settings::{Document, Faults, Process, Section};
 use crate::container::ReaderChoice;
 use crate::docker::host::{DEFAULT_HOST, DockerHost};
 use crate::multiline::Grouping;
+use crate::picking::Picks;
 use crate::selection::{Condition, Selection};
 use crate::ship::http::{Collector, ShipError};
+use crate::timestamp::LineTime;
 
 /// How an agent runs. Every field has a default that works on a host with Docker and a collector beside it.
 #[derive(Clone, PartialEq, Eq)]
@@ -205,17 +207,9 @@ fn read_selection(section: &mut Section<'_>, mut selection: Selection) -> Select
         }
     }
     selection.ignores_hints = !section.boolean("hints", !selection.ignores_hints);
-    for text in section.texts("multiline") {
-        let rule = text
-            .split_once(" => ")
-            .map(|(condition, grouping)| (Condition::parse(condition.trim()), Grouping::parse(grouping)));
-        match rule {
-            Some((Ok(condition), Ok(grouping))) => selection.multiline.push((condition, grouping)),
-            Some((Err(error), _)) => section.fault("multiline", error.to_string()),
-            Some((_, Err(error))) => section.fault("multiline", error.to_string()),
-            None => section.fault("multiline", format!("got \"{text}\", wanted <condition> => <lines>")),
-        }
-    }
+    rules(section, "multiline", &mut selection.multiline, Grouping::parse);
+    rules(section, "timestamp", &mut selection.timestamp, LineTime::parse);
+    rules(section, "attributes", &mut selection.attributes, Picks::parse);
     let range = Duration::from_millis(10)..=Duration::from_secs(60);
     selection.multiline_wait = section.duration("multiline_wait", selection.multiline_wait, range);
     selection.sample_millionths = section.millionths("sample", selection.sample_millionths);
@@ -223,6 +217,28 @@ fn read_selection(section: &mut Section<'_>, mut selection: Selection) -> Select
         selection.rate = u32::try_from(rate).ok();
     }
     selection
+}
+
+/// Reads `<condition> => <what>`, any number of them.
+fn rules<T, E: std::error::Error>(
+    section: &mut Section<'_>,
+    key: &'static str,
+    rules: &mut Vec<(Condition, Option<T>)>,
+    parse: impl Fn(&str) -> Result<Option<T>, E>,
+) {
+    for text in section.texts(key) {
+        let Some((condition, what)) = text.split_once(" => ") else {
+            section.fault(key, format!("got \"{text}\", wanted <condition> => <what>"));
+            continue;
+        };
+        match (Condition::parse(condition.trim()), parse(what)) {
+            (Ok(condition), Ok(what)) => rules.push((condition, what)),
+            (condition, what) => {
+                condition.err().inspect(|error| section.fault(key, error.to_string()));
+                what.err().inspect(|error| section.fault(key, format!("got \"{text}\", {error}")));
+            }
+        }
+    }
 }
 
 /// Something wrong with one key.
@@ -260,7 +276,8 @@ mod tests {
             "[agent]\ncollector = \"http://c:4880\"\ntoken = \"t\"\ndata = \"/d\"\ndocker_host = \"none\"\n\
              containers_directory = \"/c\"\nreader = \"file\"\nhost = \"h\"\nlabels = [\"team\"]\n\
              flush_after = \"1 s\"\ncompression_level = 3\ninclude = [\"name:a*\"]\n\
-             exclude = [\"label:x\"]\nhints = false\nmultiline_wait = \"2 s\"\nmultiline = [\"name:* => java\"]\nsample = 0.5\nrate = 10\n",
+             exclude = [\"label:x\"]\nhints = false\nmultiline_wait = \"2 s\"\nmultiline = [\"name:* => java\"]\n\
+             timestamp = [\"name:* => auto\"]\nattributes = [\"name:* => a, b as c\"]\nsample = 0.5\nrate = 10\n",
         )
         .unwrap();
         let expected = AgentConfig {
@@ -279,6 +296,8 @@ mod tests {
                 include: vec![Condition::parse("name:a*").unwrap()],
                 exclude: vec![Condition::parse("label:x").unwrap()],
                 multiline: vec![(Condition::parse("name:*").unwrap(), Grouping::parse("java").unwrap())],
+                timestamp: vec![(Condition::parse("name:*").unwrap(), LineTime::parse("auto").unwrap())],
+                attributes: vec![(Condition::parse("name:*").unwrap(), Picks::parse("a, b as c").unwrap())],
                 multiline_wait: Duration::from_secs(2),
                 sample_millionths: 500_000,
                 rate: Some(10),
@@ -293,6 +312,7 @@ mod tests {
         let faults = read(
             "[agent]\ncollector = \"c:4880\"\nreder = \"file\"\nreader = \"fil\"\ndocker_host = \"ssh://x\"\n\
              flush_after = \"2 h\"\nhost = \"\"\ninclude = [\"x\"]\nmultiline = [\"name:* => perl\"]\n\
+             timestamp = [\"nam:* => auto\"]\nattributes = [\"a\"]\n\
              sample = \"2\"\nrate = \"x\"\n",
         )
         .unwrap_err();
@@ -305,6 +325,8 @@ mod tests {
             "host",
             "include",
             "multiline",
+            "timestamp",
+            "attributes",
             "sample",
             "rate",
         ] {

@@ -1,7 +1,9 @@
 //! A line's severity from its first bytes.
 //!
 //! Cheap and pure. A named field (`level=warn`, `"severity":"ERROR"`, `"level":40`) decides before any bare word; then glog's
-//! `E0102` at the start; then the first severity word that stands alone. A guess by nature: it never changes the text.
+//! `E0102` or syslog's `<11>` at the start; then the first severity word that stands alone. Only of a JSON object that is longer
+//! than what is looked at, and names no level there, the rest is searched for a field. A guess by nature: it never changes the
+//! text.
 
 use beeacon_record::Level;
 
@@ -31,7 +33,19 @@ const WORDS: &[(&[u8], Level)] = &[
 ];
 
 /// Names of fields that hold a severity, in lower case.
-const FIELDS: &[&[u8]] = &[b"level", b"severity", b"lvl", b"loglevel", b"log_level", b"log.level"];
+const FIELDS: &[&[u8]] = &[
+    b"level",
+    b"severity",
+    b"lvl",
+    b"loglevel",
+    b"log_level",
+    b"levelname",
+    b"severity_text",
+    b"severitytext",
+];
+
+/// Fields of long JSON objects that are searched for behind what is looked at.
+const FAR_FIELDS: [&[u8]; 3] = [b"\"level\"", b"\"severity\"", b"\"levelname\""];
 
 /// The severity that a line states, or [`Level::Unknown`].
 ///
@@ -44,7 +58,7 @@ const FIELDS: &[&[u8]] = &[b"level", b"severity", b"lvl", b"loglevel", b"log_lev
 /// ```
 pub fn detect(text: &[u8]) -> Level {
     let head = text.get(..LOOKED_AT_BYTES).unwrap_or(text);
-    let mut first = glog(head);
+    let mut first = prefix(head);
     let mut at = 0;
     while at < head.len() {
         let rest = head.get(at..).unwrap_or(&[]);
@@ -66,7 +80,18 @@ pub fn detect(text: &[u8]) -> Level {
         }
         at += length;
     }
+    if head.len() < text.len() && head.first() == Some(&b'{') {
+        return far_field(text).unwrap_or(first);
+    }
     first
+}
+
+fn far_field(text: &[u8]) -> Option<Level> {
+    FAR_FIELDS.iter().find_map(|name| {
+        let at = memchr::memmem::find(text, name)?;
+        let name = name.get(1..name.len() - 1)?;
+        field(name, text.get(at + 1 + name.len()..)?)
+    })
 }
 
 fn is_word(byte: u8) -> bool {
@@ -75,7 +100,7 @@ fn is_word(byte: u8) -> bool {
 
 /// A look at the length and first letter, which spares most words the table.
 fn may_matter(word: &[u8]) -> bool {
-    (3..=11).contains(&word.len())
+    (3..=13).contains(&word.len())
         && word.first().is_some_and(|first| {
             matches!(
                 first | 0x20,
@@ -91,7 +116,7 @@ fn by_word(word: &[u8]) -> Level {
 
 /// The value of a severity field, when `name` is one and `behind` starts with its value.
 fn field(name: &[u8], behind: &[u8]) -> Option<Level> {
-    // `log.level` is two words here; its last one is `level`.
+    // `log.level` is two words here; its last one is `level`. Serilog's compact form says `"@l"`.
     if !FIELDS.iter().any(|field| field.eq_ignore_ascii_case(name)) {
         return None;
     }
@@ -108,6 +133,8 @@ fn field(name: &[u8], behind: &[u8]) -> Option<Level> {
         b"40" => Level::Warn,
         b"50" => Level::Error,
         b"60" => Level::Fatal,
+        [severity @ b'0'..=b'7'] => syslog(*severity),
+        [letter] => by_letter(letter.to_ascii_uppercase()),
         word if b"information".eq_ignore_ascii_case(word) => Level::Info,
         word => by_word(word),
     };
@@ -122,11 +149,41 @@ fn glog(head: &[u8]) -> Level {
     if !digits.iter().all(u8::is_ascii_digit) {
         return Level::Unknown;
     }
+    if matches!(letter, b'I' | b'W' | b'E' | b'F') { by_letter(*letter) } else { Level::Unknown }
+}
+
+/// What stands at the line's start and is no word: glog's letter, or syslog's priority.
+fn prefix(head: &[u8]) -> Level {
+    let Some(behind) = head.strip_prefix(b"<") else { return glog(head) };
+    let digits = behind.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    if !(1..=3).contains(&digits) || behind.get(digits) != Some(&b'>') {
+        return Level::Unknown;
+    }
+    // The severity is the priority modulo eight.
+    let priority = behind.iter().take(digits).fold(0u16, |sum, digit| sum * 10 + u16::from(digit - b'0'));
+    u8::try_from(priority % 8).map_or(Level::Unknown, |severity| syslog(b'0' + severity))
+}
+
+/// The severities of RFC 5424, which GELF writes as a level, too.
+fn syslog(severity: u8) -> Level {
+    match severity {
+        b'0'..=b'2' => Level::Fatal,
+        b'3' => Level::Error,
+        b'4' => Level::Warn,
+        b'5' | b'6' => Level::Info,
+        b'7' => Level::Debug,
+        _ => Level::Unknown,
+    }
+}
+
+fn by_letter(letter: u8) -> Level {
     match letter {
+        b'T' | b'V' => Level::Trace,
+        b'D' => Level::Debug,
         b'I' => Level::Info,
         b'W' => Level::Warn,
         b'E' => Level::Error,
-        b'F' => Level::Fatal,
+        b'F' | b'C' => Level::Fatal,
         _ => Level::Unknown,
     }
 }
@@ -171,6 +228,33 @@ mod tests {
             ("NOTICE: ok", Level::Info),
             ("TRACE", Level::Trace),
             ("level", Level::Unknown),
+            // syslog
+            ("<11>Jan  2 15:04:05 host app: x", Level::Error),
+            ("<165>1 2024-01-02T15:04:05Z host app - - - x", Level::Info),
+            ("<7>x", Level::Debug),
+            ("<1000>x", Level::Unknown),
+            ("<>x", Level::Unknown),
+            ("<11>level=warn", Level::Warn),
+            // log4j, logback, Elasticsearch, Spring
+            ("2024-01-02 15:04:05,123 ERROR [main] c.x.Y - no error", Level::Error),
+            ("15:04:05.123 [main] WARN  c.x.Y - x", Level::Warn),
+            ("[2024-01-02T15:04:05,123][INFO ][o.e.n.Node] [x] started", Level::Info),
+            ("2024-01-02 15:04:05.123 DEBUG 1 --- [main] x", Level::Debug),
+            // Python, Ruby, nginx, PostgreSQL, Rust
+            ("ERROR:root:x", Level::Error),
+            ("I, [2024-01-02T15:04:05.1 #1]  INFO -- : x", Level::Info),
+            ("2024/01/02 15:04:05 [crit] 29#29: *1 x", Level::Fatal),
+            ("2024-01-02 15:04:05 UTC [1] FATAL:  x", Level::Fatal),
+            ("2024-01-02T15:04:05.123456Z  WARN app::x: y", Level::Warn),
+            ("[2024-01-02T15:04:05Z ERROR app] x", Level::Error),
+            // JSON
+            ("{\"short_message\":\"an error\",\"level\":6}", Level::Info),
+            ("{\"levelname\": \"WARNING\"}", Level::Warn),
+            ("{\"SeverityText\":\"Error\"}", Level::Error),
+            ("{\"level\":\"E\"}", Level::Error),
+            ("{\"level\":8}", Level::Unknown),
+            ("{\"level\":{\"name\":\"warn\"}}", Level::Warn),
+            ("{\"msg\":\"{\\\"level\\\":\\\"error\\\"}\"}", Level::Error),
         ];
         for (line, level) in table {
             assert_eq!(detect(line.as_bytes()), *level, "{line}");
@@ -185,5 +269,15 @@ mod tests {
         assert_eq!(detect(cut.as_bytes()), Level::Unknown);
         let whole = format!("{} error at", "x".repeat(LOOKED_AT_BYTES - 7));
         assert_eq!(detect(whole.as_bytes()), Level::Error);
+    }
+
+    #[test]
+    fn a_long_json_object_has_its_level_wherever_its_field_stands() {
+        let text = "an error ".repeat(40);
+        let object = |fields: &str| format!("{{\"msg\":\"{text}\",{fields}}}");
+        assert_eq!(detect(object("\"level\":\"info\"").as_bytes()), Level::Info);
+        assert_eq!(detect(object("\"a\":1,\"severity\" : \"WARNING\"").as_bytes()), Level::Warn);
+        assert_eq!(detect(object("\"a\":1").as_bytes()), Level::Error);
+        assert_eq!(detect(format!("{text} level=info").as_bytes()), Level::Error);
     }
 }

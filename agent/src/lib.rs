@@ -16,7 +16,7 @@
 //! ```
 //!
 //! Modules in reading order: [`config`], [`agent`], [`pump`], [`reader`], [`progress`], [`docker`], [`level`],
-//! [`multiline`], [`shaping`], [`selection`], [`filter`], [`rescan`], [`ship`].
+//! [`timestamp`], [`multiline`], [`shaping`], [`selection`], [`filter`], [`picking`], [`rescan`], [`ship`].
 
 pub mod limits;
 
@@ -39,6 +39,10 @@ pub mod docker;
 pub mod level;
 
 pub mod multiline;
+
+pub mod timestamp;
+
+pub mod picking;
 
 pub mod shaping;
 

@@ -75,6 +75,22 @@ pub const PATTERN_MEMORY_BYTES_MAX: usize = 1 << 20;
 /// How many seconds' worth of lines a container may write at once before its rate counts.
 pub const RATE_BURST_SECONDS: f64 = 5.0;
 
+/// How far behind Docker's time a line's own may lie to be believed, in nanoseconds: a process may hold lines back for hours, but
+/// what is a day old is the time of something else.
+pub const TIMESTAMP_BEHIND_NS_MAX: i64 = 24 * 3600 * 1_000_000_000;
+
+/// How far ahead of Docker's time it may lie, in nanoseconds: both come from the same host's clock, which may step a little.
+pub const TIMESTAMP_AHEAD_NS_MAX: i64 = 60 * 1_000_000_000;
+
+/// The longest name of a field that holds a line's time, in bytes.
+pub const TIMESTAMP_FIELD_BYTES_MAX: usize = 256;
+
+/// How many fields of a line may become attributes; a row has room for twice as many.
+pub const PICKS_MAX: usize = 32;
+
+/// The longest name of such a field, and of an attribute, in bytes.
+pub const PICKED_NAME_BYTES_MAX: usize = 256;
+
 /// How many events may wait for the pump. Each is small; a full queue holds discovery back, which lists again anyway.
 pub const EVENTS_MAX: usize = 256;
 
@@ -135,4 +151,5 @@ pub const VAULT_BACKOFF_MAX: Duration = Duration::from_secs(60);
 
 const _: () = assert!(LONG_ROW_BYTES_MIN > LINE_OVERLAP_BYTES);
 const _: () = assert!(GROUP_BYTES_MAX < LINE_BYTES_MAX);
+const _: () = assert!(PICKS_MAX * 2 <= beeacon_record::limits::ATTRIBUTES_MAX);
 const _: () = assert!(BLOCK_BYTES <= RECORD_BYTES_MAX);

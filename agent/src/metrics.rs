@@ -24,6 +24,7 @@ pub struct Metrics {
     pub sampled_rows: Counter,
     pub rate_limited_rows: Counter,
     pub quarantined_rows: Counter,
+    pub own_timestamps: Counter,
     pub retries: Counter,
     pub refusals: Counter,
     pub rewinds: Counter,
@@ -98,6 +99,11 @@ impl Metrics {
             "quarantined_rows",
             "Rows that the collector refuses even alone.",
             self.quarantined_rows.clone(),
+        );
+        registry.register(
+            "own_timestamps",
+            "Rows whose timestamp stood in their line.",
+            self.own_timestamps.clone(),
         );
         registry.register(
             "retries",

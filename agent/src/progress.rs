@@ -17,6 +17,7 @@ use crate::level;
 use crate::metrics::Metrics;
 use crate::multiline::{Grouper, Known};
 use crate::shaping::Shaping;
+use crate::timestamp::LineTime;
 
 /// What the collector last confirmed for a source.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -92,6 +93,8 @@ pub struct Progress {
     poisoned: HashSet<Position>,
     /// Which rows are left out by configuration.
     pub shaping: Shaping,
+    /// Where lines have their time, where they have one.
+    pub line_time: Option<LineTime>,
     /// How many were, since the last interval.
     dropped_rows: u32,
 }
@@ -112,6 +115,7 @@ impl Progress {
             last_timestamp_ns: 0,
             poisoned: HashSet::new(),
             shaping: Shaping::default(),
+            line_time: None,
             dropped_rows: 0,
         }
     }
@@ -291,6 +295,11 @@ impl Progress {
             self.is_touched = true;
             return false;
         }
+        let own = self.line_time.as_ref().and_then(|form| form.read(text, timestamp_ns));
+        own.inspect(|_| {
+            sink.metrics.own_timestamps.inc();
+        });
+        let timestamp_ns = own.unwrap_or(timestamp_ns);
         sink.metrics.line_bytes.inc_by(text.len() as u64);
         sink.metrics.lines.inc();
         sink.builder.finish_line(Line {

@@ -37,6 +37,7 @@ use crate::filter::{self, Filter, ScrubError};
 use crate::known::board::KnownBoard;
 use crate::limits::{DRAIN_WITHIN, POLL_EVERY};
 use crate::metrics::Metrics;
+use crate::picking;
 use crate::progress::{Acked, Sink, Step};
 use crate::reader::{Entry, Surroundings};
 use crate::ship::http::Collector;
@@ -455,6 +456,11 @@ impl Pump {
                 scrubbed
             }
             Err(error) => return self.fail("nothing is shipped any more", &error),
+        };
+        let wanted: Vec<_> = self.entries.values_mut().filter_map(Entry::picks).collect();
+        let scrubbed = match picking::to_attributes(scrubbed, &wanted) {
+            Ok(scrubbed) => scrubbed,
+            Err(error) => return self.fail("fields of a batch cannot be picked", &error),
         };
         let Some(session) = &mut self.session else { return };
         match session.encoder.encode(&scrubbed) {

@@ -24,6 +24,7 @@ use crate::docker::watch::Watch;
 use crate::limits::{RECHECK_EVERY, SILENT_STREAM_AFTER};
 use crate::metrics::Metrics;
 use crate::multiline::Grouper;
+use crate::picking::Picks;
 use crate::progress::{Acked, Progress, Sink, Step};
 use crate::selection::Treatment;
 use crate::status::ContainerStatus;
@@ -85,6 +86,7 @@ pub struct Entry {
     /// Stands in for a source where there is none; no row ever carries it.
     no_source: Source,
     reader: Reader,
+    picks: Option<Arc<Picks>>,
     is_removed: bool,
     /// How many of its sources have committed their last interval.
     finals_committed: usize,
@@ -127,6 +129,7 @@ impl Entry {
             origin_ids: None,
             no_source,
             reader,
+            picks: None,
             is_removed: false,
             finals_committed: 0,
             retry_at: None,
@@ -194,7 +197,9 @@ impl Entry {
         }
         for progress in self.progress() {
             progress.shaping = treatment.shaping.clone();
+            progress.line_time = treatment.line_time.clone();
         }
+        self.picks = treatment.picks.map(Arc::new);
     }
 
     fn tell_running(&mut self) {
@@ -246,6 +251,12 @@ impl Entry {
             Reader::Api(api) => api.source.progress().into_iter().collect(),
             Reader::Unsupported => Vec::new(),
         }
+    }
+
+    /// Which fields of its lines become attributes, and the sources of these lines.
+    pub fn picks(&mut self) -> Option<(Vec<Source>, Arc<Picks>)> {
+        let picks = self.picks.clone()?;
+        Some((self.progress().into_iter().map(|progress| progress.source.clone()).collect(), picks))
     }
 
     /// Starts again from what the collector confirmed.

@@ -9,7 +9,9 @@ use std::time::Duration;
 use crate::container::Container;
 use crate::limits::GROUP_WAIT;
 use crate::multiline::{Grouping, GroupingError};
+use crate::picking::Picks;
 use crate::shaping::{MILLION, Shaping};
+use crate::timestamp::LineTime;
 
 /// A pattern over names: `*` is any run of characters, `?` any one.
 fn glob(pattern: &str, text: &str) -> bool {
@@ -104,6 +106,10 @@ pub struct Selection {
     pub exclude: Vec<Condition>,
     /// Conditions and the grouping of those that meet them; the first one counts.
     pub multiline: Vec<(Condition, Option<Grouping>)>,
+    /// Conditions and where the lines of those that meet them have their time; the first one counts.
+    pub timestamp: Vec<(Condition, Option<LineTime>)>,
+    /// Conditions and which fields of the lines of those that meet them become attributes; the first one counts.
+    pub attributes: Vec<(Condition, Option<Picks>)>,
     /// The longest time between two lines of a group, 1 s by default.
     pub multiline_wait: Duration,
     /// How many of a million rows are kept; all by default.
@@ -120,6 +126,8 @@ impl Default for Selection {
             include: Vec::new(),
             exclude: Vec::new(),
             multiline: Vec::new(),
+            timestamp: Vec::new(),
+            attributes: Vec::new(),
             multiline_wait: GROUP_WAIT,
             sample_millionths: MILLION,
             rate: None,
@@ -133,6 +141,10 @@ impl Default for Selection {
 pub struct Treatment {
     /// Which lines are joined.
     pub grouping: Option<Grouping>,
+    /// Where lines have their time.
+    pub line_time: Option<LineTime>,
+    /// Which of their fields become attributes.
+    pub picks: Option<Picks>,
     /// Which rows are left out.
     pub shaping: Shaping,
 }
@@ -175,8 +187,7 @@ impl Selection {
     /// How a container's lines are treated, and which hints were not understood.
     pub fn treatment(&self, container: &Container) -> (Treatment, Vec<HintError>) {
         let mut errors = Vec::new();
-        let rule = self.multiline.iter().find(|(condition, _)| condition.holds(container));
-        let mut grouping = rule.and_then(|(_, grouping)| grouping.clone());
+        let mut grouping = first(&self.multiline, container);
         if let Some(text) = self.hint(container, "beeacon.multiline") {
             match Grouping::parse(text) {
                 Ok(hinted) => grouping = hinted,
@@ -197,8 +208,19 @@ impl Selection {
                 None => errors.push(HintError::Rate),
             }
         }
-        (Treatment { grouping, shaping: Shaping::new(sample, rate) }, errors)
+        let treatment = Treatment {
+            grouping,
+            line_time: first(&self.timestamp, container),
+            picks: first(&self.attributes, container),
+            shaping: Shaping::new(sample, rate),
+        };
+        (treatment, errors)
     }
+}
+
+/// What the first condition says that a container meets.
+fn first<T: Clone>(rules: &[(Condition, Option<T>)], container: &Container) -> Option<T> {
+    rules.iter().find(|(condition, _)| condition.holds(container)).and_then(|(_, what)| what.clone())
 }
 
 /// A share from 0 to 1, in millionths.

@@ -521,6 +521,19 @@ impl Batch {
         self.typed(Column::Attributes)
     }
 
+    /// The attributes of one row, by key; none for a row that is not there.
+    pub fn attributes_of(&self, row: usize) -> Vec<(String, String)> {
+        let attributes = self.attributes();
+        if row >= attributes.len() || attributes.is_null(row) || attributes.value_length(row) == 0 {
+            return Vec::new();
+        }
+        let entries = attributes.value(row);
+        let text = |column: usize| entries.column(column).as_any().downcast_ref::<StringArray>();
+        let Some((keys, values)) = text(0).zip(text(1)) else { return Vec::new() };
+        let owned = |text: Option<&str>| text.unwrap_or_default().to_owned();
+        keys.iter().zip(values).map(|(key, value)| (owned(key), owned(value))).collect()
+    }
+
     /// The redactions column.
     pub fn redactions(&self) -> &ListArray {
         self.typed(Column::Redactions)

@@ -36,4 +36,4 @@ pub use batch::{Batch, BatchBuilder, BatchError, Line, Origin, OriginId};
 pub use frame::{Frame, FrameEncoder, FrameError, FrameHeader};
 pub use identity::{AgentId, Epoch, Gap, GapReason, IdentityError, Interval, Position, RuleSetId, Source};
 pub use level::{Level, Stream};
-pub use scrubbed::Scrubbed;
+pub use scrubbed::{Cut, Scrubbed};

@@ -23,6 +23,9 @@ pub const BATCH_SOURCES_MAX: usize = 1024;
 /// The most key-value pairs in one row's attributes.
 pub const ATTRIBUTES_MAX: usize = 64;
 
+/// The longest value that is cut out of a message to be an attribute, in bytes; the message still has all of it.
+pub const ATTRIBUTE_BYTES_MAX: usize = 1024;
+
 /// The largest frame, in bytes as sent; also the largest request body. 1 MiB below the journal's largest record, so that
 /// what the collector puts in front of a frame fits.
 pub const FRAME_BYTES_MAX: usize = 7 << 20;

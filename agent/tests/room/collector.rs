@@ -1,8 +1,5 @@
 //! A collector in memory: sessions, epochs, intervals, gaps; and what may go wrong with one.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::{Arc, Mutex};
-
 use beeacon_record::schema::Column;
 use beeacon_record::wire::{
     Committed, INGEST_PATH, IngestAnswer, Refusal, RefusalBody, RefusalCode, SESSION_PATH, SessionAnswer,
@@ -14,6 +11,8 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::{Arc, Mutex};
 use tokio::net::TcpListener;
 
 /// What the collector does with the next frames.
@@ -35,7 +34,8 @@ pub(crate) enum Mood {
 pub(crate) struct Row {
     pub(crate) message: String,
     pub(crate) stream: String,
-    pub(crate) attributes: usize,
+    pub(crate) attributes: Vec<(String, String)>,
+    pub(crate) timestamp_ns: i64,
 }
 
 pub(crate) struct State {
@@ -210,7 +210,8 @@ impl State {
             let row = Row {
                 message: batch.messages().value(index).to_owned(),
                 stream: stream_names.value(usize::try_from(streams.value(index)).unwrap()).to_owned(),
-                attributes: usize::try_from(batch.attributes().value_length(index)).unwrap(),
+                attributes: batch.attributes_of(index),
+                timestamp_ns: batch.timestamps_ns().get(index).copied().unwrap(),
             };
             rows.entry(source).or_default().push((position, row));
         }

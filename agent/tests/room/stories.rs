@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use beeacon_agent::filter::{Filter, ScrubCounts, ScrubError};
 use beeacon_agent::multiline::Grouping;
+use beeacon_agent::picking::Picks;
 use beeacon_agent::selection::Condition;
+use beeacon_agent::timestamp::LineTime;
 use beeacon_agent::{Agent, AgentConfig, AgentError};
 use beeacon_filters::{Engine, EngineOptions};
 use beeacon_record::{Batch, GapReason, Position, Scrubbed};
@@ -141,7 +143,7 @@ async fn split_empty_damaged_and_terminal_lines_come_out_right() {
     assert_eq!(of("plain"), expected);
     assert_eq!(of("terminal"), ["10%\r20%"]);
     assert_eq!(
-        state.rows.iter().filter(|(_, _, row)| row.attributes == 1).count(),
+        state.rows.iter().filter(|(_, _, row)| row.attributes.len() == 1).count(),
         1,
         "only the last words are cut"
     );
@@ -563,4 +565,79 @@ async fn rows_left_out_by_rate_and_sample_are_counted_and_are_no_gap_and_exclude
     assert_eq!(state.rows.len() as u64 + state.dropped_rows, 1001);
     assert!(state.rows.len() >= 10 && state.rows.len() < 100, "{}", state.rows.len());
     assert!(state.gaps.is_empty() && state.sources.len() == 1);
+}
+
+/// Scenario: a group is open when the agent is stopped, and at the next start its lines are not to be joined any more.
+/// Guarantees: what was committed as one group is one row, the lines behind it are rows of their own, none is lost.
+#[tokio::test(flavor = "multi_thread")]
+async fn lines_of_an_open_group_are_not_lost_when_the_next_start_joins_no_lines() {
+    let (collector, directory) = (Collector::start().await, directory());
+    let mut log = log(&directory, "c", 0, 1);
+    let start = |grouping: &str| {
+        let mut config = config(&collector, directory.path());
+        config.selection.multiline =
+            vec![(Condition::parse("name:*").unwrap(), Grouping::parse(grouping).unwrap())];
+        config.selection.multiline_wait = Duration::from_secs(3600);
+        let engine = Arc::new(Engine::new(EngineOptions::default()).unwrap());
+        Running::run(Agent::new(config, engine, 0).unwrap())
+    };
+    let running = start("indent");
+    for text in ["first", "Oops", " at a"] {
+        log.line("stdout", text);
+    }
+    let last = log.line("stdout", " at b");
+    collector
+        .until("the open group", |state| {
+            state.sources.values().any(|source| source.committed > last && !source.open.is_empty())
+        })
+        .await;
+    running.stop().await;
+    log.line("stdout", " at c");
+    log.line("stdout", "last");
+    let running = start("none");
+    collector.until("all rows", |state| state.rows.len() == 4).await;
+    running.stop().await;
+    assert_eq!(collector.messages(), ["first", "Oops\n at a\n at b", " at c", "last"]);
+}
+
+/// Scenario: fields and timestamps are taken from lines of one container; one field holds an address.
+/// Guarantees: the attribute holds what the filter left of it, escapes are resolved, the time is the line's where it is near
+/// Docker's, and another container's lines are as ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn fields_become_attributes_after_redaction_and_times_come_from_lines() {
+    let (collector, directory) = (Collector::start().await, directory());
+    let mut json = log(&directory, "json", 0, 1);
+    let mut other = log(&directory, "other", 0, 1);
+    let mut config = config(&collector, directory.path());
+    let condition = Condition::parse("name:name-json").unwrap();
+    config.selection.attributes =
+        vec![(condition.clone(), Picks::parse("user as who, http.path, n").unwrap())];
+    config.selection.timestamp = vec![(condition, LineTime::parse("auto").unwrap())];
+    let engine = Arc::new(Engine::new(EngineOptions::default()).unwrap());
+    let running = Running::run(Agent::new(config, engine, 0).unwrap());
+    // Docker's clock stands at 2023-11-14T22:13:20 here.
+    let near = "2023-11-14T22:13:19.5Z";
+    json.line(
+        "stdout",
+        &format!(r#"{{"ts":"{near}","user":"bob@example.org","http":{{"path":"/a\"b"}},"n":7}}"#),
+    );
+    json.line("stdout", r#"ts=2001-01-01T00:00:00Z user="bob@example.org" n=8"#);
+    let line = format!("{near} user=bob@example.org n=9");
+    other.line("stdout", &line);
+    collector.until("three rows", |state| state.rows.len() == 3).await;
+    running.stop().await;
+    let state = collector.state.lock().unwrap();
+    let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+    let of = |source: &str| -> Vec<&crate::collector::Row> {
+        let rows = state.rows.iter().filter(|(name, ..)| name.ends_with(source));
+        rows.map(|(_, _, row)| row).collect()
+    };
+    let rows = of("json");
+    assert_eq!(rows[0].attributes, [pair("who", "<EMAIL>"), pair("http.path", "/a\"b"), pair("n", "7")]);
+    assert_eq!(rows[1].attributes, [pair("who", "<EMAIL>"), pair("n", "8")]);
+    let near: jiff::Timestamp = near.parse().unwrap();
+    assert_eq!(i128::from(rows[0].timestamp_ns), near.as_nanosecond());
+    assert!(rows[1].timestamp_ns > rows[0].timestamp_ns, "a time of long ago is not believed");
+    assert!(of("other")[0].attributes.is_empty() && of("other")[0].timestamp_ns > rows[0].timestamp_ns);
+    assert!(!format!("{:?}", state.rows).contains("bob@"));
 }
