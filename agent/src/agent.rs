@@ -1,6 +1,6 @@
 //! An agent: made from a configuration and a pollen filter, run until it is told to stop.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use beeacon_filters::Engine;
 use beeacon_record::AgentId;
@@ -20,6 +20,7 @@ use crate::metrics::Metrics;
 use crate::pollen::Pollen;
 use crate::pump::{Pump, PumpError, PumpParts};
 use crate::ship::http::{Collector, ShipError};
+use crate::spool::{SharedSpool, Spool, SpoolError, SpoolMode};
 use crate::state::{self, StateError};
 use crate::status::{AgentStatus, Health, StatusBoard};
 
@@ -32,6 +33,9 @@ pub enum AgentError {
     /// The collector cannot be spoken to with this configuration.
     #[error("prepare to ship")]
     Ship(#[from] ShipError),
+    /// The spool cannot be opened.
+    #[error("open the spool")]
+    Spool(#[from] SpoolError),
     /// Docker cannot be spoken to with this configuration.
     #[error("prepare to follow docker")]
     Docker(#[from] HostError),
@@ -134,6 +138,7 @@ impl Agent {
             metrics: self.metrics.clone(),
             health: self.health.clone(),
             board: self.board.clone(),
+            spool: self.open_spool().await?,
             runtime: Handle::current(),
             stop: stop.clone(),
         };
@@ -152,6 +157,19 @@ impl Agent {
         discovering.abort();
         match pumped {
             Ok(result) => Ok(result?),
+            Err(_) => Err(AgentError::Panicked),
+        }
+    }
+
+    /// Opens the spool, which reads what waits in it.
+    async fn open_spool(&self) -> Result<Option<SharedSpool>, AgentError> {
+        if self.config.spool.mode == SpoolMode::Off {
+            return Ok(None);
+        }
+        let (config, data, id) = (self.config.spool.clone(), self.config.data.clone(), self.id);
+        let opened = tokio::task::spawn_blocking(move || Spool::open(&config, &data, id)).await;
+        match opened {
+            Ok(spool) => Ok(Some(Arc::new(Mutex::new(spool?)))),
             Err(_) => Err(AgentError::Panicked),
         }
     }

@@ -11,6 +11,7 @@ use crate::multiline::Grouping;
 use crate::picking::Picks;
 use crate::selection::{Condition, Selection};
 use crate::ship::http::{Collector, ShipError};
+use crate::spool::SpoolConfig;
 use crate::timestamp::LineTime;
 
 /// How an agent runs. Every field has a default that works on a host with Docker and a collector beside it.
@@ -22,7 +23,7 @@ pub struct AgentConfig {
     pub token: Option<String>,
     /// A PEM file with the authorities that may sign the collector's certificate; the system's by default.
     pub roots: Option<PathBuf>,
-    /// Where the agent keeps its id and the key of keyed hashes; `./beeacon-agent-data` by default. Nothing of a line.
+    /// Where the agent keeps its id, the key of keyed hashes and the spool; `./beeacon-agent-data` by default. Nothing raw.
     pub data: PathBuf,
     /// Where Docker listens; `unix:///var/run/docker.sock` by default. `None` reads files only.
     pub docker_host: Option<String>,
@@ -41,6 +42,8 @@ pub struct AgentConfig {
     pub compression_level: i32,
     /// Which containers are read, and which of their lines are joined or left out; all, as they are, by default.
     pub selection: Selection,
+    /// Where frames wait for a collector that does not answer.
+    pub spool: SpoolConfig,
 }
 
 impl Default for AgentConfig {
@@ -58,6 +61,7 @@ impl Default for AgentConfig {
             flush_after: Duration::from_millis(200),
             compression_level: 1,
             selection: Selection::default(),
+            spool: SpoolConfig::default(),
         }
     }
 }
@@ -150,6 +154,9 @@ impl AgentConfig {
             section.integer("compression_level", self.compression_level.unsigned_abs().into(), 1..=19);
         self.compression_level = i32::try_from(level).unwrap_or(1);
         self.selection = read_selection(section, self.selection);
+        let mut spool = section.section("spool");
+        self.spool = self.spool.read(&mut spool);
+        spool.close();
         for fault in self.faults() {
             if section.is_present() {
                 section.fault(fault.key, fault.message);
@@ -258,6 +265,7 @@ fn system_host() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::spool::{SpoolMode, WhenFull};
 
     fn read(text: &str) -> Result<AgentConfig, String> {
         let document = Document::parse("b.toml", text, &beeacon_settings::Nothing);
@@ -277,7 +285,10 @@ mod tests {
              containers_directory = \"/c\"\nreader = \"file\"\nhost = \"h\"\nlabels = [\"team\"]\n\
              flush_after = \"1 s\"\ncompression_level = 3\ninclude = [\"name:a*\"]\n\
              exclude = [\"label:x\"]\nhints = false\nmultiline_wait = \"2 s\"\nmultiline = [\"name:* => java\"]\n\
-             timestamp = [\"name:* => auto\"]\nattributes = [\"name:* => a, b as c\"]\nsample = 0.5\nrate = 10\n",
+             timestamp = [\"name:* => auto\"]\nattributes = [\"name:* => a, b as c\"]\nsample = 0.5\nrate = 10\n\
+             [agent.spool]\nmode = \"always\"\ndirectory = \"/s\"\n\
+             bytes_max = \"64 MiB\"\nwhen_full = \"drop_oldest\"\npatience = \"3 s\"\nat_risk_below = \"1 min\"\n\
+             free_bytes_min = \"1 MiB\"\n",
         )
         .unwrap();
         let expected = AgentConfig {
@@ -302,6 +313,15 @@ mod tests {
                 sample_millionths: 500_000,
                 rate: Some(10),
                 ignores_hints: true,
+            },
+            spool: SpoolConfig {
+                mode: SpoolMode::Always,
+                directory: Some("/s".into()),
+                bytes_max: 64 << 20,
+                when_full: WhenFull::DropOldest,
+                patience: Duration::from_secs(3),
+                at_risk_below: Duration::from_secs(60),
+                free_bytes_min: 1 << 20,
             },
         };
         assert_eq!(config, expected);

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use beeacon_record::Origin;
 use serde::Serialize;
 
+use crate::docker::retention::Retention;
+
 /// How a container's log is read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -47,6 +49,8 @@ pub struct Container {
     pub driver: String,
     /// The json-file log, where Docker names one.
     pub log_path: Option<PathBuf>,
+    /// How long Docker keeps what a json-file log holds.
+    pub retention: Retention,
     /// Whether the driver drops what it has no room for (`mode=non-blocking`).
     pub is_lossy: bool,
     /// Whether it runs, or was never started: what was only created may print before anybody learns of its start.

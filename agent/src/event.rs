@@ -26,6 +26,13 @@ pub enum Event {
         /// The answer.
         answer: SessionAnswer,
     },
+    /// There is an answer to a frame of the spool.
+    Drained {
+        /// Which request it answers.
+        round: u64,
+        /// What it asks for.
+        verdict: Verdict,
+    },
     /// There is an answer to a frame.
     Shipped {
         /// Which request it answers.

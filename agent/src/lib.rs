@@ -2,8 +2,8 @@
 //!
 //! What always holds:
 //! - nothing leaves the process but what came out of the pollen filter; when that cannot run, nothing is shipped at all;
-//! - a line is identified by where it stood. The agent keeps no position of its own: the collector says where every source
-//!   stands, so an agent that was killed, or has lost its disk, loses and repeats nothing that Docker still has;
+//! - a line is identified by where it stood. The collector says where every source stands, and what waits in the spool comes
+//!   on top of that, so an agent that was killed, or has lost its disk, loses and repeats nothing that Docker still has;
 //! - what Docker removed before it was read is declared as a gap;
 //! - everything is bounded in bytes, and pressure reaches the readers, never a container;
 //! - text of a line is in no log, no error and no status.
@@ -11,12 +11,12 @@
 //! ```text
 //! docker::discover ─ Event ─►┌──────────────────────────────┐
 //! docker::attach ─ Portion ─►│ pump: read, merge, batch,    │─ frame ─► ship::http ─► collector
-//! docker::watch ─ files ────►│ filter, encode   (a thread)  │◄─ Event ──────┘
-//!                            └──────────────────────────────┘
+//! docker::watch ─ files ────►│ filter, encode   (a thread)  │◄─ Event ──────┘  ▲
+//!                            └──────────────────────────────┘─ frame ─► spool ─┘
 //! ```
 //!
 //! Modules in reading order: [`config`], [`agent`], [`pump`], [`reader`], [`progress`], [`docker`], [`level`],
-//! [`timestamp`], [`multiline`], [`shaping`], [`selection`], [`filter`], [`picking`], [`rescan`], [`ship`].
+//! [`timestamp`], [`multiline`], [`shaping`], [`selection`], [`filter`], [`picking`], [`rescan`], [`ship`], [`spool`].
 
 pub mod limits;
 
@@ -59,6 +59,8 @@ mod rule_metrics;
 pub mod known;
 
 pub mod ship;
+
+pub mod spool;
 
 pub mod backoff;
 

@@ -149,6 +149,28 @@ pub const VAULT_BACKOFF_MIN: Duration = Duration::from_secs(1);
 /// The longest such wait: a Vault that is back is asked within a minute, however long it was away.
 pub const VAULT_BACKOFF_MAX: Duration = Duration::from_secs(60);
 
+/// How many segments the spool's quota is divided into: the unit in which space comes back and old frames are dropped.
+pub const SPOOL_SEGMENTS: u64 = 16;
+
+/// The smallest segment of the spool, in bytes: a batch of text that does not compress fits.
+pub const SPOOL_SEGMENT_BYTES_MIN: u64 = 4 << 20;
+
+/// The largest segment of the spool, in bytes: what a spool with a single record takes of the disk.
+pub const SPOOL_SEGMENT_BYTES_MAX: u64 = 16 << 20;
+
+/// The smallest quota of the spool, in bytes: all its segments at their smallest.
+pub const SPOOL_BYTES_MIN: u64 = SPOOL_SEGMENTS * SPOOL_SEGMENT_BYTES_MIN;
+
+/// After how many sent bytes the spool's cursor is moved; each move costs a sync, and what lies behind it is sent again after a
+/// crash.
+pub const SPOOL_SAVE_BYTES: u64 = 8 << 20;
+
+/// How long the spool's cursor may be behind.
+pub const SPOOL_SAVE_EVERY: Duration = Duration::from_secs(1);
+
+/// How much unread text at risk goes to the spool though the collector answers, in bytes: a few batches.
+pub const AT_RISK_BYTES_MIN: u64 = 4 << 20;
+
 const _: () = assert!(LONG_ROW_BYTES_MIN > LINE_OVERLAP_BYTES);
 const _: () = assert!(GROUP_BYTES_MAX < LINE_BYTES_MAX);
 const _: () = assert!(PICKS_MAX * 2 <= beeacon_record::limits::ATTRIBUTES_MAX);

@@ -1,6 +1,7 @@
 //! What the agent counts. Names are `beeacon_agent_…` with the unit last; the encoder appends `_total` to counters.
 
 use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
 
@@ -29,15 +30,30 @@ pub struct Metrics {
     pub refusals: Counter,
     pub rewinds: Counter,
     pub sessions: Counter,
+    pub spooled_frames: Counter,
+    pub spooled_bytes: Counter,
+    pub drained_frames: Counter,
+    pub spool_frames: Gauge,
+    pub spool_bytes: Gauge,
     pub attaches: Counter,
     pub lists: Counter,
     pub containers: Gauge,
     pub lag_bytes: Gauge,
     pub open_line_bytes: Gauge,
     pub healthy: Gauge,
+    pub time_to_loss_seconds: Family<[(&'static str, String); 1], Gauge>,
 }
 
 impl Metrics {
+    /// Says how soon Docker removes what has not been read, of the containers for which that can be said.
+    pub fn set_times_to_loss<'a>(&self, times: impl Iterator<Item = (&'a str, u64)>) {
+        self.time_to_loss_seconds.clear();
+        for (container, seconds) in times {
+            let gauge = self.time_to_loss_seconds.get_or_create(&[("container", container.to_owned())]);
+            gauge.set(i64::try_from(seconds).unwrap_or(i64::MAX));
+        }
+    }
+
     /// Registers everything.
     pub fn register(&self, registry: &mut Registry) {
         let registry = registry.sub_registry_with_prefix("beeacon_agent");
@@ -117,6 +133,24 @@ impl Metrics {
             self.rewinds.clone(),
         );
         registry.register("sessions", "Sessions opened with the collector.", self.sessions.clone());
+        registry.register("spooled_frames", "Frames put into the spool.", self.spooled_frames.clone());
+        registry.register_with_unit("spooled", "Size of these frames.", bytes(), self.spooled_bytes.clone());
+        registry.register(
+            "drained_frames",
+            "Frames of the spool that the collector acknowledged.",
+            self.drained_frames.clone(),
+        );
+        registry.register(
+            "spool_frames",
+            "Frames in the spool that the collector has not acknowledged.",
+            self.spool_frames.clone(),
+        );
+        registry.register_with_unit(
+            "spool",
+            "What the spool takes of the disk.",
+            bytes(),
+            self.spool_bytes.clone(),
+        );
         registry.register("attaches", "Log streams opened through the Docker API.", self.attaches.clone());
         registry.register("lists", "How often containers were listed.", self.lists.clone());
         registry.register("containers", "Containers whose logs are read.", self.containers.clone());
@@ -131,6 +165,12 @@ impl Metrics {
             "Text of lines whose end has not come yet.",
             bytes(),
             self.open_line_bytes.clone(),
+        );
+        registry.register_with_unit(
+            "time_to_loss",
+            "In how long Docker removes the first line that has not been read, by container; absent where it will not.",
+            Unit::Seconds,
+            self.time_to_loss_seconds.clone(),
         );
         registry.register("healthy", "1 while everything works, else 0.", self.healthy.clone());
     }

@@ -6,9 +6,12 @@
 //! - one frame is under way and at most one more is prepared; beyond that nothing is read, which holds back readers and never
 //!   a container;
 //! - no position counts before the collector has confirmed it. Whatever goes wrong, reading starts again at its positions;
-//! - a batch that cannot be scrubbed is never encoded, and no other one after it.
+//! - a batch that cannot be scrubbed is never encoded, and no other one after it;
+//! - what goes through the spool, and when, is [`spooling`]'s.
 //!
 //! It blocks: files are read and batches compressed here. It must not run on a thread of the async runtime.
+
+mod spooling;
 
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -19,13 +22,14 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use beeacon_record::limits::{BATCH_ROWS_MAX, BATCH_SOURCES_MAX};
 use beeacon_record::wire::{IngestAnswer, SessionAnswer, SessionRequest};
 use beeacon_record::{
-    AgentId, Batch, BatchBuilder, FrameEncoder, FrameError, Interval, OriginId, Position, Source,
+    AgentId, Batch, BatchBuilder, Epoch, FrameEncoder, FrameError, Interval, OriginId, Position, Source,
 };
 use bytes::Bytes;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use self::spooling::{Destination, Draining};
 use crate::backoff::Backoff;
 use crate::config::AgentConfig;
 use crate::container::Container;
@@ -35,13 +39,14 @@ use crate::docker::watch::Watch;
 use crate::event::Event;
 use crate::filter::{self, Filter, ScrubError};
 use crate::known::board::KnownBoard;
-use crate::limits::{DRAIN_WITHIN, POLL_EVERY};
+use crate::limits::{AT_RISK_BYTES_MIN, DRAIN_WITHIN, POLL_EVERY};
 use crate::metrics::Metrics;
 use crate::picking;
 use crate::progress::{Acked, Sink, Step};
 use crate::reader::{Entry, Surroundings};
 use crate::ship::http::Collector;
 use crate::ship::verdict::Verdict;
+use crate::spool::{SharedSpool, SpoolError};
 use crate::status::{AgentStatus, Health, StatusBoard};
 
 /// How often the status is written anew.
@@ -51,8 +56,11 @@ const STATUS_EVERY: Duration = Duration::from_secs(1);
 const FENCE_MEMORY: Duration = Duration::from_secs(600);
 
 /// Why the pump stopped of itself.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[derive(Debug, thiserror::Error)]
 pub enum PumpError {
+    /// The spool's disk has failed: only a new start may say again what is on it.
+    #[error("keep frames until the collector takes them")]
+    Spool(#[from] SpoolError),
     /// Another agent works under the same id.
     #[error(
         "agent id {agent} is in use elsewhere: another agent opened a session with it twice; remove the file agent-id of the copy"
@@ -81,6 +89,8 @@ pub struct PumpParts {
     pub health: Arc<Health>,
     /// Where the status goes.
     pub board: StatusBoard,
+    /// Where frames wait for a collector that does not answer, if they may.
+    pub spool: Option<SharedSpool>,
     /// The runtime on which requests and attaches run.
     pub runtime: Handle,
     /// Set when the agent shall stop.
@@ -91,14 +101,18 @@ pub struct PumpParts {
 struct Prepared {
     frame: Bytes,
     rows: usize,
+    destination: Destination,
     commits: Vec<(Source, Acked, bool)>,
     /// The rows' places, kept only for a batch so small that it may be the one row at fault.
     places: Vec<(Source, Position)>,
 }
 
-struct Session {
-    epoch: u64,
-    encoder: FrameEncoder,
+/// A frame under way, without an answer yet.
+struct InFlight {
+    prepared: Prepared,
+    since: Instant,
+    /// Ends the request when it is dropped.
+    _request: DropGuard,
 }
 
 /// See the module.
@@ -117,11 +131,33 @@ pub struct Pump {
     batch_started: Option<Instant>,
     rows_max: usize,
     held: Option<Portion>,
-    session: Option<Session>,
-    /// Numbers requests; answers to older ones are of no interest.
-    round: u64,
+    /// The epoch of the session, while there is one.
+    session: Option<Epoch>,
+    encoder: FrameEncoder,
+    /// Number requests; answers to older ones are of no interest.
+    session_round: u64,
+    ship_round: u64,
+    drain_round: u64,
+    /// When a session was asked for.
+    asked_at: Instant,
+    /// Where reading starts again: what the collector has confirmed, and on top of it what the spool holds.
     states: HashMap<Source, Acked>,
-    in_flight: Option<Prepared>,
+    /// Whether `states` come from anywhere yet.
+    has_states: bool,
+    in_flight: Option<InFlight>,
+    draining: Option<Draining>,
+    /// Where the batch being built goes.
+    destination: Destination,
+    /// Whether the collector has answered since it last failed to.
+    is_answered: bool,
+    /// Whether the spool alone says where every source stands.
+    is_alone: bool,
+    /// Whether anything waits in the spool.
+    has_backlog: bool,
+    /// Whether Docker is about to remove something unread.
+    is_hurried: bool,
+    /// Whether that is more than is about to be read anyway.
+    is_at_risk: bool,
     prepared: Option<Prepared>,
     pause: Backoff,
     paused_until: Option<Instant>,
@@ -154,8 +190,16 @@ impl Pump {
             metrics: parts.metrics.clone(),
         };
         let agent_text = parts.agent.to_string();
-        Ok(Pump {
+        let encoder = FrameEncoder::new(
+            parts.agent,
+            Epoch::default(),
+            parts.filter.key_version(),
+            parts.config.compression_level,
+        )
+        .map_err(std::io::Error::other)?;
+        let mut pump = Pump {
             builder: BatchBuilder::new(agent_text),
+            encoder,
             parts,
             events,
             reports,
@@ -169,9 +213,20 @@ impl Pump {
             rows_max: BATCH_ROWS_MAX,
             held: None,
             session: None,
-            round: 0,
+            session_round: 0,
+            ship_round: 0,
+            drain_round: 0,
+            asked_at: Instant::now(),
             states: HashMap::new(),
+            has_states: false,
             in_flight: None,
+            draining: None,
+            destination: Destination::Direct,
+            is_answered: true,
+            is_alone: false,
+            has_backlog: false,
+            is_hurried: false,
+            is_at_risk: false,
             prepared: None,
             pause: Backoff::default(),
             paused_until: None,
@@ -180,7 +235,9 @@ impl Pump {
             status_at: Instant::now(),
             block: Vec::new(),
             over: CancellationToken::new().drop_guard(),
-        })
+        };
+        pump.start_from_spool();
+        Ok(pump)
     }
 
     /// Runs until it is told to stop, then ships what has been read and waits for the answer.
@@ -195,40 +252,50 @@ impl Pump {
                 self.report_status();
                 return Err(error);
             }
+            self.divert_when_unanswered()?;
+            self.choose_destination();
             let was_busy = self.read();
             self.close_when_due();
-            self.send();
+            self.keep_prepared()?;
+            self.send()?;
             if self.status_at.elapsed() >= STATUS_EVERY {
                 self.report_status();
             }
-            if !was_busy {
+            // Sources that follow the spool had their turn: the others come next, without a wait.
+            if !was_busy && self.destination != Destination::Follow {
                 self.wait();
             }
         }
-        self.drain();
-        Ok(())
+        self.drain()
     }
 
-    /// Ships what has been read, within a limit of time. What is not acknowledged is read again after the next start.
-    fn drain(&mut self) {
+    /// Ships what has been read, within a limit of time. What is not acknowledged is read again after the next start, or waits
+    /// in the spool.
+    fn drain(&mut self) -> Result<(), PumpError> {
         let deadline = Instant::now() + DRAIN_WITHIN;
-        while self.session.is_some() && self.error.is_none() && Instant::now() < deadline {
+        while (self.session.is_some() || self.is_alone) && self.error.is_none() && Instant::now() < deadline {
+            self.divert_when_unanswered()?;
             if self.prepared.is_none() {
                 self.close();
             }
-            self.send();
+            self.keep_prepared()?;
+            self.send()?;
             if self.in_flight.is_none() {
                 break;
             }
-            let left = deadline.saturating_duration_since(Instant::now());
+            let left = deadline.saturating_duration_since(Instant::now()).min(self.patience());
             let runtime = self.parts.runtime.clone();
             let event = runtime.block_on(async { tokio::time::timeout(left, self.events.recv()).await });
             match event {
                 Ok(Some(event)) => self.on(event),
-                _ => break,
+                Ok(None) => break,
+                // The collector takes longer than the spool has patience.
+                Err(_) => {}
             }
         }
+        self.leave_positions()?;
         self.report_status();
+        Ok(())
     }
 
     fn take_events(&mut self) {
@@ -241,7 +308,7 @@ impl Pump {
     fn wait(&mut self) {
         let now = Instant::now();
         let mut until = now + POLL_EVERY;
-        if self.in_flight.is_none()
+        if self.is_way_free()
             && let Some(started) = self.batch_started
         {
             until = until.min(started + self.parts.config.flush_after);
@@ -267,7 +334,7 @@ impl Pump {
     }
 
     fn may_read(&self) -> bool {
-        self.session.is_some()
+        (self.session.is_some() || self.destination != Destination::Direct)
             && self.prepared.is_none()
             && self.parts.health.has_filter()
             && self.paused_until.is_none_or(|until| Instant::now() >= until)
@@ -282,9 +349,10 @@ impl Pump {
                 }
             }
             Event::Docker { is_healthy } => self.parts.health.set_docker(is_healthy),
-            Event::Session { round, answer } if round == self.round => self.on_session(answer),
-            Event::Shipped { round, verdict } if round == self.round => self.on_verdict(verdict),
-            Event::Session { .. } | Event::Shipped { .. } => {}
+            Event::Session { round, answer } if round == self.session_round => self.on_session(answer),
+            Event::Shipped { round, verdict } if round == self.ship_round => self.on_verdict(verdict),
+            Event::Drained { round, verdict } if round == self.drain_round => self.on_drained(verdict),
+            Event::Session { .. } | Event::Shipped { .. } | Event::Drained { .. } => {}
         }
     }
 
@@ -329,6 +397,9 @@ impl Pump {
             }
             self.turn = (self.turn + 1) % self.turns.len().max(1);
             let Some(id) = self.turns.get(self.turn).cloned() else { break };
+            if !self.admits(&id) {
+                continue;
+            }
             let step = self.step(&id);
             match step {
                 Step::Idle => {}
@@ -381,6 +452,11 @@ impl Pump {
             let Some(portion) = self.held.take().or_else(|| self.portions.try_recv().ok()) else { break };
             was_busy = true;
             let id: &str = &portion.container;
+            if !self.admits(id) {
+                self.held = Some(portion);
+                self.close();
+                break;
+            }
             let Some(entry) = self.entries.get_mut(id) else { continue };
             let cutter = Cutter::new(self.parts.filter.as_ref());
             let safe_cut = |text: &[u8], at_most: usize| cutter.cut(text, at_most);
@@ -411,7 +487,7 @@ impl Pump {
 
     fn close_when_due(&mut self) {
         let is_full = self.builder.is_full() || self.builder.rows() >= self.rows_max;
-        let is_due = self.in_flight.is_none()
+        let is_due = self.is_way_free()
             && self.batch_started.is_some_and(|started| started.elapsed() >= self.parts.config.flush_after);
         if self.prepared.is_none() && (is_full || is_due) {
             self.close();
@@ -421,7 +497,8 @@ impl Pump {
     /// Makes a frame of what has been gathered.
     fn close(&mut self) {
         self.batch_started = None;
-        if self.session.is_none() || self.prepared.is_some() || !self.parts.health.has_filter() {
+        let has_way = self.session.is_some() || self.destination != Destination::Direct;
+        if !has_way || self.prepared.is_some() || !self.parts.health.has_filter() {
             return;
         }
         let intervals: Vec<Interval> = self.entries.values_mut().flat_map(Entry::take_intervals).collect();
@@ -462,9 +539,10 @@ impl Pump {
             Ok(scrubbed) => scrubbed,
             Err(error) => return self.fail("fields of a batch cannot be picked", &error),
         };
-        let Some(session) = &mut self.session else { return };
-        match session.encoder.encode(&scrubbed) {
-            Ok(frame) => self.prepared = Some(Prepared { frame, rows, commits, places }),
+        self.encoder.set_epoch(self.session.unwrap_or_default());
+        let destination = self.destination;
+        match self.encoder.encode(&scrubbed) {
+            Ok(frame) => self.prepared = Some(Prepared { frame, rows, destination, commits, places }),
             Err(FrameError::TooLarge { .. }) => self.shrink(rows, &places),
             Err(error) => self.fail("a batch cannot be encoded", &error),
         }
@@ -495,9 +573,16 @@ impl Pump {
 
     fn open_session(&mut self) {
         self.session = None;
-        self.in_flight = None;
-        self.prepared = None;
-        self.round += 1;
+        self.draining = None;
+        self.drain_round += 1;
+        self.session_round += 1;
+        if self.is_alone {
+            // Reading may go on without a session, and must not leave out what is forgotten here.
+            self.rewind();
+        } else {
+            self.forget_under_way();
+        }
+        self.asked_at = Instant::now();
         self.parts.metrics.sessions.inc();
         let ask = SessionRequest {
             agent: self.parts.agent,
@@ -505,7 +590,8 @@ impl Pump {
             version: env!("CARGO_PKG_VERSION").to_owned(),
         };
         let (collector, reports) = (self.parts.collector.clone(), self.reports.clone());
-        let (metrics, round, over) = (self.parts.metrics.clone(), self.round, self.over.token().clone());
+        let (metrics, round) = (self.parts.metrics.clone(), self.session_round);
+        let over = self.over.token().clone();
         self.parts.runtime.spawn(async move {
             tokio::select! {
                 answer = collector.open_session(&ask, &metrics) => {
@@ -518,18 +604,16 @@ impl Pump {
     }
 
     fn on_session(&mut self, answer: SessionAnswer) {
-        let level = self.parts.config.compression_level;
-        let key_version = self.parts.filter.key_version();
-        match FrameEncoder::new(self.parts.agent, answer.epoch, key_version, level) {
-            Ok(encoder) => self.session = Some(Session { epoch: answer.epoch.0, encoder }),
-            Err(error) => return self.fail("frames cannot be encoded", &error),
-        }
+        self.session = Some(answer.epoch);
+        self.is_answered = true;
         tracing::info!(
             epoch = answer.epoch.0,
             sources = answer.sources.len(),
             "session with the collector is open"
         );
         self.states = answer.sources.iter().map(|state| (state.source.clone(), Acked::from(state))).collect();
+        self.overlay_states();
+        self.has_states = true;
         for entry in self.entries.values_mut() {
             entry.stay_with_api(&self.states, &self.parts.config, &self.surroundings);
         }
@@ -539,15 +623,19 @@ impl Pump {
     /// Reads again from what the collector confirmed.
     fn rewind(&mut self) {
         self.parts.metrics.rewinds.inc();
-        self.in_flight = None;
-        self.prepared = None;
+        self.forget_under_way();
         self.held = None;
         self.batch_started = None;
-        self.round += 1;
         self.builder = BatchBuilder::new(self.parts.agent.to_string());
         for entry in self.entries.values_mut() {
             entry.rewind(&self.states);
         }
+    }
+
+    fn forget_under_way(&mut self) {
+        self.in_flight = None;
+        self.prepared = None;
+        self.ship_round += 1;
     }
 
     /// Waits a little before reading again, so that a refusal that repeats is no storm.
@@ -555,16 +643,22 @@ impl Pump {
         self.paused_until = Some(Instant::now() + self.pause.next_wait());
     }
 
-    /// Hands the prepared frame to the shipper when nothing is under way.
-    fn send(&mut self) {
-        if self.in_flight.is_some() {
-            return;
+    /// Hands the prepared frame to the shipper when nothing is under way, and the spool's next one.
+    fn send(&mut self) -> Result<(), PumpError> {
+        self.send_waiting()?;
+        if self.in_flight.is_some() || self.session.is_none() {
+            return Ok(());
         }
-        let Some(prepared) = self.prepared.take() else { return };
+        let Some(prepared) = self.prepared.take_if(|prepared| prepared.destination == Destination::Direct)
+        else {
+            return Ok(());
+        };
+        self.leave_spool_behind()?;
         let (collector, reports) = (self.parts.collector.clone(), self.reports.clone());
-        let (metrics, round, frame) = (self.parts.metrics.clone(), self.round, prepared.frame.clone());
-        let over = self.over.token().clone();
-        self.in_flight = Some(prepared);
+        let (metrics, round, frame) = (self.parts.metrics.clone(), self.ship_round, prepared.frame.clone());
+        let over = self.over.token().child_token();
+        self.in_flight =
+            Some(InFlight { prepared, since: Instant::now(), _request: over.clone().drop_guard() });
         self.parts.runtime.spawn(async move {
             tokio::select! {
                 verdict = collector.ship(frame, &metrics) => {
@@ -574,10 +668,11 @@ impl Pump {
                 () = over.cancelled() => {}
             }
         });
+        Ok(())
     }
 
     fn on_verdict(&mut self, verdict: Verdict) {
-        let Some(shipped) = self.in_flight.take() else { return };
+        let Some(InFlight { prepared: shipped, .. }) = self.in_flight.take() else { return };
         if !matches!(verdict, Verdict::Committed(_)) {
             self.parts.metrics.refusals.inc();
         }
@@ -608,6 +703,7 @@ impl Pump {
     }
 
     fn on_committed(&mut self, shipped: Prepared, answer: &IngestAnswer) {
+        self.is_answered = true;
         self.pause.reset();
         self.paused_until = None;
         self.rows_max = self.rows_max.saturating_mul(2).min(BATCH_ROWS_MAX);
@@ -627,7 +723,12 @@ impl Pump {
             self.open_session();
             return;
         }
-        for (source, acked, is_final) in shipped.commits {
+        self.secure(shipped.commits);
+    }
+
+    /// What was read up to here need not be read again.
+    fn secure(&mut self, commits: Vec<(Source, Acked, bool)>) {
+        for (source, acked, is_final) in commits {
             for entry in self.entries.values_mut() {
                 entry.commit(&source, &acked, is_final);
             }
@@ -655,8 +756,20 @@ impl Pump {
     fn report_status(&mut self) {
         self.status_at = Instant::now();
         let metrics = &self.parts.metrics;
+        let now = self.status_at;
+        self.entries.values_mut().for_each(|entry| entry.measure(now));
+        let risk = self.parts.config.spool.at_risk_below;
+        let at_risk = |entry: &Entry| entry.time_to_loss().is_some_and(|time| time < risk);
+        self.is_hurried = self.entries.values().any(at_risk);
+        self.is_at_risk =
+            self.entries.values().any(|entry| entry.lag_bytes() >= AT_RISK_BYTES_MIN && at_risk(entry));
         let mut containers: Vec<_> = self.entries.values().map(Entry::status).collect();
         containers.sort_by(|left, right| left.name.cmp(&right.name));
+        metrics.set_times_to_loss(
+            containers
+                .iter()
+                .filter_map(|container| Some((container.name.as_str(), container.time_to_loss_seconds?))),
+        );
         let problems = self.parts.health.problems();
         let lag: u64 = containers.iter().map(|container| container.lag_bytes).sum();
         let open: usize = self.entries.values().map(Entry::open_bytes).sum();
@@ -671,7 +784,8 @@ impl Pump {
             agent: self.parts.agent.to_string(),
             healthy: problems.is_empty(),
             problems,
-            epoch: self.session.as_ref().map_or(0, |session| session.epoch),
+            epoch: self.session.map_or(0, |epoch| epoch.0),
+            spool: self.spool_status(),
             containers,
             lines: metrics.lines.get(),
             shipped_rows: metrics.shipped_rows.get(),

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use beeacon_record::{BatchBuilder, IdentityError, Interval, Origin, OriginId, Position, Source};
 use tokio::runtime::Handle;
@@ -20,6 +20,7 @@ use crate::docker::attach::{Attach, AttachEnd, Portion};
 use crate::docker::file::FileSource;
 use crate::docker::files::Chain;
 use crate::docker::host::DockerHost;
+use crate::docker::retention::Pace;
 use crate::docker::watch::Watch;
 use crate::limits::{RECHECK_EVERY, SILENT_STREAM_AFTER};
 use crate::metrics::Metrics;
@@ -91,6 +92,15 @@ pub struct Entry {
     /// How many of its sources have committed their last interval.
     finals_committed: usize,
     retry_at: Option<Instant>,
+    growth: Growth,
+}
+
+/// How fast a container writes.
+#[derive(Default)]
+struct Growth {
+    pace: Pace,
+    at: Option<Instant>,
+    mark: Option<(u64, u64)>,
 }
 
 impl Entry {
@@ -133,6 +143,7 @@ impl Entry {
             is_removed: false,
             finals_committed: 0,
             retry_at: None,
+            growth: Growth::default(),
         };
         entry.tell_running();
         entry.treat(treatment, config);
@@ -257,6 +268,11 @@ impl Entry {
     pub fn picks(&mut self) -> Option<(Vec<Source>, Arc<Picks>)> {
         let picks = self.picks.clone()?;
         Some((self.progress().into_iter().map(|progress| progress.source.clone()).collect(), picks))
+    }
+
+    /// Whether one of its sources is such.
+    pub fn has_source(&mut self, is_such: impl Fn(&Source) -> bool) -> bool {
+        self.progress().into_iter().any(|progress| is_such(&progress.source))
     }
 
     /// Starts again from what the collector confirmed.
@@ -410,7 +426,35 @@ impl Entry {
             reader,
             running: self.container.is_running,
             lag_bytes,
+            bytes_per_second: self.growth.pace.bytes_per_second(),
+            time_to_loss_seconds: self.time_to_loss().map(|time| time.as_secs()),
         }
+    }
+
+    /// Looks how much has been written since the last time.
+    pub fn measure(&mut self, now: Instant) {
+        let Reader::File(file) = &self.reader else { return };
+        let (bytes, mark) = file.written_since(self.growth.mark);
+        if let Some(at) = self.growth.at {
+            self.growth.pace.note(bytes, now.saturating_duration_since(at));
+        }
+        self.growth.mark = mark;
+        self.growth.at = Some(now);
+    }
+
+    /// When Docker removes the first line that has not been read, if it will.
+    pub fn time_to_loss(&self) -> Option<Duration> {
+        let Reader::File(file) = &self.reader else { return None };
+        if file.lag_bytes() == 0 {
+            return None;
+        }
+        let (place, live_bytes) = file.place()?;
+        self.growth.pace.time_for(self.container.retention.bytes_left(place, live_bytes)?)
+    }
+
+    /// How many bytes of its files have not been read.
+    pub fn lag_bytes(&self) -> u64 {
+        if let Reader::File(file) = &self.reader { file.lag_bytes() } else { 0 }
     }
 
     /// How many bytes of open lines are held.

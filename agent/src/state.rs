@@ -1,4 +1,4 @@
-//! What the agent keeps on disk: its id and the key of keyed hashes. No position, and nothing of a line.
+//! What the agent keeps on disk besides the spool: its id and the key of keyed hashes. No position, and nothing of a line.
 //!
 //! Write: a temporary file is written, synced, and linked to its name, which fails if somebody was faster; then the directory
 //! is synced. Read: the whole file. Crash: a temporary file may stay behind; it is replaced at the next start. Nothing is ever

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::container::ReaderKind;
 use crate::known::board::{KnownBoard, KnownStatus};
+use crate::spool::SpoolStatus;
 
 /// One container, as read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -23,6 +24,11 @@ pub struct ContainerStatus {
     pub running: bool,
     /// Bytes in its log files that have not been read; 0 with the API reader, which cannot know.
     pub lag_bytes: u64,
+    /// Bytes that its log grows by, per second.
+    pub bytes_per_second: u64,
+    /// In how many seconds Docker removes the first line that has not been read, at that pace; none where everything has been
+    /// read, or nothing is removed.
+    pub time_to_loss_seconds: Option<u64>,
 }
 
 /// The agent at a moment.
@@ -36,6 +42,9 @@ pub struct AgentStatus {
     pub problems: Vec<String>,
     /// The session's epoch; 0 without a session.
     pub epoch: u64,
+    /// The spool, where there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub spool: Option<SpoolStatus>,
     /// The containers.
     pub containers: Vec<ContainerStatus>,
     /// Lines put into batches since the start.

@@ -50,6 +50,15 @@ impl Scrubbed<Batch> {
     pub fn filter(&self, keep: &BooleanArray) -> Result<Self, BatchError> {
         Ok(Scrubbed { value: self.value.filter(keep)?, rule_set: self.rule_set })
     }
+
+    /// The same batch with only the rows whose number is kept.
+    ///
+    /// # Errors
+    /// When the rows left do not make a batch, which would be a fault of ours.
+    pub fn retain(&self, keep: impl Fn(usize) -> bool) -> Result<Self, BatchError> {
+        let rows = (0..self.value.rows()).map(keep).collect::<Vec<bool>>();
+        self.filter(&BooleanArray::from(rows))
+    }
 }
 
 /// A part of a row's message that is to be an attribute of the row, too.

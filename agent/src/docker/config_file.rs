@@ -8,6 +8,7 @@ use std::path::Path;
 
 use serde::Deserialize;
 
+use super::retention::Retention;
 use crate::container::{Container, runs_or_will};
 use crate::limits::CONTAINER_CONFIG_BYTES_MAX;
 
@@ -69,7 +70,8 @@ pub fn read(path: &Path) -> std::io::Result<Container> {
     let file: ConfigFile = parse(path)?;
     let host: HostConfigFile = parse(&path.with_file_name("hostconfig.json")).unwrap_or_default();
     let driver = if host.log.driver.is_empty() { "json-file".to_owned() } else { host.log.driver };
-    let mode = host.log.options.unwrap_or_default().remove("mode");
+    let options = host.log.options.unwrap_or_default();
+    let option = |key| options.get(key).map(String::as_str);
     Ok(Container {
         id: file.id,
         name: file.name.trim_start_matches('/').to_owned(),
@@ -78,7 +80,8 @@ pub fn read(path: &Path) -> std::io::Result<Container> {
         has_terminal: file.config.tty,
         driver,
         log_path: None,
-        is_lossy: mode.as_deref() == Some("non-blocking"),
+        retention: Retention::from_options(option("max-size"), option("max-file")),
+        is_lossy: option("mode") == Some("non-blocking"),
         is_running: runs_or_will(file.state.running, &file.state.started_at),
         started_at: file.state.started_at,
     })
@@ -111,11 +114,12 @@ mod tests {
         assert!(container.has_terminal && container.is_running);
         std::fs::write(
             directory.path().join("hostconfig.json"),
-            r#"{"LogConfig":{"Type":"local","Config":{"mode":"non-blocking"}}}"#,
+            r#"{"LogConfig":{"Type":"local","Config":{"mode":"non-blocking","max-size":"1m","max-file":"3"}}}"#,
         )
         .unwrap();
         let container = read(&path).unwrap();
         assert_eq!((container.driver.as_str(), container.is_lossy), ("local", true));
+        assert_eq!(container.retention, Retention { file_bytes_max: Some(1 << 20), files_max: 3 });
         // Created and not started yet: its end is not near, so no line of it may be taken for its last one.
         for (started_at, runs) in [("0001-01-01T00:00:00Z", true), ("2024-01-01T00:00:00Z", false)] {
             let state = format!(r#"{{"ID":"4f2a","State":{{"Running":false,"StartedAt":"{started_at}"}}}}"#);

@@ -20,6 +20,7 @@ use tokio::sync::mpsc;
 
 use super::config_file;
 use super::host::DockerHost;
+use super::retention::Retention;
 use super::time::since_text;
 use crate::backoff::Backoff;
 use crate::container::{Container, runs_or_will};
@@ -295,6 +296,7 @@ fn describe(inspected: ContainerInspectResponse) -> Container {
     let mut labels: Vec<(String, String)> = config.labels.unwrap_or_default().into_iter().collect();
     labels.sort();
     let options = log.config.unwrap_or_default();
+    let option = |key| options.get(key).map(String::as_str);
     let started_at = state.started_at.map(|at| at.to_string()).unwrap_or_default();
     Container {
         id: inspected.id.unwrap_or_default(),
@@ -304,6 +306,7 @@ fn describe(inspected: ContainerInspectResponse) -> Container {
         has_terminal: config.tty.unwrap_or(false),
         driver: log.typ.unwrap_or_default(),
         log_path: inspected.log_path.filter(|path| !path.is_empty()).map(PathBuf::from),
+        retention: Retention::from_options(option("max-size"), option("max-file")),
         is_lossy: options.get("mode").is_some_and(|mode| mode == "non-blocking"),
         is_running: runs_or_will(state.running.unwrap_or(false), &started_at),
         started_at,

@@ -114,6 +114,24 @@ impl FileSource {
         bytes
     }
 
+    /// How many rotations old the file is that is being read, and how many bytes the newest one has.
+    pub fn place(&self) -> Option<(u64, u64)> {
+        let base = self.base.filter(|_| self.is_mapped)?;
+        let newest = lock(&self.chain).files().next_back().cloned()?;
+        let place = newest.index.wrapping_sub(base).saturating_sub(self.at.major);
+        Some((place, newest.bytes().ok()?))
+    }
+
+    /// How many bytes were written since a mark was taken, with the mark of now: the newest file and its size.
+    pub fn written_since(&self, mark: Option<(u64, u64)>) -> (u64, Option<(u64, u64)>) {
+        let files: Vec<(u64, u64)> =
+            lock(&self.chain).files().map(|held| (held.index, held.bytes().unwrap_or(0))).collect();
+        let now = files.last().copied().or(mark);
+        let Some((index, bytes)) = mark else { return (0, now) };
+        let since: u64 = files.iter().filter(|(known, _)| *known >= index).map(|(_, bytes)| bytes).sum();
+        (since.saturating_sub(bytes), now)
+    }
+
     /// Whether there is nothing to read and nothing was ever read.
     pub fn has_nothing(&self) -> bool {
         self.progress.acked.is_none() && !self.progress.is_touched() && lock(&self.chain).oldest().is_none()

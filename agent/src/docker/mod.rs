@@ -15,6 +15,8 @@ pub mod cursor;
 
 pub mod files;
 
+pub mod retention;
+
 pub mod watch;
 
 pub mod file;

@@ -20,6 +20,10 @@ use tokio::net::TcpListener;
 pub(crate) enum Mood {
     /// Commits and answers.
     Well,
+    /// Answers 503 to everything.
+    Down,
+    /// Takes a third of a second for every frame.
+    Slow,
     /// Answers 503 to every second frame.
     Busy,
     /// Commits, and every second time the connection breaks before the answer.
@@ -131,8 +135,12 @@ async fn answer(
 ) -> Result<Response<Full<Bytes>>, std::io::Error> {
     let path = request.uri().path().to_owned();
     let body = request.into_body().collect().await.map_err(std::io::Error::other)?.to_bytes();
+    if path == INGEST_PATH && state.lock().unwrap().mood == Mood::Slow {
+        tokio::time::sleep(std::time::Duration::from_millis(333)).await;
+    }
     let mut state = state.lock().unwrap();
     let result = match path.as_str() {
+        _ if state.mood == Mood::Down => Err((503, RefusalCode::Busy, Vec::new())),
         SESSION_PATH => {
             state.epoch += 1;
             state.sessions += 1;

@@ -12,4 +12,5 @@
 mod collector;
 mod dockerd;
 mod live;
+mod spool;
 mod stories;

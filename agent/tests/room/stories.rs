@@ -20,33 +20,33 @@ use tokio_util::sync::CancellationToken;
 use crate::collector::{Collector, Mood};
 use crate::dockerd::Log;
 
-struct Running {
-    agent: Agent,
-    stop: CancellationToken,
-    task: JoinHandle<Result<(), AgentError>>,
+pub(crate) struct Running {
+    pub(crate) agent: Agent,
+    pub(crate) stop: CancellationToken,
+    pub(crate) task: JoinHandle<Result<(), AgentError>>,
 }
 
 impl Running {
-    fn start(collector: &Collector, directory: &Path) -> Self {
+    pub(crate) fn start(collector: &Collector, directory: &Path) -> Self {
         let engine = Arc::new(Engine::new(EngineOptions::default()).unwrap());
         let agent = Agent::new(config(collector, directory), engine, 0).unwrap();
         Running::run(agent)
     }
 
-    fn run(agent: Agent) -> Self {
+    pub(crate) fn run(agent: Agent) -> Self {
         let stop = CancellationToken::new();
         let (running, stopping) = (agent.clone(), stop.clone());
         let task = tokio::spawn(async move { running.run(stopping).await });
         Running { agent, stop, task }
     }
 
-    async fn stop(self) {
+    pub(crate) async fn stop(self) {
         self.stop.cancel();
         self.task.await.unwrap().unwrap();
     }
 }
 
-fn config(collector: &Collector, directory: &Path) -> AgentConfig {
+pub(crate) fn config(collector: &Collector, directory: &Path) -> AgentConfig {
     AgentConfig {
         collector: collector.url.clone(),
         data: directory.join("data"),
@@ -58,18 +58,18 @@ fn config(collector: &Collector, directory: &Path) -> AgentConfig {
     }
 }
 
-fn directory() -> TempDir {
+pub(crate) fn directory() -> TempDir {
     let directory = tempfile::tempdir().unwrap();
     std::fs::create_dir(directory.path().join("containers")).unwrap();
     directory
 }
 
-fn log(directory: &TempDir, id: &str, size_max: u64, file_max: usize) -> Log {
+pub(crate) fn log(directory: &TempDir, id: &str, size_max: u64, file_max: usize) -> Log {
     Log::create(&directory.path().join("containers"), id, size_max, file_max)
 }
 
 /// The number at the end of a message.
-fn number(message: &str) -> u64 {
+pub(crate) fn number(message: &str) -> u64 {
     message.rsplit(' ').next().unwrap().parse().unwrap()
 }
 

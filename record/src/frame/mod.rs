@@ -66,7 +66,7 @@ pub use error::FrameError;
 pub use header::{FRAME_VERSION, FrameHeader, MAGIC};
 
 use crate::batch::Batch;
-use crate::identity::{AgentId, Epoch};
+use crate::identity::{AgentId, Epoch, Interval};
 use crate::limits::{FRAME_BYTES_MAX, FRAME_INFLATED_BYTES_MAX};
 use crate::scrubbed::Scrubbed;
 
@@ -93,6 +93,11 @@ impl FrameEncoder {
         let compressor = zstd::bulk::Compressor::new(compression_level)
             .map_err(|_| FrameError::Compress { level: compression_level })?;
         Ok(FrameEncoder { agent, epoch, key_version, compressor, scratch: Vec::new() })
+    }
+
+    /// From now on frames belong to this session.
+    pub fn set_epoch(&mut self, epoch: Epoch) {
+        self.epoch = epoch;
     }
 
     /// Encodes one batch.
@@ -197,6 +202,24 @@ impl Frame {
     /// The whole frame as it travelled.
     pub fn bytes(&self) -> &Bytes {
         &self.bytes
+    }
+
+    /// The same rows as part of another session, under intervals that may say more than before: for frames that were kept
+    /// until there was a collector. The payload stays as it is.
+    ///
+    /// # Errors
+    /// When the intervals are not well formed or make the frame too large.
+    pub fn readdress(&self, epoch: Epoch, intervals: Vec<Interval>) -> Result<Bytes, FrameError> {
+        let payload = self.bytes.get(self.payload_at..).unwrap_or(&[]);
+        let header = FrameHeader { epoch, intervals, ..self.header.clone() };
+        let mut bytes = header.write(crc32c::crc32c(payload))?;
+        let length = bytes.len() + payload.len();
+        if length > FRAME_BYTES_MAX {
+            let (bytes, limit) = (length as u64, FRAME_BYTES_MAX as u64);
+            return Err(FrameError::TooLarge { what: "frame", bytes, limit });
+        }
+        bytes.extend_from_slice(payload);
+        Ok(Bytes::from(bytes))
     }
 
     /// Inflates and rebuilds the batch.

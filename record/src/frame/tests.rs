@@ -10,6 +10,26 @@ fn encoder() -> FrameEncoder {
     FrameEncoder::new(AgentId::from_bytes([0xab; 16]), Epoch(7), 3, 1).unwrap()
 }
 
+#[test]
+fn a_frame_that_waited_takes_another_session_and_other_intervals_and_keeps_its_rows() {
+    let batch = rich_batch();
+    let frame = Frame::parse(encoder().encode(&batch).unwrap()).unwrap();
+    let mut intervals = frame.header().intervals.clone();
+    intervals[1].gap = Some(Gap {
+        from: Position::START,
+        reason: GapReason::Policy,
+        bytes: 9,
+        timestamp_before_ns: 0,
+        timestamp_after_ns: 0,
+    });
+    let again = Frame::parse(frame.readdress(Epoch(8), intervals.clone()).unwrap()).unwrap();
+    assert_eq!((again.header().epoch, &again.header().intervals), (Epoch(8), &intervals));
+    let decoded = again.decode().unwrap();
+    assert_eq!(decoded.get().records(), batch.get().records());
+    intervals[0].to = Position::START;
+    assert!(frame.readdress(Epoch(8), intervals).is_err(), "an interval that runs backwards");
+}
+
 /// A batch with everything in it that a frame can carry.
 fn rich_batch() -> Scrubbed<Batch> {
     let web = Source::new("docker-file:4f2a").unwrap();
