@@ -47,8 +47,8 @@ const SHAPE_BUDGETS: [usize; 4] = [6, 12, 20, 34];
 const ATTEMPT_NS: f64 = 40.0;
 const START_NS: f64 = 12.0;
 const LOOKUP_NS: f64 = 4.0;
-const CONDITION_NS: f64 = 0.004;
-const CLASS_NS: f64 = 0.02;
+const CONDITION_NS: f64 = 0.0017;
+const CLASS_NS: f64 = 0.005;
 
 /// What finding one rule may cost, in nanoseconds per byte, before reading every byte once for all such rules is better.
 const PRICE_MAX_NS: f64 = 1.5;
@@ -298,15 +298,14 @@ fn branch(hir: &Hir, pattern: &Pattern, mut graph: Option<&mut Graph>) -> Vec<Ch
 fn by_shapes(lead: &[&Hir], rest: &[&Hir], back: &LookBack, graph: &mut Graph, choices: &mut Vec<Choice>) {
     let before = last_bytes(lead);
     for (budget, is_exact) in SHAPE_BUDGETS.into_iter().flat_map(|budget| [(budget, false), (budget, true)]) {
-        let (size, classes) = (graph.len(), graph.classes());
         graph.is_exact = is_exact;
         let condition: Condition = graph.sequence(rest, None, budget);
         let Some(alone) = condition else { continue };
         let with_before = before.and_then(|set| graph.step(&set, Some(alone)));
         let (node, ahead) = with_before.map_or((alone, 0), |node| (node, 1));
         let many = |count: usize| f64::from(u32::try_from(count).unwrap_or(u32::MAX));
-        let price_ns =
-            CONDITION_NS * many((graph.len() - size).max(1)) + CLASS_NS * many(graph.classes() - classes);
+        let (steps, classes) = graph.size(node);
+        let price_ns = CONDITION_NS * many(steps) + CLASS_NS * many(classes);
         choices.push(Choice { ways: vec![Way::Shape { node, ahead }], back: back.clone(), price_ns });
     }
 }
@@ -362,12 +361,11 @@ impl Path {
             let literal = Literal { sets, offset: u8::try_from(offset).ok()? };
             let better =
                 |price: f64| best.as_ref().is_none_or(|(least, _)| price < *least && *least > RARE_ENOUGH_NS);
-            let by_bytes = price(&literal, 0.0);
-            if !better(by_bytes) {
+            if !better(price(&literal, 0.0)) {
                 continue;
             }
             let Some(counted) = literal.counted() else { continue };
-            let price = by_bytes + LOOKUP_NS * counted;
+            let price = price(&literal, 0.0) + price_of(counted, 0.0);
             if better(price) {
                 best = Some((price, literal));
             }
@@ -376,8 +374,12 @@ impl Path {
     }
 }
 
+/// What a literal costs by how often its bytes stand in logs.
 fn price(literal: &Literal, starts: f64) -> f64 {
-    let (first, whole) = literal.shares();
+    price_of(literal.shares(), starts)
+}
+
+fn price_of((first, whole): (f64, f64), starts: f64) -> f64 {
     LOOKUP_NS * first + (ATTEMPT_NS + START_NS * starts) * whole
 }
 
@@ -391,7 +393,10 @@ fn by_literals(rest: &[&Hir], back: &LookBack) -> Option<Choice> {
     }
     let literals: Option<Vec<Literal>> = paths.iter().map(Path::literal).collect();
     let literals = literals?;
-    let price_ns = literals.iter().map(|literal| price(literal, back.starts())).sum();
+    let counted = |literal: &Literal| {
+        price(literal, back.starts()) + literal.counted().map_or(0.0, |counted| price_of(counted, back.starts()))
+    };
+    let price_ns = literals.iter().map(counted).sum();
     Some(Choice { ways: literals.into_iter().map(Way::Literal).collect(), back: back.clone(), price_ns })
 }
 

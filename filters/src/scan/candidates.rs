@@ -1,7 +1,6 @@
 //! The pass over the whole buffer: from text to (place, rule), in order of places.
 //!
-//! The buffer is taken in chunks of [`CHUNK_BYTES`]. For each, every class of bytes that some shape uses becomes a lane of bits, the
-//! shapes' program runs over the lanes, and the positions that may start a literal become one more lane and are compared. What is
+//! The buffer is taken in chunks of [`CHUNK_BYTES`]. For each, the bits of its bytes become lanes, the shapes' program runs over them, and the positions that may start a literal become one more lane and are compared. What is
 //! found in a chunk is sorted; the last of it is kept until the next chunk has been seen, because a literal is found behind the place
 //! that it stands for.
 //!
@@ -9,7 +8,10 @@
 
 use super::literal::Literals;
 use super::program::Program;
-use super::simd::{CHUNK_BYTES, Extent, Found, Lane, Level, SieveScratch, VIEW_BYTES, WORDS, positions};
+use super::is_word;
+use super::simd::{
+    CHUNK_BYTES, Extent, Found, LANE_WORDS, Lane, Level, SieveScratch, VIEW_BYTES, WORDS, positions,
+};
 use crate::scan::RuleGaveUp;
 
 /// How far behind the place that it stands for something may be found, in bytes: the farthest offset of a literal and more.
@@ -47,6 +49,14 @@ pub(super) struct FinderScratch {
     sieve: Option<Box<SieveScratch>>,
     found: Vec<Found>,
     pending: Vec<u64>,
+}
+
+/// A chunk: where it begins, how long it is, and the byte before it.
+#[derive(Clone, Copy)]
+struct Part {
+    base: usize,
+    here: usize,
+    before: Option<u8>,
 }
 
 /// The bytes of text around a chunk.
@@ -102,10 +112,12 @@ impl Finder {
         let mut base = 0;
         while base < text.len() {
             let view = View::at(text, base);
+            let before = base.checked_sub(1).and_then(|before| text.get(before)).copied();
             let here = CHUNK_BYTES.min(text.len() - base);
-            self.chunk(view.bytes(), base, here, &mut edges, scratch);
+            self.chunk(view.bytes(), Part { base, here, before }, &mut edges, scratch);
             let is_last = base + here == text.len();
-            scratch.pending.sort_unstable();
+            // Runs that are sorted already: each list, and nearly so the literals.
+            scratch.pending.sort();
             let ready = if is_last {
                 scratch.pending.len()
             } else {
@@ -127,8 +139,7 @@ impl Finder {
     fn chunk(
         &self,
         view: &[u8; VIEW_BYTES],
-        base: usize,
-        here: usize,
+        Part { base, here, before }: Part,
         edges: &mut Edges<'_>,
         scratch: &mut FinderScratch,
     ) {
@@ -136,11 +147,12 @@ impl Finder {
         let (Some(spare), Some(passing), Some(sieve)) = (spare, passing, sieve) else { return };
         let decided = here.div_ceil(64);
         let last = u64::MAX >> ((64 - here % 64) % 64);
-        let extent = Extent { decided, last };
+        let extent = Extent { decided, is_behind_word: is_word(before), last };
         if !self.program.is_empty() {
-            let carried = ends_in_word(base, lanes, self.program.boundary);
-            self.level.classify(view, decided + 1, &self.program.classes, lanes);
-            self.edges(base, decided + 1, edges, lanes, carried);
+            self.level.planes(view, decided + 1, lanes);
+            if let Some(lane) = self.program.edge.and_then(|lane| lanes.get_mut(lane)) {
+                edges.fill(base, &mut lane.0);
+            }
             found.clear();
             self.level.evaluate(&self.program.ops, lanes, spare, extent, found);
             for Found { at, list } in found.drain(..) {
@@ -162,40 +174,6 @@ impl Finder {
             });
         }
     }
-
-    /// Fills the lanes of line starts and of boundaries. `word_before` is whether the byte before the chunk is of a word.
-    fn edges(
-        &self,
-        base: usize,
-        words: usize,
-        edges: &mut Edges<'_>,
-        lanes: &mut [Box<Lane>],
-        word_before: bool,
-    ) {
-        if self.program.edge.is_none() && self.program.boundary.is_none() {
-            return;
-        }
-        let mut before = u64::from(word_before);
-        for word in 0..words {
-            let starts = edges.within(base + 64 * word);
-            if let Some(slot) = self.program.edge.and_then(|lane| lanes.get_mut(lane)?.0.get_mut(word)) {
-                *slot = starts;
-            }
-            let Some((of_words, lane)) = self.program.boundary else { continue };
-            let bytes = lanes.get(of_words).and_then(|lane| lane.0.get(word)).copied().unwrap_or(0);
-            if let Some(slot) = lanes.get_mut(lane).and_then(|lane| lane.0.get_mut(word)) {
-                *slot = (bytes ^ (bytes << 1 | before)) | starts;
-            }
-            before = bytes >> 63;
-        }
-    }
-}
-
-/// Whether the byte before the chunk is of a word: the lane still holds the chunk before.
-fn ends_in_word(base: usize, lanes: &[Box<Lane>], boundary: Option<(usize, usize)>) -> bool {
-    let lane = boundary.and_then(|(words, _)| lanes.get(words));
-    let word = lane.and_then(|lane| lane.0.get(WORDS - 1)).copied().unwrap_or(0);
-    base > 0 && word >> 63 == 1
 }
 
 fn pack(place: usize, rule: u32) -> u64 {
@@ -213,29 +191,20 @@ fn unpack(packed: u64) -> Candidate {
 /// Line starts, as bits.
 struct Edges<'a> {
     offsets: &'a [i32],
-    /// The first that may lie ahead.
+    /// The first that may lie in the next chunk.
     next: usize,
 }
 
 impl Edges<'_> {
-    /// The line starts in `from..from + 64`. `from` may fall by one word, no more.
-    fn within(&mut self, from: usize) -> u64 {
-        let bound = |index: usize| -> Option<usize> {
-            self.offsets.get(index).and_then(|offset| usize::try_from(*offset).ok())
-        };
-        let mut index = self.next;
-        while index > 0 && bound(index - 1).is_some_and(|bound| bound >= from) {
-            index -= 1;
+    /// Sets the bits of the line starts from `base` on, for a chunk and what is looked at behind it.
+    fn fill(&mut self, base: usize, lane: &mut [u64; LANE_WORDS]) {
+        lane.fill(0);
+        let rest = self.offsets.get(self.next..).unwrap_or(&[]);
+        let distances = rest.iter().map(|offset| usize::try_from(*offset).unwrap_or(0).wrapping_sub(base));
+        for distance in distances {
+            let Some(word) = lane.get_mut(distance / 64) else { break };
+            *word |= 1 << (distance % 64);
+            self.next += usize::from(distance < CHUNK_BYTES);
         }
-        while bound(index).is_some_and(|bound| bound < from) {
-            index += 1;
-        }
-        let mut mask = 0;
-        while let Some(distance) = bound(index).map(|bound| bound - from).filter(|distance| *distance < 64) {
-            mask |= 1 << distance;
-            index += 1;
-        }
-        self.next = index;
-        mask
     }
 }

@@ -1,7 +1,8 @@
 //! The coarse shape of rules that begin where a word does: which bytes may stand at the first places of a match.
 //!
-//! `\b[0-9]{3}-?[0-9]{2}` has the columns digit, digit, digit, digit or dash, digit. Columns of many rules are widened to a few
-//! classes and merged while that is cheaper than telling them apart, so that a handful of conditions stands for all of them.
+//! `\b[0-9]{3}-?[0-9]{2}\b` has the columns digit, digit, digit, digit or dash, digit, and a word ends five or six bytes on. Columns of
+//! many rules are widened to a few classes and merged while that is cheaper than telling them apart, so that a handful of conditions
+//! stands for all of them.
 //!
 //! What always holds: a place where a match begins fulfils the condition.
 
@@ -16,8 +17,12 @@ use super::bytes::ByteSet;
 use super::program::{Condition, Graph};
 use crate::corpus;
 
-/// How many places are looked at.
+/// How many places are looked at, and how far away an end may be.
 const COLUMNS_MAX: usize = 20;
+const ENDS_MAX: usize = 40;
+
+/// Ends that are told apart: more say little, and cost as much as a walk.
+const ENDS_TOLD_MAX: u32 = 12;
 
 /// The shortest match that a condition can tell from ordinary text, in bytes.
 const MATCH_BYTES_MIN: usize = 5;
@@ -30,8 +35,12 @@ const MATCH_BYTES_MAX: usize = 128;
 
 /// What a walk, one more condition and one more class cost, in nanoseconds: for each place that passes, and per byte.
 const WALK_NS: f64 = 40.0;
-const CONDITION_NS: f64 = 0.004;
-const CLASS_NS: f64 = 0.01;
+const CONDITION_NS: f64 = 0.0017;
+const CLASS_NS: f64 = 0.005;
+
+/// How much of ordinary text a way's columns let pass before a shape is tried, and how far such a shape looks, in bytes.
+const SHARE_SHAPED_MIN: f64 = 0.0005;
+const SHAPED_BYTES_MAX: usize = 40;
 
 /// How much made-up log text conditions are counted in, in bytes.
 const SAMPLE_BYTES: usize = 16 << 10;
@@ -58,14 +67,32 @@ fn asks_for_boundary(hir: &Hir) -> bool {
 /// be walked along anyway.
 pub(super) fn is_telling(hir: &Hir) -> bool {
     let first = first_bytes(hir);
-    let columns: Columns = columns(hir).iter().map(widened).collect();
+    let columns = Columns::of(hir);
     hir.properties().minimum_len().unwrap_or(0) >= MATCH_BYTES_MIN
         && (first.iter().any(|byte| byte.is_ascii_digit())
             || Sample::with(|sample| sample.share(&columns)) < SHARE_MAX)
 }
 
-/// For each place the bytes that may stand there, or nothing where any may.
-type Columns = Vec<Option<ByteSet>>;
+/// The coarse shape of a match.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Columns {
+    /// For each place the bytes that may stand there, or nothing where any may.
+    sets: Vec<Option<ByteSet>>,
+    /// How long a match may be, as bits, where a word or a line ends behind it; 0 where nothing is known.
+    ends: u64,
+}
+
+impl Columns {
+    fn of(hir: &Hir) -> Columns {
+        let (sets, ends) = columns(hir);
+        Columns { sets: sets.iter().map(widened).collect(), ends: told(ends) }
+    }
+}
+
+/// The ends, where they say something.
+fn told(ends: u64) -> u64 {
+    if ends.count_ones() <= ENDS_TOLD_MAX { ends } else { 0 }
+}
 
 /// The sets that letters and digits of a column are widened to. What else stands in a column stays as it is: it tells most.
 const WIDENED: [&str; 5] = ["[0-9]", "[A-Z]", "[A-Z0-9]", "[A-Za-z]", "[A-Za-z0-9]"];
@@ -90,26 +117,45 @@ fn widened(set: &ByteSet) -> Option<ByteSet> {
 
 fn both(one: &Columns, other: &Columns) -> Columns {
     let pair = |(one, other): (&Option<ByteSet>, &Option<ByteSet>)| widened(&(*one)?.union((*other)?));
-    let mut columns: Columns = one.iter().zip(other).map(pair).collect();
-    while columns.last().is_some_and(Option::is_none) {
-        columns.pop();
+    let mut sets: Vec<_> = one.sets.iter().zip(&other.sets).map(pair).collect();
+    while sets.last().is_some_and(Option::is_none) {
+        sets.pop();
     }
-    columns
+    let ends = if one.ends == 0 || other.ends == 0 { 0 } else { told(one.ends | other.ends) };
+    Columns { sets, ends }
 }
 
-/// The condition that holds wherever one of these begins.
-pub(super) fn condition(hirs: &[&Hir], graph: &mut Graph) -> Condition {
-    let mut all: Vec<Columns> = Vec::new();
+/// The condition that holds wherever one of these begins. `places` says where in a text each of some conditions holds.
+pub(super) fn condition(
+    hirs: &[&Hir],
+    graph: &mut Graph,
+    places: impl Fn(&Graph, &[u32], &[u8]) -> Vec<Vec<usize>>,
+) -> Condition {
+    let mut groups: Vec<Group> = Vec::new();
     for way in hirs.iter().flat_map(|hir| ways(hir)) {
-        let columns: Columns = columns(&way).iter().map(widened).collect();
-        if !all.contains(&columns) {
-            all.push(columns);
+        let group = Group::of_columns(Columns::of(&way));
+        let is_common = group.share() > SHARE_SHAPED_MIN;
+        let group = if is_common { group.shaped(&way, graph) } else { group };
+        if !groups.iter().any(|other| other.node == group.node && other.columns == group.columns) {
+            groups.push(group);
         }
     }
+    let nodes: Vec<u32> = groups.iter().filter_map(|group| group.node).collect();
+    let found = Sample::with(|sample| places(graph, &nodes, &sample.text));
+    for (group, found) in groups.iter_mut().filter(|group| group.node.is_some()).zip(found) {
+        // A shape may hold where a word ends; no walk begins there.
+        let mut passing = vec![0_u64; group.passing.len()];
+        for place in found {
+            if let Some(word) = passing.get_mut(place / 64) {
+                *word |= 1 << (place % 64);
+            }
+        }
+        let starts = Sample::with(|sample| sample.starts.clone());
+        group.passing = passing.into_iter().zip(starts).map(|(word, starts)| word & starts).collect();
+    }
     let mut whole: Option<Condition> = None;
-    for columns in merged(all) {
-        let node = in_a_row(&columns, graph);
-        let node = graph.at_boundary(node);
+    for group in merged(groups) {
+        let node = group.condition(graph);
         whole = Some(match whole {
             None => node,
             Some(before) => graph.either(before, node),
@@ -120,7 +166,7 @@ pub(super) fn condition(hirs: &[&Hir], graph: &mut Graph) -> Condition {
 
 /// The condition that these columns begin here. A class that stands many times in a row is asked for by doubling: two in a row,
 /// four in a row, and so on.
-fn in_a_row(columns: &Columns, graph: &mut Graph) -> Condition {
+fn in_a_row(columns: &[Option<ByteSet>], graph: &mut Graph) -> Condition {
     let mut node = None;
     for run in columns.chunk_by(|one, other| one == other).rev() {
         let Some(set) = run.first().and_then(Option::as_ref) else {
@@ -143,8 +189,22 @@ fn in_a_row(columns: &Columns, graph: &mut Graph) -> Condition {
     node
 }
 
+/// The condition that a word or a line ends so many bytes on.
+fn ending(ends: u64, graph: &mut Graph) -> Condition {
+    let mut whole: Option<Condition> = None;
+    for distance in (1..=ENDS_MAX).filter(|distance| ends >> distance & 1 == 1) {
+        let boundary = graph.at_boundary(None);
+        let node = graph.and_at(None, boundary, distance);
+        whole = Some(match whole {
+            None => node,
+            Some(before) => graph.either(before, node),
+        });
+    }
+    whole.flatten()
+}
+
 /// How many conditions [`in_a_row`] makes of these columns.
-fn conditions(columns: &Columns) -> usize {
+fn conditions(columns: &[Option<ByteSet>]) -> usize {
     let steps = |run: &[Option<ByteSet>]| match run.len() {
         few @ 0..4 => few,
         many => usize::try_from(usize::BITS - (many - 1).leading_zeros()).unwrap_or(many) + 1,
@@ -154,37 +214,66 @@ fn conditions(columns: &Columns) -> usize {
 
 /// What a walk costs for one rule by itself, in nanoseconds per byte.
 pub(super) fn price(way: &Hir) -> f64 {
-    let columns: Columns = columns(way).iter().map(widened).collect();
+    let columns = Columns::of(way);
     condition_ns(&columns) + WALK_NS * Sample::with(|sample| sample.share(&columns))
 }
 
 /// What telling whether these columns stand somewhere costs, in nanoseconds per byte.
 fn condition_ns(columns: &Columns) -> f64 {
     let many = |count: usize| f64::from(u32::try_from(count).unwrap_or(u32::MAX));
-    let mut classes: Vec<ByteSet> = columns.iter().flatten().copied().collect();
+    let mut classes: Vec<ByteSet> = columns.sets.iter().flatten().copied().collect();
     classes.sort_unstable();
     classes.dedup();
-    CONDITION_NS * many(conditions(columns)) + CLASS_NS * many(classes.len())
+    // Groups often have their ends in common.
+    let ends = usize::try_from(columns.ends.count_ones()).unwrap_or(0);
+    CONDITION_NS * many(conditions(&columns.sets) + ends) + CLASS_NS * many(classes.len())
 }
 
 /// Columns, what they cost, and where in the sample they stand.
 struct Group {
     columns: Columns,
+    /// Where columns say little, the shape of the one way: it knows that a dot comes after one digit, or two, or three.
+    node: Option<u32>,
     cost_ns: f64,
     passing: Vec<u64>,
 }
 
 impl Group {
-    fn new(columns: Columns) -> Group {
+    fn of_columns(columns: Columns) -> Group {
         let passing = Sample::with(|sample| sample.passing(&columns));
-        Group { cost_ns: condition_ns(&columns), columns, passing }
+        Group { cost_ns: condition_ns(&columns), columns, node: None, passing }
+    }
+
+    /// The same with the shape of its way, if there is one.
+    fn shaped(self, way: &Hir, graph: &mut Graph) -> Group {
+        graph.is_exact = false;
+        let node = graph.starts(way, None, SHAPED_BYTES_MAX);
+        let steps = node.map_or(0, |node| graph.size(node).0);
+        let cost_ns = CONDITION_NS * f64::from(u32::try_from(steps).unwrap_or(u32::MAX));
+        if node.is_some() { Group { node, cost_ns, ..self } } else { self }
+    }
+
+    /// How much of the sample passes, from 0 to 1.
+    fn share(&self) -> f64 {
+        let count: u32 = self.passing.iter().map(|word| word.count_ones()).sum();
+        f64::from(count) / SAMPLE_BYTES_REAL
+    }
+
+    fn condition(&self, graph: &mut Graph) -> Condition {
+        if self.node.is_some() {
+            return self.node;
+        }
+        let node = in_a_row(&self.columns.sets, graph);
+        let ends = ending(self.columns.ends, graph);
+        let node = graph.both(ends, node);
+        graph.at_boundary(node)
     }
 }
 
-/// Merges columns while that is cheaper than telling them apart: what merged columns let pass more than all let pass before is to be
-/// walked along.
-fn merged(all: Vec<Columns>) -> Vec<Columns> {
-    let mut groups: Vec<Rc<Group>> = all.into_iter().map(|columns| Rc::new(Group::new(columns))).collect();
+/// Merges groups while that is cheaper than telling them apart: what merged columns let pass more than all let pass before is to be
+/// walked along. A group with a shape also loses it where its columns are as good.
+fn merged(all: Vec<Group>) -> Vec<Rc<Group>> {
+    let mut groups: Vec<Rc<Group>> = all.into_iter().map(Rc::new).collect();
     let mut pairs: HashMap<(*const Group, *const Group), Rc<Group>> = HashMap::new();
     // Groups stay alive while their addresses are keys.
     let mut past: Vec<Rc<Group>> = groups.clone();
@@ -195,14 +284,19 @@ fn merged(all: Vec<Columns>) -> Vec<Columns> {
         }
         let mut best: Option<(f64, usize, usize, Rc<Group>)> = None;
         for (first, one) in groups.iter().enumerate() {
-            for (second, other) in groups.iter().enumerate().skip(first + 1) {
+            // A group and itself: its columns without its shape.
+            for (second, other) in groups.iter().enumerate().skip(first) {
+                if first == second && one.node.is_none() {
+                    continue;
+                }
                 let merged = pairs
                     .entry((Rc::as_ptr(one), Rc::as_ptr(other)))
-                    .or_insert_with(|| Rc::new(Group::new(both(&one.columns, &other.columns))));
+                    .or_insert_with(|| Rc::new(Group::of_columns(both(&one.columns, &other.columns))));
                 let more: u32 =
                     merged.passing.iter().zip(&passing).map(|(word, all)| (word & !all).count_ones()).sum();
                 let more_ns = WALK_NS * f64::from(more) / SAMPLE_BYTES_REAL;
-                let saved = one.cost_ns + other.cost_ns - merged.cost_ns - more_ns;
+                let before_ns = one.cost_ns + if first == second { 0.0 } else { other.cost_ns };
+                let saved = before_ns - merged.cost_ns - more_ns;
                 if best.as_ref().map_or(saved >= 0.0, |(most, ..)| saved > *most) {
                     best = Some((saved, first, second, Rc::clone(merged)));
                 }
@@ -210,19 +304,22 @@ fn merged(all: Vec<Columns>) -> Vec<Columns> {
         }
         let Some((_, first, second, merged)) = best else { break };
         past.push(Rc::clone(&merged));
-        groups.remove(second);
+        if second != first {
+            groups.remove(second);
+        }
         if let Some(slot) = groups.get_mut(first) {
             *slot = merged;
         }
     }
-    groups.iter().map(|group| group.columns.clone()).collect()
+    groups
 }
 
-/// Made-up log text as a lane of bits for each set, and one for starts of words.
+/// Made-up log text as a lane of bits for each set, one for starts of words, and one for their starts and ends.
 struct Sample {
     text: Vec<u8>,
     lanes: HashMap<ByteSet, Vec<u64>>,
     starts: Vec<u64>,
+    boundaries: Vec<u64>,
 }
 
 impl Sample {
@@ -231,7 +328,8 @@ impl Sample {
         let is_word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
         let before = |at: usize| at.checked_sub(1).and_then(|at| text.get(at)).copied().unwrap_or(b' ');
         let starts = lane(&text, |at, byte| is_word(byte) && !is_word(before(at)));
-        Sample { text, lanes: HashMap::new(), starts }
+        let boundaries = lane(&text, |at, byte| is_word(byte) != is_word(before(at)));
+        Sample { text, lanes: HashMap::new(), starts, boundaries }
     }
 
     /// Calls with this thread's sample.
@@ -245,13 +343,27 @@ impl Sample {
     /// Where the text fulfils a condition.
     fn passing(&mut self, columns: &Columns) -> Vec<u64> {
         let mut passing = self.starts.clone();
-        for (by, set) in columns.iter().enumerate() {
+        for (by, set) in columns.sets.iter().enumerate() {
             let Some(set) = set else { continue };
             let lane = self.lanes.entry(*set).or_insert_with(|| lane(&self.text, |_, byte| set.holds(byte)));
             let behind = lane.iter().skip(1).copied().chain([0]);
             for ((slot, word), next) in passing.iter_mut().zip(&*lane).zip(behind) {
                 // `by` is less than a word.
                 *slot &= if by == 0 { *word } else { word >> by | next << (64 - by) };
+            }
+        }
+        if columns.ends != 0 {
+            let behind = self.boundaries.iter().skip(1).copied().chain([0]);
+            for ((slot, word), next) in passing.iter_mut().zip(&self.boundaries).zip(behind) {
+                let mut ends = columns.ends;
+                let mut here = 0;
+                while ends != 0 && *slot != 0 {
+                    // At least one, and less than a word.
+                    let by = ends.trailing_zeros();
+                    here |= word >> by | next << (64 - by);
+                    ends &= ends - 1;
+                }
+                *slot &= here;
             }
         }
         passing
@@ -294,18 +406,31 @@ pub(super) fn ways(hir: &Hir) -> Vec<Hir> {
     }
 }
 
-/// The bytes that may stand at each of the places that every match has.
-fn columns(hir: &Hir) -> Vec<ByteSet> {
+/// The bytes that may stand at each of the places that every match has, and where matches may end, as bits, if a word or a line ends
+/// behind each.
+fn columns(hir: &Hir) -> (Vec<ByteSet>, u64) {
     let mut columns = [ByteSet::default(); COLUMNS_MAX];
-    walk(hir, 1, &mut columns);
+    let ends = walk(hir, 1, &mut columns);
     let length = hir.properties().minimum_len().unwrap_or(0).min(COLUMNS_MAX);
-    columns.into_iter().take(length).collect()
+    let is_short = hir.properties().maximum_len().is_some_and(|longest| longest <= ENDS_MAX);
+    let is_told = is_short && length > 0 && asks_for_end(hir);
+    (columns.into_iter().take(length).collect(), if is_told { ends } else { 0 })
+}
+
+fn asks_for_end(hir: &Hir) -> bool {
+    match hir.kind() {
+        HirKind::Look(look) => matches!(look, Look::WordAscii | Look::WordEndAscii | Look::End),
+        HirKind::Capture(capture) => asks_for_end(&capture.sub),
+        HirKind::Concat(parts) => parts.last().is_some_and(asks_for_end),
+        HirKind::Alternation(ways) => ways.iter().all(asks_for_end),
+        _ => false,
+    }
 }
 
 /// Adds what a part may put at each place, given where it may start, and says where it may end: bits of places.
-fn walk(hir: &Hir, starts: u32, columns: &mut [ByteSet; COLUMNS_MAX]) -> u32 {
-    const INSIDE: u32 = (1 << (COLUMNS_MAX + 1)) - 1;
-    let mut put = |set: ByteSet, starts: u32| {
+fn walk(hir: &Hir, starts: u64, columns: &mut [ByteSet; COLUMNS_MAX]) -> u64 {
+    const INSIDE: u64 = (1 << (ENDS_MAX + 1)) - 1;
+    let mut put = |set: ByteSet, starts: u64| {
         for (place, column) in columns.iter_mut().enumerate() {
             if starts >> place & 1 == 1 {
                 *column = column.union(set);
@@ -332,12 +457,12 @@ fn walk(hir: &Hir, starts: u32, columns: &mut [ByteSet; COLUMNS_MAX]) -> u32 {
         HirKind::Alternation(ways) => ways.iter().fold(0, |ends, way| ends | walk(way, starts, columns)),
         HirKind::Repetition(repetition) => {
             let mut at = starts;
-            for _ in 0..repetition.min.min(u32::try_from(COLUMNS_MAX).unwrap_or(u32::MAX)) {
+            for _ in 0..repetition.min.min(u32::try_from(ENDS_MAX + 1).unwrap_or(u32::MAX)) {
                 at = walk(&repetition.sub, at, columns);
             }
             let mut ends = at;
             let more = repetition.max.map_or(u32::MAX, |max| max - repetition.min);
-            for _ in 0..more.min(u32::try_from(COLUMNS_MAX).unwrap_or(u32::MAX)) {
+            for _ in 0..more.min(u32::try_from(ENDS_MAX + 1).unwrap_or(u32::MAX)) {
                 at = walk(&repetition.sub, at, columns);
                 ends |= at;
             }

@@ -45,7 +45,7 @@ pub(super) fn scanner(
     }
     let wanted: Vec<u32> = choices.iter().flat_map(Choices::shapes).collect();
     let shares = measured(&graph, &wanted, level);
-    let walks = Walks::new(rules, &choices, &mut graph).map_err(|fault| vec![fault])?;
+    let walks = Walks::new(rules, &choices, &mut graph, level).map_err(|fault| vec![fault])?;
     let anchors: Vec<Anchor> = choices.into_iter().map(|choices| choices.best(&shares)).collect();
     let finder = finder(&anchors, &walks, &graph, level).map_err(|fault| vec![fault])?;
     let mut unanchored = Vec::new();
@@ -61,11 +61,17 @@ pub(super) fn scanner(
         [] => None,
         numbers => Some(Reverse::new(rules, numbers).map_err(|fault| vec![fault])?),
     };
+    if std::env::var_os("OPS").is_some() { eprintln!("{} ops {} lanes {} entries", finder.program.ops.len(), finder.program.lanes, finder.literals.memory_bytes()); }
     Ok((Scanner { rules: compiled, finder, walks, reverse, clock }, costs))
 }
 
 impl Walks {
-    fn new(rules: &[&Rule], choices: &[Choices], graph: &mut Graph) -> Result<Walks, RuleFault> {
+    fn new(
+        rules: &[&Rule],
+        choices: &[Choices],
+        graph: &mut Graph,
+        level: Level,
+    ) -> Result<Walks, RuleFault> {
         let (mut anywhere, mut behind) = (Vec::new(), Vec::new());
         let mut words: Vec<String> = Vec::new();
         for (number, (rule, choices)) in (0..).zip(rules.iter().zip(choices)) {
@@ -78,7 +84,8 @@ impl Walks {
             }
         }
         let hirs: Vec<&Hir> = anywhere.iter().map(|(_, hir)| hir).collect();
-        let condition = if hirs.is_empty() { None } else { column::condition(&hirs, graph) };
+        let places = |graph: &Graph, nodes: &[u32], text: &[u8]| places(graph, nodes, text, level);
+        let condition = if hirs.is_empty() { None } else { column::condition(&hirs, graph, places) };
         let built = |patterns: &[(u32, Hir)]| {
             let (dispatch, refused) = Dispatch::new(patterns);
             let rule =
@@ -117,9 +124,17 @@ fn measured(graph: &Graph, wanted: &[u32], level: Level) -> HashMap<u32, f64> {
     let mut nodes = wanted.to_vec();
     nodes.sort_unstable();
     nodes.dedup();
-    let mut shares = HashMap::new();
     let sample = corpus::mixed(11, SAMPLE_BYTES);
-    let offsets = [0, i32::try_from(sample.len()).unwrap_or(i32::MAX)];
+    let many = |count: usize| f64::from(u32::try_from(count).unwrap_or(u32::MAX));
+    let found = places(graph, &nodes, sample.as_bytes(), level);
+    let share = |places: Vec<usize>| many(places.len()) / many(sample.len());
+    nodes.into_iter().zip(found.into_iter().map(share)).collect()
+}
+
+/// Where in a text each of these conditions holds.
+fn places(graph: &Graph, nodes: &[u32], text: &[u8], level: Level) -> Vec<Vec<usize>> {
+    let offsets = [0, i32::try_from(text.len()).unwrap_or(i32::MAX)];
+    let mut all = Vec::with_capacity(nodes.len());
     for part in nodes.chunks(usize::from(u16::MAX)) {
         let lists: Vec<(u32, u16)> = part.iter().copied().zip(0..).collect();
         let finder = Finder {
@@ -128,19 +143,17 @@ fn measured(graph: &Graph, wanted: &[u32], level: Level) -> HashMap<u32, f64> {
             lists: (0..).zip(part).map(|(number, _)| List { rules: vec![(number, 0)] }).collect(),
             literals: Builder::default().build(),
         };
-        let mut counts = vec![0_u32; part.len()];
+        let mut places = vec![Vec::new(); part.len()];
         let mut scratch = finder.scratch();
-        let counted = finder.find(sample.as_bytes(), &offsets, &mut scratch, |candidate| {
-            if let Some(count) = usize::try_from(candidate.rule).ok().and_then(|rule| counts.get_mut(rule)) {
-                *count += 1;
-            }
+        let counted = finder.find(text, &offsets, &mut scratch, |candidate| {
+            let places = usize::try_from(candidate.rule).ok().and_then(|rule| places.get_mut(rule));
+            places.into_iter().for_each(|places| places.push(candidate.place));
             Ok(())
         });
         debug_assert!(counted.is_ok(), "counting does not give up");
-        let bytes = f64::from(u32::try_from(sample.len()).unwrap_or(u32::MAX));
-        shares.extend(part.iter().zip(&counts).map(|(node, count)| (*node, f64::from(*count) / bytes)));
+        all.extend(places);
     }
-    shares
+    all
 }
 
 fn finder(anchors: &[Anchor], walks: &Walks, graph: &Graph, level: Level) -> Result<Finder, RuleFault> {

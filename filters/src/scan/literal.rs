@@ -3,6 +3,8 @@
 //! A first look asks of every position whether its four bytes could start one of the literals ([`super::sieve`]). What passes is
 //! looked up by a hash of the same four bytes, and compared with up to eight. So the cost of one more literal is next to nothing.
 
+use std::collections::BTreeMap;
+
 use super::bytes::ByteSet;
 use super::sieve::{self, DEPTH, fold};
 use super::simd::{SIEVE_BYTES, SieveTable, VIEW_BYTES};
@@ -58,20 +60,42 @@ impl Literal {
         (share(DEPTH), share(LITERAL_BYTES_MAX))
     }
 
-    /// How much of made-up log text passes the first look; nothing if the literal cannot be looked up.
-    pub(crate) fn counted(&self) -> Option<f64> {
-        Some(self.keys()?.into_iter().map(sieve::share).sum())
+    /// How much of made-up log text passes the first look, and the comparison; nothing if the literal cannot be looked up.
+    pub(crate) fn counted(&self) -> Option<(f64, f64)> {
+        let (value, mask) = self.compared();
+        let (mut first, mut whole) = (0.0, 0.0);
+        for key in self.keys()? {
+            let (all, alike) = sieve::shares(key, |eight| u64::from_le_bytes(eight) & mask == value);
+            first += all;
+            whole += alike;
+        }
+        Some((first, whole))
+    }
+
+    /// What eight bytes are compared with, and which of their bits are.
+    fn compared(&self) -> (u64, u64) {
+        let (mut value, mut mask) = (0, 0);
+        for (place, set) in self.sets.iter().take(LITERAL_BYTES_MAX).enumerate() {
+            // The bits that all bytes of the set agree on; of a letter in either case all but one.
+            let (all, any) = set.iter().fold((255, 0), |(all, any), byte| (all & byte, any | byte));
+            let agreed = !(all ^ any);
+            value |= u64::from(all & agreed) << (8 * place);
+            mask |= u64::from(agreed) << (8 * place);
+        }
+        (value, mask)
     }
 }
 
-/// A comparison with eight bytes, and whose rule's it is.
+/// A comparison with eight bytes, and for whom it is.
 #[derive(Clone, Copy, Debug)]
 struct Entry {
     value: u64,
     mask: u64,
-    rule: u32,
-    offset: u8,
-    next: u16,
+    /// Which of the targets are its.
+    first: u32,
+    count: u16,
+    /// Whether the next entry is of the same slot.
+    goes_on: bool,
 }
 
 /// Collects literals.
@@ -88,14 +112,42 @@ impl Builder {
     pub(crate) fn build(self) -> Literals {
         let keys: Vec<_> =
             self.literals.iter().map(|(literal, _)| literal.keys().unwrap_or_default()).collect();
-        let mut table =
-            Literals { sieve: sieve::of(&keys.concat()), slots: Box::new([0; SLOTS]), entries: Vec::new() };
-        for ((literal, rule), keys) in self.literals.iter().zip(keys) {
+        let mut slots: BTreeMap<usize, BTreeMap<(u64, u64), Vec<(u32, u8)>>> = BTreeMap::new();
+        for ((literal, rule), keys) in self.literals.iter().zip(&keys) {
             for key in keys {
-                table.insert(literal, key, *rule);
+                let targets = slots
+                    .entry(slot_of(u32::from_le_bytes(*key)))
+                    .or_default()
+                    .entry(literal.compared())
+                    .or_default();
+                if !targets.contains(&(*rule, literal.offset)) {
+                    targets.push((*rule, literal.offset));
+                }
             }
         }
-        table
+        let mut literals = Literals {
+            sieve: sieve::of(&keys.concat()),
+            slots: Box::new([0; SLOTS]),
+            entries: Vec::new(),
+            targets: Vec::new(),
+        };
+        for (slot, all) in slots {
+            if let Some(slot) = literals.slots.get_mut(slot) {
+                *slot = u16::try_from(literals.entries.len() + 1).unwrap_or(u16::MAX);
+            }
+            let last = all.len() - 1;
+            for (number, ((value, mask), targets)) in all.into_iter().enumerate() {
+                literals.entries.push(Entry {
+                    value,
+                    mask,
+                    first: u32::try_from(literals.targets.len()).unwrap_or(u32::MAX),
+                    count: u16::try_from(targets.len()).unwrap_or(u16::MAX),
+                    goes_on: number < last,
+                });
+                literals.targets.extend(targets);
+            }
+        }
+        literals
     }
 }
 
@@ -105,6 +157,8 @@ pub(crate) struct Literals {
     /// For each hash one more than the first entry's number; 0 for none.
     slots: Box<[u16; SLOTS]>,
     entries: Vec<Entry>,
+    /// Rules, and how far before the literal their places are.
+    targets: Vec<(u32, u8)>,
 }
 
 fn slot_of(bytes: u32) -> usize {
@@ -113,32 +167,10 @@ fn slot_of(bytes: u32) -> usize {
 }
 
 impl Literals {
-    fn insert(&mut self, literal: &Literal, key: [u8; DEPTH], rule: u32) {
-        let (mut value, mut mask) = (0, 0);
-        for (place, set) in literal.sets.iter().take(LITERAL_BYTES_MAX).enumerate() {
-            // The bits that all bytes of the set agree on; of a letter in either case all but one.
-            let (all, any) = set.iter().fold((255, 0), |(all, any), byte| (all & byte, any | byte));
-            let agreed = !(all ^ any);
-            value |= u64::from(all & agreed) << (8 * place);
-            mask |= u64::from(agreed) << (8 * place);
-        }
-        let slot = slot_of(u32::from_le_bytes(key));
-        let Some(head) = self.slots.get_mut(slot) else { return };
-        let offset = literal.offset;
-        let mut at = *head;
-        while let Some(entry) = at.checked_sub(1).and_then(|at| self.entries.get(usize::from(at))) {
-            if (entry.value, entry.mask, entry.rule, entry.offset) == (value, mask, rule, offset) {
-                return;
-            }
-            at = entry.next;
-        }
-        self.entries.push(Entry { value, mask, rule, offset, next: *head });
-        *head = u16::try_from(self.entries.len()).unwrap_or(u16::MAX);
-    }
-
     /// How much memory the tables take, in bytes.
     pub(crate) fn memory_bytes(&self) -> usize {
-        SIEVE_BYTES + 2 * SLOTS + self.entries.len() * size_of::<Entry>()
+        let targets = self.targets.len() * size_of::<(u32, u8)>();
+        SIEVE_BYTES + 2 * SLOTS + self.entries.len() * size_of::<Entry>() + targets
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -156,13 +188,18 @@ impl Literals {
         let Some(eight) = view.get(usize::from(at)..).and_then(<[u8]>::first_chunk) else { return };
         let text = u64::from_le_bytes(*eight);
         let [a, b, c, d, ..] = *eight;
-        let mut next =
-            self.slots.get(slot_of(u32::from_le_bytes([a, b, c, d].map(fold)))).copied().unwrap_or(0);
-        while let Some(entry) = next.checked_sub(1).and_then(|at| self.entries.get(usize::from(at))) {
+        let slot = self.slots.get(slot_of(u32::from_le_bytes([a, b, c, d].map(fold)))).copied().unwrap_or(0);
+        let Some(first) = usize::from(slot).checked_sub(1) else { return };
+        for entry in self.entries.get(first..).unwrap_or(&[]) {
             if text & entry.mask == entry.value {
-                call(entry.rule, entry.offset);
+                let targets = usize::try_from(entry.first).ok().and_then(|first| self.targets.get(first..));
+                for (rule, offset) in targets.unwrap_or(&[]).iter().take(usize::from(entry.count)) {
+                    call(*rule, *offset);
+                }
             }
-            next = entry.next;
+            if !entry.goes_on {
+                return;
+            }
         }
     }
 }

@@ -24,6 +24,7 @@ mod compile;
 mod dispatch;
 mod lines;
 mod literal;
+mod logic;
 mod program;
 mod reverse;
 mod sieve;

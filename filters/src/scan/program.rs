@@ -7,12 +7,13 @@
 //! A shape is a *necessary* condition. Lines lie one behind another without a separator, so a match may look longer than its line;
 //! what a class table cannot say is left out; what is not said is true.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use regex_syntax::hir::{Class, Hir, HirKind, Look, Repetition};
 
 use super::bytes::ByteSet;
-use super::simd::{ClassTable, Classes, Op};
+use super::logic::{Gate, Logic, PLANES};
+use super::simd::Op;
 
 /// How far a shape may look ahead, in bytes. Less than a word of positions, because one word is looked ahead at.
 pub(crate) const SHAPE_BYTES_MAX: usize = 56;
@@ -54,7 +55,6 @@ pub(crate) struct Graph {
     /// How many bytes ahead each looks.
     depths: Vec<u8>,
     known: HashMap<Node, u32>,
-    classes: usize,
     /// Whether sets of a few bytes are kept as they are: more is told apart, and more classes are made.
     pub(crate) is_exact: bool,
 }
@@ -65,7 +65,6 @@ impl Graph {
             return *known;
         }
         let number = u32::try_from(self.nodes.len()).unwrap_or(u32::MAX);
-        self.classes += usize::from(matches!(node, Node::Class(_)));
         self.nodes.push(node);
         self.depths.push(u8::try_from(depth).unwrap_or(u8::MAX));
         self.known.insert(node, number);
@@ -81,14 +80,26 @@ impl Graph {
         usize::try_from(number).ok().and_then(|number| self.nodes.get(number)).copied()
     }
 
-    /// How many conditions there are.
-    pub(crate) fn len(&self) -> usize {
-        self.nodes.len()
-    }
-
-    /// How many of them are classes.
-    pub(crate) fn classes(&self) -> usize {
-        self.classes
+    /// How many steps make a condition from its classes, and from how many classes, if nothing else shares them.
+    pub(crate) fn size(&self, condition: u32) -> (usize, usize) {
+        let (mut seen, mut stack) = (HashSet::new(), vec![condition]);
+        let (mut steps, mut classes) = (0, 0);
+        while let Some(number) = stack.pop() {
+            if !seen.insert(number) {
+                continue;
+            }
+            match self.get(number) {
+                Some(Node::Step { here, next, .. }) => stack.extend([here, next]),
+                Some(Node::Shift { next, .. }) => stack.push(next),
+                Some(Node::And(one, other) | Node::Or(one, other)) => stack.extend([one, other]),
+                Some(Node::Class(_) | Node::Edge | Node::Boundary) | None => {
+                    classes += 1;
+                    continue;
+                }
+            }
+            steps += 1;
+        }
+        (steps, classes)
     }
 
     /// A byte of `set`, and `next` behind it.
@@ -126,7 +137,7 @@ impl Graph {
         self.both(Some(boundary), next)
     }
 
-    fn both(&mut self, one: Condition, other: Condition) -> Condition {
+    pub(crate) fn both(&mut self, one: Condition, other: Condition) -> Condition {
         match (one, other) {
             (Some(one), Some(other)) if one != other => {
                 let depth = self.depth(Some(one)).max(self.depth(Some(other)));
@@ -263,14 +274,10 @@ fn widened(set: &ByteSet) -> Option<ByteSet> {
     SETS.with(|sets| sets.iter().find(|wide| set.within(wide)).copied())
 }
 
-/// Lanes to fill, and steps over them.
+/// Lanes to fill, and steps over them. The first eight lanes are the bits of the bytes.
 pub(crate) struct Program {
-    /// The sets behind the first lanes.
-    pub(crate) classes: Classes,
     /// The lane of line starts.
     pub(crate) edge: Option<usize>,
-    /// The lane of boundaries, and that of word bytes which it is made from.
-    pub(crate) boundary: Option<(usize, usize)>,
     /// The steps.
     pub(crate) ops: Vec<Op>,
     /// How many lanes it needs.
@@ -283,11 +290,25 @@ impl Program {
     }
 }
 
+/// What a lane holds: a condition, or a part of a set of bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Key {
+    Node(u32),
+    Gate(u32),
+    /// Line starts.
+    Edge,
+}
+
 struct Compiler<'a> {
     graph: &'a Graph,
-    /// How often each node is still read.
-    uses: HashMap<u32, usize>,
-    lanes: HashMap<u32, u16>,
+    logic: Logic,
+    /// The set behind each class.
+    classes: HashMap<u32, Key>,
+    /// Bytes of a word.
+    word: Key,
+    /// How often each is still read.
+    uses: HashMap<Key, usize>,
+    lanes: HashMap<Key, u16>,
     free: Vec<u16>,
     count: u16,
     ops: Vec<Op>,
@@ -295,16 +316,65 @@ struct Compiler<'a> {
 
 impl<'a> Compiler<'a> {
     fn new(graph: &'a Graph, wanted: &[(u32, u16)]) -> Compiler<'a> {
-        let mut uses: HashMap<u32, usize> = HashMap::new();
-        let mut stack: Vec<u32> = wanted.iter().map(|(node, _)| *node).collect();
-        while let Some(node) = stack.pop() {
-            let count = uses.entry(node).or_default();
+        let mut logic = Logic::default();
+        let word = Key::Gate(logic.set(&ByteSet::parse("[0-9A-Za-z_]").unwrap_or(ByteSet::ALL)));
+        let mut compiler = Compiler {
+            graph,
+            logic,
+            classes: HashMap::new(),
+            word,
+            uses: HashMap::new(),
+            lanes: HashMap::new(),
+            free: Vec::new(),
+            count: u16::from(PLANES),
+            ops: Vec::new(),
+        };
+        let mut stack: Vec<Key> = wanted.iter().map(|(node, _)| Key::Node(*node)).collect();
+        while let Some(key) = stack.pop() {
+            if let Key::Node(number) = key
+                && let Some(Node::Class(set)) = graph.get(number)
+            {
+                let logic = &mut compiler.logic;
+                compiler.classes.entry(number).or_insert_with(|| Key::Gate(logic.set(&set)));
+            }
+            let count = compiler.uses.entry(key).or_default();
             *count += 1;
             if *count == 1 {
-                stack.extend(operands(graph.get(node)));
+                stack.extend(compiler.operands(key));
             }
         }
-        Compiler { graph, uses, lanes: HashMap::new(), free: Vec::new(), count: 0, ops: Vec::new() }
+        compiler
+    }
+
+    /// What is read to make a lane.
+    fn operands(&self, key: Key) -> Vec<Key> {
+        match key {
+            Key::Edge => Vec::new(),
+            Key::Gate(gate) => {
+                self.logic.get(gate).into_iter().flat_map(Gate::operands).map(Key::Gate).collect()
+            }
+            Key::Node(number) => match self.graph.get(number) {
+                Some(Node::Class(_)) => self.classes.get(&number).copied().into_iter().collect(),
+                Some(Node::Edge) => vec![Key::Edge],
+                Some(Node::Boundary) => vec![self.word, Key::Edge],
+                Some(Node::Step { here, next, .. }) => vec![Key::Node(here), Key::Node(next)],
+                Some(Node::Shift { next, .. }) => vec![Key::Node(next)],
+                Some(Node::And(one, other) | Node::Or(one, other)) => vec![Key::Node(one), Key::Node(other)],
+                None => Vec::new(),
+            },
+        }
+    }
+
+    /// The key that has a lane of its own: a class is its set, an edge the line starts.
+    fn itself(&self, key: Key) -> Key {
+        match key {
+            Key::Node(number) => match self.graph.get(number) {
+                Some(Node::Class(_)) => self.classes.get(&number).copied().unwrap_or(key),
+                Some(Node::Edge) => Key::Edge,
+                _ => key,
+            },
+            key => key,
+        }
     }
 
     fn lane(&mut self) -> u16 {
@@ -314,109 +384,97 @@ impl<'a> Compiler<'a> {
         })
     }
 
-    fn release(&mut self, node: u32) {
-        let leaf = matches!(self.graph.get(node), Some(Node::Class(_) | Node::Edge | Node::Boundary));
-        let Some(count) = self.uses.get_mut(&node) else { return };
+    fn release(&mut self, key: Key) {
+        let Some(count) = self.uses.get_mut(&key) else { return };
         *count = count.saturating_sub(1);
-        if *count == 0 && !leaf {
-            self.free.extend(self.lanes.get(&node));
+        if *count > 0 {
+            return;
+        }
+        let is_filled = match key {
+            Key::Edge => true,
+            Key::Gate(gate) => matches!(self.logic.get(gate), Some(Gate::Plane(_))),
+            Key::Node(_) => false,
+        };
+        let itself = self.itself(key);
+        if itself != key {
+            self.release(itself);
+        } else if !is_filled {
+            self.free.extend(self.lanes.get(&key));
         }
     }
 
-    fn emit(&mut self, node: u32) {
-        if self.lanes.contains_key(&node) {
+    fn of(&self, key: Key) -> u16 {
+        self.lanes.get(&self.itself(key)).copied().unwrap_or(0)
+    }
+
+    fn emit(&mut self, key: Key) {
+        if self.lanes.contains_key(&key) {
             return;
         }
-        for operand in operands(self.graph.get(node)) {
+        if let Key::Gate(gate) = key
+            && let Some(Gate::Plane(bit)) = self.logic.get(gate)
+        {
+            self.lanes.insert(key, u16::from(bit));
+            return;
+        }
+        for operand in self.operands(key) {
             self.emit(operand);
         }
-        let of = |lanes: &HashMap<u32, u16>, node: u32| lanes.get(&node).copied().unwrap_or(0);
+        if self.itself(key) != key {
+            return;
+        }
         let to = self.lane();
-        let op = match self.graph.get(node) {
-            Some(Node::Step { here, next, by }) => {
-                Op::Step { here: of(&self.lanes, here), next: of(&self.lanes, next), by, to }
-            }
-            Some(Node::Shift { next, by }) => Op::Shift { next: of(&self.lanes, next), by, to },
-            Some(Node::And(one, other)) => {
-                Op::And { one: of(&self.lanes, one), other: of(&self.lanes, other), to }
-            }
-            Some(Node::Or(one, other)) => {
-                Op::Or { one: of(&self.lanes, one), other: of(&self.lanes, other), to }
-            }
-            _ => return,
+        let op = match key {
+            Key::Edge => None,
+            Key::Gate(gate) => self.gate(gate, to),
+            Key::Node(number) => self.node(number, to),
         };
-        self.ops.push(op);
-        self.lanes.insert(node, to);
-        for operand in operands(self.graph.get(node)) {
+        self.lanes.insert(key, to);
+        self.ops.extend(op);
+        for operand in self.operands(key) {
             self.release(operand);
         }
     }
 
-    fn finish(mut self, wanted: &[(u32, u16)]) -> Program {
-        let mut sets: Vec<(u32, ByteSet)> = Vec::new();
-        let (mut edge, mut boundary) = (None, None);
-        let mut leaves: Vec<u32> = self.uses.keys().copied().collect();
-        leaves.sort_unstable();
-        for node in &leaves {
-            match self.graph.get(*node) {
-                Some(Node::Class(set)) => sets.push((*node, set)),
-                Some(Node::Edge) => edge = Some(*node),
-                Some(Node::Boundary) => boundary = Some(*node),
-                _ => {}
+    fn gate(&self, gate: u32, to: u16) -> Option<Op> {
+        let of = |gate: u32| self.of(Key::Gate(gate));
+        Some(match self.logic.get(gate)? {
+            Gate::Plane(_) => return None,
+            Gate::Not(one) => Op::Not { one: of(one), to },
+            Gate::And(one, other) => Op::And { one: of(one), other: of(other), to },
+            Gate::AndNot(one, other) => Op::AndNot { one: of(one), other: of(other), to },
+            Gate::Or(one, other) => Op::Or { one: of(one), other: of(other), to },
+            Gate::OrNot(one, other) => Op::OrNot { one: of(one), other: of(other), to },
+            Gate::Choose { by, one, other } => {
+                Op::Choose { by: of(by), one: of(one), other: of(other), to }
             }
-        }
-        for (node, _) in &sets {
-            let lane = self.lane();
-            self.lanes.insert(*node, lane);
-        }
-        let mut tables: Vec<ClassTable> = sets.iter().map(|(_, set)| table(set)).collect();
-        let boundary = boundary.map(|node| {
-            let word = ByteSet::parse("[0-9A-Za-z_]").unwrap_or(ByteSet::ALL);
-            tables.push(table(&word));
-            let (word, lane) = (self.lane(), self.lane());
-            self.lanes.insert(node, lane);
-            (usize::from(word), usize::from(lane))
-        });
-        let edge = edge.map(|node| {
-            let lane = self.lane();
-            self.lanes.insert(node, lane);
-            usize::from(lane)
+        })
+    }
+
+    fn node(&self, number: u32, to: u16) -> Option<Op> {
+        let of = |node: u32| self.of(Key::Node(node));
+        Some(match self.graph.get(number)? {
+            Node::Class(_) | Node::Edge => return None,
+            Node::Boundary => Op::Boundary { words: self.of(self.word), starts: self.of(Key::Edge), to },
+            Node::Step { here, next, by } => Op::Step { here: of(here), next: of(next), by, to },
+            Node::Shift { next, by } => Op::Shift { next: of(next), by, to },
+            Node::And(one, other) => Op::And { one: of(one), other: of(other), to },
+            Node::Or(one, other) => Op::Or { one: of(one), other: of(other), to },
+        })
+    }
+
+    fn finish(mut self, wanted: &[(u32, u16)]) -> Program {
+        // The lane of line starts is filled before the steps run.
+        let edge = self.uses.contains_key(&Key::Edge).then(|| {
+            self.emit(Key::Edge);
+            usize::from(self.of(Key::Edge))
         });
         for (node, list) in wanted {
-            self.emit(*node);
-            if let Some(lane) = self.lanes.get(node) {
-                self.ops.push(Op::Found { lane: *lane, list: *list });
-            }
-            self.release(*node);
+            let key = Key::Node(*node);
+            self.emit(key);
+            self.ops.push(Op::Found { lane: self.of(key), list: *list });
+            self.release(key);
         }
-        Program {
-            classes: Classes::new(tables),
-            edge,
-            boundary,
-            ops: self.ops,
-            lanes: usize::from(self.count),
-        }
+        Program { edge, ops: self.ops, lanes: usize::from(self.count) }
     }
-}
-
-fn operands(node: Option<Node>) -> impl Iterator<Item = u32> {
-    let pair = match node {
-        Some(Node::Step { here, next, .. }) => [Some(here), Some(next)],
-        Some(Node::Shift { next, .. }) => [Some(next), None],
-        Some(Node::And(one, other) | Node::Or(one, other)) => [Some(one), Some(other)],
-        _ => [None, None],
-    };
-    pair.into_iter().flatten()
-}
-
-fn table(set: &ByteSet) -> ClassTable {
-    let mut table = ClassTable { low: [0; 16], high: false };
-    for byte in set.iter() {
-        if byte >= 128 {
-            table.high = true;
-        } else if let Some(row) = table.low.get_mut(usize::from(byte & 15)) {
-            *row |= 1 << (byte >> 4);
-        }
-    }
-    table
 }

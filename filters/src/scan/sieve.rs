@@ -19,29 +19,45 @@ const SAMPLE_BYTES: usize = 48 << 10;
 /// How many ways of hashing are tried: the one is taken by which least of ordinary text passes by chance.
 const TRIES: u16 = 24;
 
-/// How often each four folded bytes stand in made-up log text.
-fn sample() -> &'static HashMap<[u8; DEPTH], u32> {
-    static COUNTS: OnceLock<HashMap<[u8; DEPTH], u32>> = OnceLock::new();
-    COUNTS.get_or_init(|| {
-        let mut counts = HashMap::new();
-        let text: Vec<u8> = corpus::mixed(7, SAMPLE_BYTES).bytes().map(fold).collect();
-        for four in text.array_windows() {
-            *counts.entry(*four).or_default() += 1;
+/// Made-up log text, and where in it each four folded bytes stand.
+struct Sample {
+    text: Vec<u8>,
+    places: HashMap<[u8; DEPTH], Vec<u32>>,
+}
+
+fn sample() -> &'static Sample {
+    static SAMPLE: OnceLock<Sample> = OnceLock::new();
+    SAMPLE.get_or_init(|| {
+        let mut places: HashMap<_, Vec<u32>> = HashMap::new();
+        let text = corpus::mixed(7, SAMPLE_BYTES).into_bytes();
+        let folded: Vec<u8> = text.iter().copied().map(fold).collect();
+        for (four, place) in folded.array_windows().zip(0..) {
+            places.entry(*four).or_default().push(place);
         }
-        counts
+        Sample { text, places }
     })
 }
 
-/// How much of made-up log text begins with these four folded bytes, from 0 to 1.
-pub(crate) fn share(folded: [u8; DEPTH]) -> f64 {
-    let count = sample().get(&folded).copied().unwrap_or(0);
-    f64::from(count) / f64::from(u32::try_from(SAMPLE_BYTES).unwrap_or(u32::MAX))
+/// How much of made-up log text begins with these four folded bytes, and how much of it with eight bytes that are alike, from 0 to 1.
+pub(crate) fn shares(folded: [u8; DEPTH], is_alike: impl Fn([u8; 8]) -> bool) -> (f64, f64) {
+    let sample = sample();
+    let places = sample.places.get(&folded).map_or(&[][..], Vec::as_slice);
+    let at = |place: &&u32| {
+        let from = usize::try_from(**place).ok().and_then(|place| sample.text.get(place..));
+        from.and_then(<[u8]>::first_chunk).is_some_and(|eight| is_alike(*eight))
+    };
+    let share = |count: usize| {
+        f64::from(u32::try_from(count).unwrap_or(u32::MAX))
+            / f64::from(u32::try_from(SAMPLE_BYTES).unwrap_or(u32::MAX))
+    };
+    (share(places.len()), share(places.iter().filter(at).count()))
 }
 
 /// Lets positions pass that hold one of these, folded.
 pub(crate) fn of(keys: &[[u8; DEPTH]]) -> SieveTable {
-    let passing = |table: &SieveTable| -> u32 {
-        sample().iter().filter(|(four, _)| holds(table, **four)).map(|(_, count)| count).sum()
+    let passing = |table: &SieveTable| -> usize {
+        let passing = sample().places.iter().filter(|(four, _)| holds(table, **four));
+        passing.map(|(_, places)| places.len()).sum()
     };
     let mut best = with(0, keys);
     let mut least = passing(&best);

@@ -1,14 +1,14 @@
 //! The three loops that read every byte, for each kind of processor.
 //!
-//! - *classify*: for each of some sets of bytes, a bit for every position that holds a byte of the set;
+//! - *planes*: for each of the eight bits of a byte, a bit for every position whose byte has it;
 //! - *sieve*: a bit for every position whose four bytes could start a literal ([`SieveTable`]);
-//! - *evaluate*: shifts and ands over such bits ([`Op`]).
+//! - *evaluate*: shifts, ands and the like over such bits ([`Op`]).
 //!
 //! All paths compute the same function from the same tables; tests hold them equal. This is the only module with `unsafe`: reading
 //! from an array into a register, and calling a function for a processor that has been asked whether it has what the function needs.
 
 /// Words of 64 positions that one pass decides.
-pub(crate) const WORDS: usize = 32;
+pub(crate) const WORDS: usize = 64;
 
 /// Positions that one pass decides.
 pub(crate) const CHUNK_BYTES: usize = WORDS * 64;
@@ -16,8 +16,8 @@ pub(crate) const CHUNK_BYTES: usize = WORDS * 64;
 /// Bytes that one pass looks at: the positions, a word behind them, and what a fingerprint reads beyond.
 pub(crate) const VIEW_BYTES: usize = CHUNK_BYTES + 128;
 
-/// Words of a lane: those decided, one looked ahead at, and what makes them a multiple of four, with one more to shift from.
-pub(crate) const LANE_WORDS: usize = 40;
+/// Words of a lane: those decided, one looked ahead at, and what makes them a multiple of eight.
+pub(crate) const LANE_WORDS: usize = 72;
 
 /// A bit for every position of a chunk.
 #[derive(Clone, Copy)]
@@ -61,41 +61,6 @@ impl Level {
     /// The best level that this machine has.
     pub fn best() -> Level {
         Level::available().last().copied().unwrap_or(Level::Portable)
-    }
-}
-
-/// A set of bytes as tables: bit `h` of `low[l]` says whether the byte `16h + l`, below 128, is in the set. Bytes above are in it
-/// all or none.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct ClassTable {
-    pub(crate) low: [u8; 16],
-    pub(crate) high: bool,
-}
-
-/// The sets to classify by.
-pub(crate) struct Classes {
-    pub(crate) tables: Vec<ClassTable>,
-    /// For eight sets at a time, which of them each byte is in: the portable path's form of the same.
-    groups: Vec<[u8; 256]>,
-}
-
-impl Classes {
-    pub(crate) fn new(tables: Vec<ClassTable>) -> Classes {
-        let member = |table: &ClassTable, byte: u8| {
-            let row = table.low.get(usize::from(byte & 15)).copied().unwrap_or(0);
-            if byte < 128 { row >> (byte >> 4) & 1 } else { u8::from(table.high) }
-        };
-        let group = |tables: &[ClassTable]| {
-            let mut group = [0_u8; 256];
-            for (byte, slot) in (0..=255).zip(group.iter_mut()) {
-                for (place, table) in tables.iter().enumerate() {
-                    *slot |= member(table, byte) << place;
-                }
-            }
-            group
-        };
-        let groups = tables.chunks(8).map(group).collect();
-        Classes { tables, groups }
     }
 }
 
@@ -172,6 +137,16 @@ pub(crate) enum Op {
     And { one: u16, other: u16, to: u16 },
     /// `to = one | other`.
     Or { one: u16, other: u16, to: u16 },
+    /// `to = one & !other`.
+    AndNot { one: u16, other: u16, to: u16 },
+    /// `to = one | !other`.
+    OrNot { one: u16, other: u16, to: u16 },
+    /// `to = !one`.
+    Not { one: u16, to: u16 },
+    /// `to = by & one | !by & other`.
+    Choose { by: u16, one: u16, other: u16, to: u16 },
+    /// `to`: where `words` begins to hold or ceases to, and at the positions of `starts`.
+    Boundary { words: u16, starts: u16, to: u16 },
     /// The positions of a lane go to a list.
     Found { lane: u16, list: u16 },
 }
@@ -184,24 +159,18 @@ pub(crate) struct Found {
 }
 
 impl Level {
-    /// Fills lanes 0, 1, ... with the positions of each class, for the first `words` words (33 at most).
-    pub(crate) fn classify(
-        self,
-        view: &[u8; VIEW_BYTES],
-        words: usize,
-        classes: &Classes,
-        lanes: &mut [Box<Lane>],
-    ) {
+    /// Fills lanes 0 to 7 with the positions whose byte has bit 0 to 7, for the first `words` words (65 at most).
+    pub(crate) fn planes(self, view: &[u8; VIEW_BYTES], words: usize, lanes: &mut [Box<Lane>]) {
         match self {
-            Level::Portable => portable::classify(view, words, classes, lanes),
+            Level::Portable => portable::planes(view, words, lanes),
             #[cfg(target_arch = "x86_64")]
-            Level::Avx2 => x86::call_classify_avx2(view, words, classes, lanes),
+            Level::Avx2 => x86::call_planes_avx2(view, words, lanes),
             #[cfg(target_arch = "x86_64")]
-            Level::Avx512 => x86::call_classify_avx512(view, words, classes, lanes),
+            Level::Avx512 => x86::call_planes_avx512(view, words, lanes),
         }
     }
 
-    /// Fills `out` with the positions that pass the sieve, for the first `words` words (32 at most).
+    /// Fills `out` with the positions that pass the sieve, for the first `words` words (64 at most).
     pub(crate) fn sieve(
         self,
         view: &[u8; VIEW_BYTES],
@@ -241,8 +210,10 @@ impl Level {
 /// How much of a chunk there is.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Extent {
-    /// Words whose positions are decided, 1 to 32.
+    /// Words whose positions are decided, 1 to 64.
     pub(crate) decided: usize,
+    /// Whether the byte before the chunk is of a word.
+    pub(crate) is_behind_word: bool,
     /// Positions of the last of these words that are decided, as bits.
     pub(crate) last: u64,
 }
@@ -250,8 +221,8 @@ pub(crate) struct Extent {
 /// A bit for every position.
 const EVERYWHERE: [u64; LANE_WORDS] = [u64::MAX; LANE_WORDS];
 
-/// Words that a whole chunk is computed in: one more than it decides, in fours.
-const WHOLE: usize = (WORDS + 4) / 4 * 4;
+/// Words that a whole chunk is computed in: one more than it decides, in eights.
+const WHOLE: usize = LANE_WORDS;
 
 #[inline(always)]
 fn evaluate(
@@ -263,7 +234,13 @@ fn evaluate(
     shifted: impl Fn(&mut [u64; LANE_WORDS], &[u64; LANE_WORDS], &[u64; LANE_WORDS], u8, usize),
 ) {
     let place = |lane: u16| usize::from(lane);
-    let words = (extent.decided + 4) / 4 * 4;
+    let words = (extent.decided + 8) / 8 * 8;
+    macro_rules! pair {
+        ($one:expr, $other:expr, $with:expr) => {{
+            let (Some(one), Some(other)) = (lanes.get(place($one)), lanes.get(place($other))) else { continue };
+            paired(&mut spare.0, &one.0, &other.0, words, $with);
+        }};
+    }
     for op in ops {
         let to = match *op {
             Op::Step { here, next, by, to } => {
@@ -279,17 +256,45 @@ fn evaluate(
                 to
             }
             Op::And { one, other, to } => {
-                let (Some(one), Some(other)) = (lanes.get(place(one)), lanes.get(place(other))) else {
-                    continue;
-                };
-                paired(&mut spare.0, &one.0, &other.0, words, |one, other| one & other);
+                pair!(one, other, |one, other| one & other);
                 to
             }
             Op::Or { one, other, to } => {
-                let (Some(one), Some(other)) = (lanes.get(place(one)), lanes.get(place(other))) else {
+                pair!(one, other, |one, other| one | other);
+                to
+            }
+            Op::AndNot { one, other, to } => {
+                pair!(one, other, |one, other| one & !other);
+                to
+            }
+            Op::OrNot { one, other, to } => {
+                pair!(one, other, |one, other| one | !other);
+                to
+            }
+            Op::Not { one, to } => {
+                pair!(one, one, |one, _| !one);
+                to
+            }
+            Op::Choose { by, one, other, to } => {
+                let (Some(by), Some(one), Some(other)) =
+                    (lanes.get(place(by)), lanes.get(place(one)), lanes.get(place(other)))
+                else {
                     continue;
                 };
-                paired(&mut spare.0, &one.0, &other.0, words, |one, other| one | other);
+                chosen(&mut spare.0, &by.0, &one.0, &other.0, words);
+                to
+            }
+            Op::Boundary { words: of_words, starts, to } => {
+                let (Some(of_words), Some(starts)) = (lanes.get(place(of_words)), lanes.get(place(starts)))
+                else {
+                    continue;
+                };
+                let mut before = u64::from(extent.is_behind_word);
+                let parts = spare.0.iter_mut().zip(&of_words.0).zip(&starts.0).take(words);
+                for ((slot, word), start) in parts {
+                    *slot = (word ^ (word << 1 | before)) | start;
+                    before = word >> 63;
+                }
                 to
             }
             Op::Found { lane, list } => {
@@ -317,7 +322,7 @@ fn shifted(
 ) {
     let (right, left) = (u32::from(by) & 63, (64 - u32::from(by)) & 63);
     if words == WHOLE {
-        for at in 0..WHOLE {
+        for at in 0..WHOLE - 1 {
             out[at] = here[at] & (next[at] >> right | next[at + 1] << left);
         }
     } else {
@@ -349,6 +354,26 @@ fn paired(
 }
 
 #[inline(always)]
+#[expect(clippy::indexing_slicing, reason = "the lengths are constants, and less than the arrays'")]
+fn chosen(
+    out: &mut [u64; LANE_WORDS],
+    by: &[u64; LANE_WORDS],
+    one: &[u64; LANE_WORDS],
+    other: &[u64; LANE_WORDS],
+    words: usize,
+) {
+    if words == WHOLE {
+        for at in 0..WHOLE {
+            out[at] = by[at] & one[at] | !by[at] & other[at];
+        }
+    } else {
+        for (((out, by), one), other) in out.iter_mut().zip(by).zip(one).zip(other).take(words) {
+            *out = by & one | !by & other;
+        }
+    }
+}
+
+#[inline(always)]
 fn collect(lane: &[u64; LANE_WORDS], extent: Extent, list: u16, found: &mut Vec<Found>) {
     let words = lane.split_at(extent.decided.min(WORDS)).0;
     let Some((last, before)) = words.split_last() else { return };
@@ -372,9 +397,9 @@ pub(crate) fn positions(before: &[u64], last: u64, mut call: impl FnMut(u16)) {
 }
 
 mod portable {
-    use super::{Classes, DEPTH, Lane, SieveScratch, SieveTable, VIEW_BYTES, fold_all};
+    use super::{DEPTH, Lane, SieveScratch, SieveTable, VIEW_BYTES, fold_all};
 
-    /// Bit `8i + j` of the answer is bit `8j + i` of `x`: eight bytes with a bit per class become a byte per class.
+    /// Bit `8i + j` of the answer is bit `8j + i` of `x`: eight bytes become a byte for each of their bits.
     fn transpose(x: u64) -> u64 {
         let mut x = x;
         let mut swapped = (x ^ (x >> 7)) & 0x00aa_00aa_00aa_00aa;
@@ -385,28 +410,20 @@ mod portable {
         x ^ swapped ^ (swapped << 28)
     }
 
-    pub(super) fn classify(
-        view: &[u8; VIEW_BYTES],
-        words: usize,
-        classes: &Classes,
-        lanes: &mut [Box<Lane>],
-    ) {
-        for (group, lanes) in classes.groups.iter().zip(lanes.chunks_mut(8)) {
-            for (word, block) in view.as_chunks::<64>().0.iter().take(words).enumerate() {
-                let mut rows = [[0_u8; 8]; 8];
-                for (row, eight) in block.as_chunks::<8>().0.iter().enumerate() {
-                    let sets = eight.map(|byte| group.get(usize::from(byte)).copied().unwrap_or(0));
-                    let turned = transpose(u64::from_le_bytes(sets)).to_le_bytes();
-                    for (column, bits) in rows.iter_mut().zip(turned) {
-                        if let Some(slot) = column.get_mut(row) {
-                            *slot = bits;
-                        }
+    pub(super) fn planes(view: &[u8; VIEW_BYTES], words: usize, lanes: &mut [Box<Lane>]) {
+        for (word, block) in view.as_chunks::<64>().0.iter().take(words).enumerate() {
+            let mut rows = [[0_u8; 8]; 8];
+            for (row, eight) in block.as_chunks::<8>().0.iter().enumerate() {
+                let turned = transpose(u64::from_le_bytes(*eight)).to_le_bytes();
+                for (column, bits) in rows.iter_mut().zip(turned) {
+                    if let Some(slot) = column.get_mut(row) {
+                        *slot = bits;
                     }
                 }
-                for (lane, row) in lanes.iter_mut().zip(rows) {
-                    if let Some(slot) = lane.0.get_mut(word) {
-                        *slot = u64::from_le_bytes(row);
-                    }
+            }
+            for (lane, row) in lanes.iter_mut().zip(rows) {
+                if let Some(slot) = lane.0.get_mut(word) {
+                    *slot = u64::from_le_bytes(row);
                 }
             }
         }
@@ -439,7 +456,7 @@ mod x86 {
     use std::arch::x86_64::*;
 
     use super::{
-        Classes, DEPTH, Extent, Found, LANE_WORDS, Lane, Op, SieveScratch, SieveTable, VIEW_BYTES, fold_all,
+        DEPTH, Extent, Found, LANE_WORDS, Lane, Op, SieveScratch, SieveTable, VIEW_BYTES, fold_all,
     };
 
     /// Which half-byte, below eight, as a bit.
@@ -456,8 +473,8 @@ mod x86 {
             }
         };
     }
-    call!(call_classify_avx2, classify_avx2, (view: &[u8; VIEW_BYTES], words: usize, classes: &Classes, lanes: &mut [Box<Lane>]));
-    call!(call_classify_avx512, classify_avx512, (view: &[u8; VIEW_BYTES], words: usize, classes: &Classes, lanes: &mut [Box<Lane>]));
+    call!(call_planes_avx2, planes_avx2, (view: &[u8; VIEW_BYTES], words: usize, lanes: &mut [Box<Lane>]));
+    call!(call_planes_avx512, planes_avx512, (view: &[u8; VIEW_BYTES], words: usize, lanes: &mut [Box<Lane>]));
     call!(call_sieve_avx2, sieve_avx2, (view: &[u8; VIEW_BYTES], words: usize, table: &SieveTable, scratch: &mut SieveScratch, out: &mut Lane));
     call!(call_sieve_avx512, sieve_avx512, (view: &[u8; VIEW_BYTES], words: usize, table: &SieveTable, scratch: &mut SieveScratch, out: &mut Lane));
     call!(call_evaluate_avx512, evaluate_avx512, (ops: &[Op], lanes: &mut [Box<Lane>], spare: &mut Box<Lane>, extent: Extent, found: &mut Vec<Found>));
@@ -484,32 +501,16 @@ mod x86 {
         u64::from(_mm256_movemask_epi8(mask).cast_unsigned())
     }
 
-    /// The low and the high half of every byte.
-    #[inline]
     #[target_feature(enable = "avx2")]
-    fn halves(bytes: __m256i) -> (__m256i, __m256i) {
-        let low = _mm256_set1_epi8(15);
-        (_mm256_and_si256(bytes, low), _mm256_and_si256(_mm256_srli_epi16::<4>(bytes), low))
-    }
-
-    #[target_feature(enable = "avx2")]
-    fn classify_avx2(view: &[u8; VIEW_BYTES], words: usize, classes: &Classes, lanes: &mut [Box<Lane>]) {
-        let (zero, places) = (_mm256_setzero_si256(), both_halves(&BITS));
+    fn planes_avx2(view: &[u8; VIEW_BYTES], words: usize, lanes: &mut [Box<Lane>]) {
         for (word, block) in view.as_chunks::<64>().0.iter().take(words).enumerate() {
-            let (one, other) = (load::<0, 64>(block), load::<32, 64>(block));
-            let above = bits(one) | bits(other) << 32;
-            let ((low, high), (low_other, high_other)) = (halves(one), halves(other));
-            let (place, place_other) =
-                (_mm256_shuffle_epi8(places, high), _mm256_shuffle_epi8(places, high_other));
-            for (table, lane) in classes.tables.iter().zip(lanes.iter_mut()) {
-                let rows = both_halves(&table.low);
-                let out = _mm256_and_si256(_mm256_shuffle_epi8(rows, low), place);
-                let out_other = _mm256_and_si256(_mm256_shuffle_epi8(rows, low_other), place_other);
-                let outside =
-                    bits(_mm256_cmpeq_epi8(out, zero)) | bits(_mm256_cmpeq_epi8(out_other, zero)) << 32;
+            let (mut one, mut other) = (load::<0, 64>(block), load::<32, 64>(block));
+            // From the highest bit: it is what can be read, and doubling moves the next one there.
+            for lane in lanes.iter_mut().take(8).rev() {
                 if let Some(slot) = lane.0.get_mut(word) {
-                    *slot = !outside | if table.high { above } else { 0 };
+                    *slot = bits(one) | bits(other) << 32;
                 }
+                (one, other) = (_mm256_add_epi8(one, one), _mm256_add_epi8(other, other));
             }
         }
     }
@@ -704,27 +705,12 @@ mod x86 {
         _mm512_broadcast_i32x4(unsafe { _mm_loadu_si128(table.as_ptr().cast()) })
     }
 
-    #[inline]
     #[target_feature(enable = "avx512f,avx512bw")]
-    fn halves_wide(bytes: __m512i) -> (__m512i, __m512i) {
-        let low = _mm512_set1_epi8(15);
-        (_mm512_and_si512(bytes, low), _mm512_and_si512(_mm512_srli_epi16::<4>(bytes), low))
-    }
-
-    #[target_feature(enable = "avx512f,avx512bw")]
-    fn classify_avx512(view: &[u8; VIEW_BYTES], words: usize, classes: &Classes, lanes: &mut [Box<Lane>]) {
-        let places = four_quarters(&BITS);
-        for (word, block) in view.as_chunks::<64>().0.iter().take(words).enumerate() {
-            let bytes = load_wide::<0, 64>(block);
-            let above = _mm512_movepi8_mask(bytes);
-            let (low, high) = halves_wide(bytes);
-            let place = _mm512_shuffle_epi8(places, high);
-            for (table, lane) in classes.tables.iter().zip(lanes.iter_mut()) {
-                let inside =
-                    _mm512_test_epi8_mask(_mm512_shuffle_epi8(four_quarters(&table.low), low), place);
-                if let Some(slot) = lane.0.get_mut(word) {
-                    *slot = inside | if table.high { above } else { 0 };
-                }
+    fn planes_avx512(view: &[u8; VIEW_BYTES], words: usize, lanes: &mut [Box<Lane>]) {
+        for (bit, lane) in lanes.iter_mut().take(8).enumerate() {
+            let bit = _mm512_set1_epi8(1_i8.wrapping_shl(u32::try_from(bit).unwrap_or(0)));
+            for (slot, block) in lane.0.iter_mut().zip(view.as_chunks::<64>().0).take(words) {
+                *slot = _mm512_test_epi8_mask(load_wide::<0, 64>(block), bit);
             }
         }
     }
@@ -805,28 +791,15 @@ mod tests {
     }
 
     #[test]
-    fn every_level_classifies_alike_and_as_the_sets_say() {
-        let strategy = (
-            proptest::collection::vec(any::<u8>(), 0..VIEW_BYTES),
-            proptest::collection::vec((any::<[u8; 16]>(), any::<bool>()), 1..20),
-        );
-        proptest!(config(), |((text, sets) in strategy)| {
+    fn every_level_takes_bytes_apart_alike() {
+        proptest!(config(), |(text in proptest::collection::vec(any::<u8>(), 0..VIEW_BYTES))| {
             let view = view(&text);
-            let tables: Vec<ClassTable> =
-                sets.into_iter().map(|(low, high)| ClassTable { low, high }).collect();
-            let classes = Classes::new(tables);
             for level in Level::available() {
-                let mut found = lanes(classes.tables.len());
-                level.classify(&view, WORDS + 1, &classes, &mut found);
-                for (lane, table) in found.iter().zip(&classes.tables) {
-                    for (at, byte) in view.iter().take(64 * (WORDS + 1)).enumerate() {
-                        let inside = if *byte < 128 {
-                            table.low[usize::from(byte & 15)] >> (byte >> 4) & 1 == 1
-                        } else {
-                            table.high
-                        };
-                        prop_assert_eq!(lane.0[at / 64] >> (at % 64) & 1 == 1, inside, "{:?} {}", level, at);
-                    }
+                let mut found = lanes(8);
+                level.planes(&view, WORDS + 1, &mut found);
+                for (at, byte) in view.iter().take(64 * (WORDS + 1)).enumerate() {
+                    let bits = (0..8).map(|bit| u8::from(found[bit].0[at / 64] >> (at % 64) & 1 == 1) << bit);
+                    prop_assert_eq!(bits.sum::<u8>(), *byte, "{:?} {}", level, at);
                 }
             }
         });
@@ -863,17 +836,23 @@ mod tests {
             Op::Shift { next: 2, by: 63, to: 3 },
             Op::Or { one: 3, other: 0, to: 1 },
             Op::And { one: 1, other: 2, to: 1 },
+            Op::AndNot { one: 1, other: 3, to: 2 },
+            Op::OrNot { one: 0, other: 2, to: 3 },
+            Op::Not { one: 3, to: 2 },
+            Op::Choose { by: 1, one: 2, other: 0, to: 3 },
+            Op::Boundary { words: 3, starts: 1, to: 1 },
             Op::Found { lane: 1, list: 7 },
         ];
-        let strategy = (proptest::collection::vec(any::<u64>(), 2 * LANE_WORDS), 1..=WORDS, any::<u64>());
-        proptest!(config(), |((words, decided, last) in strategy)| {
+        let strategy =
+            (proptest::collection::vec(any::<u64>(), 2 * LANE_WORDS), 1..=WORDS, any::<u64>(), any::<bool>());
+        proptest!(config(), |((words, decided, last, is_behind_word) in strategy)| {
             let mut expected = None;
             for level in Level::available() {
                 let mut lanes = lanes(4);
                 lanes[0].0.copy_from_slice(&words[..LANE_WORDS]);
                 lanes[1].0.copy_from_slice(&words[LANE_WORDS..]);
                 let (mut spare, mut found) = (Box::new(Lane::EMPTY), Vec::new());
-                level.evaluate(&ops, &mut lanes, &mut spare, Extent { decided, last }, &mut found);
+                level.evaluate(&ops, &mut lanes, &mut spare, Extent { decided, is_behind_word, last }, &mut found);
                 let first: &Vec<Found> = expected.get_or_insert_with(|| found.clone());
                 prop_assert_eq!(first, &found, "{:?}", level);
                 prop_assert!(found.iter().all(|found| usize::from(found.at) < 64 * decided));
@@ -892,7 +871,7 @@ mod tests {
             &ops,
             &mut lanes,
             &mut spare,
-            Extent { decided: 1, last: u64::MAX },
+            Extent { decided: 1, is_behind_word: false, last: u64::MAX },
             &mut found,
         );
         assert_eq!(found, [Found { at: 63, list: 0 }]);
