@@ -1,8 +1,8 @@
-//! Sets of bytes as a circuit over the eight bits of a byte.
+//! Sets of bytes as a circuit over the bits of a byte.
 //!
-//! The positions whose byte is in a set are a function of the positions whose byte has bit 0, bit 1, ... (eight lanes, [`super::simd`]):
-//! an "a" to "o" is "bits 5 and 6, not 4, not 7, and one of 0 to 3". So a set costs a few operations over lanes, and what sets have in
-//! common is computed once.
+//! The positions whose byte is in a set are a function of eight lanes ([`super::simd`]): those of bytes of 128 and more, and those of
+//! bytes below that have bit 0, bit 1, ... bit 6. So a set costs a few operations over lanes, and what sets have in common is computed
+//! once.
 //!
 //! A set is written as a tree of decisions, the highest bit first, of which equal parts are one node; or as a sum, over the different
 //! rows of sixteen bytes, of "which row" and "what in it". Whichever needs fewer new nodes is taken.
@@ -11,13 +11,26 @@ use std::collections::HashMap;
 
 use super::bytes::ByteSet;
 
-/// Bits of a byte: the lanes that everything is made from.
+/// The lanes that everything is made from.
 pub(crate) const PLANES: u8 = 8;
+
+/// Rows of sixteen bytes below 128.
+const ROWS: usize = 8;
+
+fn rows(set: &ByteSet) -> [u16; ROWS] {
+    let mut rows = [0; ROWS];
+    for byte in set.iter() {
+        if let Some(row) = rows.get_mut(usize::from(byte >> 4)) {
+            *row |= 1 << (byte & 15);
+        }
+    }
+    rows
+}
 
 /// One operation over lanes. Numbers name nodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Gate {
-    /// The positions whose byte has this bit.
+    /// The positions of bytes below 128 that have this bit, or for 7 of bytes above.
     Plane(u8),
     Not(u32),
     And(u32, u32),
@@ -70,33 +83,51 @@ impl Logic {
         usize::try_from(number).ok().and_then(|number| self.gates.get(number)).copied()
     }
 
-    /// The node that holds at the bytes of `set`.
+    /// The node that holds at the bytes of `set`; of bytes above 127 at all if the set has any.
     pub(crate) fn set(&mut self, set: &ByteSet) -> u32 {
-        let mut rows = [0_u16; 16];
-        for byte in set.iter() {
-            if let Some(row) = rows.get_mut(usize::from(byte >> 4)) {
-                *row |= 1 << (byte & 15);
-            }
+        let rows = rows(set);
+        self.circuit(rows, set.iter().any(|byte| byte >= 128))
+    }
+
+    /// The same, where it may also hold at control characters: few lines have any, and what is not asked for costs nothing.
+    pub(crate) fn superset(&mut self, set: &ByteSet) -> u32 {
+        let mut rows = rows(set);
+        if let [first, second, third, fourth, ..] = &mut rows
+            && *first == 0
+            && *second == 0
+        {
+            (*first, *second) = (*third, *fourth);
         }
+        self.circuit(rows, set.iter().any(|byte| byte >= 128))
+    }
+
+    fn circuit(&mut self, rows: [u16; ROWS], high: bool) -> u32 {
         let (mut tree, mut sum) = (self.clone(), self.clone());
-        let by_tree = tree.rows(&rows, PLANES - 1);
+        let by_tree = tree.rows(&rows, PLANES - 2);
         let by_sum = sum.sum(&rows);
-        let value = if sum.gates.len() < tree.gates.len() {
+        let low = if sum.gates.len() < tree.gates.len() {
             *self = sum;
             by_sum
         } else {
             *self = tree;
             by_tree
         };
+        // A byte above 127 looks like zero in the lower planes.
+        let looks_alike = rows.first().is_some_and(|row| row & 1 == 1);
+        let above = self.gate(Gate::Plane(PLANES - 1));
+        let value = match (high, looks_alike) {
+            (true, true) | (false, false) => low,
+            (true, false) => self.either(Value::Node(above), low),
+            (false, true) => match low {
+                Value::Node(low) => Value::Node(self.gate(Gate::AndNot(low, above))),
+                Value::Always => Value::Node(self.gate(Gate::Not(above))),
+                Value::Never => Value::Never,
+            },
+        };
         match value {
             Value::Node(node) => node,
-            constant => {
-                let plane = self.gate(Gate::Plane(0));
-                self.gate(match constant {
-                    Value::Never => Gate::AndNot(plane, plane),
-                    _ => Gate::OrNot(plane, plane),
-                })
-            }
+            Value::Never => self.gate(Gate::AndNot(above, above)),
+            Value::Always => self.gate(Gate::OrNot(above, above)),
         }
     }
 
@@ -107,7 +138,7 @@ impl Logic {
         })
     }
 
-    /// Decides by bit `bit`, 4 to 7, between the halves of these rows.
+    /// Decides by bit `bit`, 4 to 6, between the halves of these rows.
     fn rows(&mut self, rows: &[u16], bit: u8) -> Value {
         match rows {
             [] => Value::Never,
@@ -141,7 +172,7 @@ impl Logic {
         self.choose(bit, upper, lower)
     }
 
-    fn sum(&mut self, rows: &[u16; 16]) -> Value {
+    fn sum(&mut self, rows: &[u16; ROWS]) -> Value {
         let mut different: Vec<u16> = Vec::new();
         for row in rows {
             if *row != 0 && !different.contains(row) {
@@ -151,7 +182,7 @@ impl Logic {
         let mut sum = Value::Never;
         for row in different {
             let where_it_is = rows.map(|other| if other == row { u16::MAX } else { 0 });
-            let which = self.rows(&where_it_is, PLANES - 1);
+            let which = self.rows(&where_it_is, PLANES - 2);
             let what = self.row(row, 16, 3);
             let both = self.both(which, what);
             sum = self.either(sum, both);
@@ -208,7 +239,8 @@ mod tests {
     fn holds(logic: &Logic, node: u32, byte: u8) -> bool {
         let of = |node: u32| holds(logic, node, byte);
         match logic.get(node).unwrap() {
-            Gate::Plane(bit) => byte >> bit & 1 == 1,
+            Gate::Plane(7) => byte >= 128,
+            Gate::Plane(bit) => byte < 128 && byte >> bit & 1 == 1,
             Gate::Not(one) => !of(one),
             Gate::And(one, other) => of(one) && of(other),
             Gate::AndNot(one, other) => of(one) && !of(other),
@@ -223,13 +255,20 @@ mod tests {
         let mut logic = Logic::default();
         let classes = [
             "[0-9]", "[a-z]", "[A-Z]", "[A-Za-z]", "[A-Za-z0-9_]", "[-. /]", "[!-~]", "[:;=]", "[@]", "[k-mQ%]",
-            r"[\x80-\xff]", r"[!-~\x80-\xff]", r"[\x00-\xff]", r"[\x00-\x1f\x7f-\x9f]",
+            r"[\x80-\xff]", r"[!-~\x80-\xff]", r"[\x00-\xff]", r"[\x00-\x1f\x7f-\xff]",
+            r"[\x00-\x09a]",
         ];
         for class in classes {
             let set = ByteSet::parse(class).unwrap();
             let node = logic.set(&set);
             for byte in 0..=255 {
                 assert_eq!(holds(&logic, node, byte), set.holds(byte), "{class} {byte:#x}");
+            }
+            let node = logic.superset(&set);
+            for byte in 0..=255 {
+                let more = !set.holds(byte) && byte >= 32;
+                assert!(holds(&logic, node, byte) >= set.holds(byte), "{class} {byte:#x}");
+                assert!(!more || !holds(&logic, node, byte), "{class} {byte:#x}");
             }
         }
         let empty = logic.set(&ByteSet::default());

@@ -335,7 +335,7 @@ impl<'a> Compiler<'a> {
                 && let Some(Node::Class(set)) = graph.get(number)
             {
                 let logic = &mut compiler.logic;
-                compiler.classes.entry(number).or_insert_with(|| Key::Gate(logic.set(&set)));
+                compiler.classes.entry(number).or_insert_with(|| Key::Gate(logic.superset(&set)));
             }
             let count = compiler.uses.entry(key).or_default();
             *count += 1;
