@@ -42,9 +42,7 @@ pub(super) struct Finder {
 /// What one thread needs for it.
 #[derive(Default)]
 pub(super) struct FinderScratch {
-    #[expect(clippy::vec_box, reason = "lanes are exchanged with the spare one")]
-    lanes: Vec<Box<Lane>>,
-    spare: Option<Box<Lane>>,
+    lanes: Vec<Lane>,
     passing: Option<Box<Lane>>,
     sieve: Option<Box<SieveScratch>>,
     found: Vec<Found>,
@@ -91,8 +89,7 @@ impl View<'_> {
 impl Finder {
     pub(super) fn scratch(&self) -> FinderScratch {
         FinderScratch {
-            lanes: (0..self.program.lanes).map(|_| Box::new(Lane::EMPTY)).collect(),
-            spare: Some(Box::new(Lane::EMPTY)),
+            lanes: vec![Lane::EMPTY; self.program.lanes],
             passing: Some(Box::new(Lane::EMPTY)),
             sieve: Some(Box::new(SieveScratch::new())),
             ..FinderScratch::default()
@@ -143,8 +140,8 @@ impl Finder {
         edges: &mut Edges<'_>,
         scratch: &mut FinderScratch,
     ) {
-        let FinderScratch { lanes, spare, passing, sieve, found, pending } = scratch;
-        let (Some(spare), Some(passing), Some(sieve)) = (spare, passing, sieve) else { return };
+        let FinderScratch { lanes, passing, sieve, found, pending } = scratch;
+        let (Some(passing), Some(sieve)) = (passing, sieve) else { return };
         let decided = here.div_ceil(64);
         let last = u64::MAX >> ((64 - here % 64) % 64);
         let extent = Extent { decided, is_behind_word: is_word(before), last };
@@ -154,7 +151,7 @@ impl Finder {
                 edges.fill(base, &mut lane.0);
             }
             found.clear();
-            self.level.evaluate(&self.program.ops, lanes, spare, extent, found);
+            self.level.evaluate(&self.program.ops, lanes, extent, found);
             for Found { at, list } in found.drain(..) {
                 let rules = self.lists.get(usize::from(list)).map_or(&[][..], |list| list.rules.as_slice());
                 for (rule, ahead) in rules {

@@ -162,7 +162,7 @@ pub(crate) struct Found {
 impl Level {
     /// Fills lane 7 with the positions of bytes above 127, and lanes 0 to 6 with those of other bytes that have bit 0 to 6, for the
     /// first `words` words (65 at most).
-    pub(crate) fn planes(self, view: &[u8; VIEW_BYTES], words: usize, lanes: &mut [Box<Lane>]) {
+    pub(crate) fn planes(self, view: &[u8; VIEW_BYTES], words: usize, lanes: &mut [Lane]) {
         match self {
             Level::Portable => portable::planes(view, words, lanes),
             #[cfg(target_arch = "x86_64")]
@@ -194,17 +194,16 @@ impl Level {
     pub(crate) fn evaluate(
         self,
         ops: &[Op],
-        lanes: &mut [Box<Lane>],
-        spare: &mut Box<Lane>,
+        lanes: &mut [Lane],
         extent: Extent,
         found: &mut Vec<Found>,
     ) {
         match self {
-            Level::Portable => evaluate(ops, lanes, spare, extent, found, shifted),
+            Level::Portable => evaluate(ops, lanes, extent, found, shifted),
             #[cfg(target_arch = "x86_64")]
-            Level::Avx2 => x86::call_evaluate_avx2(ops, lanes, spare, extent, found),
+            Level::Avx2 => x86::call_evaluate_avx2(ops, lanes, extent, found),
             #[cfg(target_arch = "x86_64")]
-            Level::Avx512 => x86::call_evaluate_avx512(ops, lanes, spare, extent, found),
+            Level::Avx512 => x86::call_evaluate_avx512(ops, lanes, extent, found),
         }
     }
 }
@@ -229,85 +228,64 @@ const WHOLE: usize = LANE_WORDS;
 #[inline(always)]
 fn evaluate(
     ops: &[Op],
-    lanes: &mut [Box<Lane>],
-    spare: &mut Box<Lane>,
+    lanes: &mut [Lane],
     extent: Extent,
     found: &mut Vec<Found>,
     shifted: impl Fn(&mut [u64; LANE_WORDS], &[u64; LANE_WORDS], &[u64; LANE_WORDS], u8, usize),
 ) {
-    let place = |lane: u16| usize::from(lane);
     let words = (extent.decided + 8) / 8 * 8;
-    macro_rules! pair {
-        ($one:expr, $other:expr, $with:expr) => {{
-            let (Some(one), Some(other)) = (lanes.get(place($one)), lanes.get(place($other))) else { continue };
-            paired(&mut spare.0, &one.0, &other.0, words, $with);
-        }};
-    }
-    for op in ops {
-        let to = match *op {
-            Op::Step { here, next, by, to } => {
-                let (Some(here), Some(next)) = (lanes.get(place(here)), lanes.get(place(next))) else {
-                    continue;
-                };
-                shifted(&mut spare.0, &next.0, &here.0, by, words);
-                to
-            }
-            Op::Shift { next, by, to } => {
-                let Some(next) = lanes.get(place(next)) else { continue };
-                shifted(&mut spare.0, &next.0, &EVERYWHERE, by, words);
-                to
-            }
-            Op::And { one, other, to } => {
-                pair!(one, other, |one, other| one & other);
-                to
-            }
-            Op::Or { one, other, to } => {
-                pair!(one, other, |one, other| one | other);
-                to
-            }
-            Op::AndNot { one, other, to } => {
-                pair!(one, other, |one, other| one & !other);
-                to
-            }
-            Op::OrNot { one, other, to } => {
-                pair!(one, other, |one, other| one | !other);
-                to
-            }
-            Op::Not { one, to } => {
-                pair!(one, one, |one, _| !one);
-                to
-            }
-            Op::Choose { by, one, other, to } => {
-                let (Some(by), Some(one), Some(other)) =
-                    (lanes.get(place(by)), lanes.get(place(one)), lanes.get(place(other)))
-                else {
-                    continue;
-                };
-                chosen(&mut spare.0, &by.0, &one.0, &other.0, words);
-                to
-            }
-            Op::Boundary { words: of_words, starts, to } => {
-                let (Some(of_words), Some(starts)) = (lanes.get(place(of_words)), lanes.get(place(starts)))
-                else {
-                    continue;
-                };
-                let mut before = u64::from(extent.is_behind_word);
-                let parts = spare.0.iter_mut().zip(&of_words.0).zip(&starts.0).take(words);
-                for ((slot, word), start) in parts {
-                    *slot = (word ^ (word << 1 | before)) | start;
-                    before = word >> 63;
-                }
-                to
-            }
-            Op::Found { lane, list } => {
-                if let Some(lane) = lanes.get(place(lane)) {
-                    collect(&lane.0, extent, list, found);
-                }
-                continue;
+    // A step whose lanes are not there, or that writes what it reads, is not made.
+    macro_rules! on {
+        ([$($lane:expr),*], |$($name:ident),*| $do:expr) => {
+            if let Ok([$($name),*]) = lanes.get_disjoint_mut([$(usize::from($lane)),*]) {
+                $do
             }
         };
-        if let Some(slot) = lanes.get_mut(place(to)) {
-            std::mem::swap(slot, spare);
+    }
+    for op in ops {
+        match *op {
+            Op::Step { here, next, by, to } if here == next => {
+                on!([next, to], |next, to| shifted(&mut to.0, &next.0, &next.0, by, words));
+            }
+            Op::Step { here, next, by, to } => {
+                on!([here, next, to], |here, next, to| shifted(&mut to.0, &next.0, &here.0, by, words));
+            }
+            Op::Shift { next, by, to } => {
+                on!([next, to], |next, to| shifted(&mut to.0, &next.0, &EVERYWHERE, by, words));
+            }
+            Op::And { one, other, to } => {
+                on!([one, other, to], |one, other, to| paired(to, one, other, words, |one, other| one & other));
+            }
+            Op::Or { one, other, to } => {
+                on!([one, other, to], |one, other, to| paired(to, one, other, words, |one, other| one | other));
+            }
+            Op::AndNot { one, other, to } => {
+                on!([one, other, to], |one, other, to| paired(to, one, other, words, |one, other| one & !other));
+            }
+            Op::OrNot { one, other, to } => {
+                on!([one, other, to], |one, other, to| paired(to, one, other, words, |one, other| one | !other));
+            }
+            Op::Not { one, to } => {
+                on!([one, to], |one, to| paired(to, one, one, words, |one, _| !one));
+            }
+            Op::Choose { by, one, other, to } => {
+                on!([by, one, other, to], |by, one, other, to| chosen(to, by, one, other, words));
+            }
+            Op::Boundary { words: of_words, starts, to } => {
+                on!([of_words, starts, to], |of_words, starts, to| {
+                    let mut before = u64::from(extent.is_behind_word);
+                    let parts = to.0.iter_mut().zip(&of_words.0).zip(&starts.0).take(words);
+                    for ((slot, word), start) in parts {
+                        *slot = (word ^ (word << 1 | before)) | start;
+                        before = word >> 63;
+                    }
+                });
+            }
+            Op::Found { lane, list } => {
+                if let Some(lane) = lanes.get(usize::from(lane)) {
+                    collect(&lane.0, extent, list, found);
+                }
+            }
         }
     }
 }
@@ -338,9 +316,9 @@ fn shifted(
 #[inline(always)]
 #[expect(clippy::indexing_slicing, reason = "the lengths are constants, and less than the arrays'")]
 fn paired(
-    out: &mut [u64; LANE_WORDS],
-    one: &[u64; LANE_WORDS],
-    other: &[u64; LANE_WORDS],
+    Lane(out): &mut Lane,
+    Lane(one): &Lane,
+    Lane(other): &Lane,
     words: usize,
     with: impl Fn(u64, u64) -> u64,
 ) {
@@ -358,10 +336,10 @@ fn paired(
 #[inline(always)]
 #[expect(clippy::indexing_slicing, reason = "the lengths are constants, and less than the arrays'")]
 fn chosen(
-    out: &mut [u64; LANE_WORDS],
-    by: &[u64; LANE_WORDS],
-    one: &[u64; LANE_WORDS],
-    other: &[u64; LANE_WORDS],
+    Lane(out): &mut Lane,
+    Lane(by): &Lane,
+    Lane(one): &Lane,
+    Lane(other): &Lane,
     words: usize,
 ) {
     if words == WHOLE {
@@ -412,7 +390,7 @@ mod portable {
         x ^ swapped ^ (swapped << 28)
     }
 
-    pub(super) fn planes(view: &[u8; VIEW_BYTES], words: usize, lanes: &mut [Box<Lane>]) {
+    pub(super) fn planes(view: &[u8; VIEW_BYTES], words: usize, lanes: &mut [Lane]) {
         for (word, block) in view.as_chunks::<64>().0.iter().take(words).enumerate() {
             let mut rows = [[0_u8; 8]; 8];
             for (row, eight) in block.as_chunks::<8>().0.iter().enumerate() {
@@ -465,6 +443,9 @@ mod x86 {
     /// Which half-byte, below eight, as a bit.
     const BITS: [u8; 16] = [1, 2, 4, 8, 16, 32, 64, 128, 0, 0, 0, 0, 0, 0, 0, 0];
 
+    /// Vectors of a lane.
+    const BLOCKS: usize = LANE_WORDS / 8;
+
     /// What is read for one word of the sieve.
     const BLOCK_BYTES: usize = 64 + DEPTH;
 
@@ -476,12 +457,12 @@ mod x86 {
             }
         };
     }
-    call!(call_planes_avx2, planes_avx2, (view: &[u8; VIEW_BYTES], words: usize, lanes: &mut [Box<Lane>]));
-    call!(call_planes_avx512, planes_avx512, (view: &[u8; VIEW_BYTES], words: usize, lanes: &mut [Box<Lane>]));
+    call!(call_planes_avx2, planes_avx2, (view: &[u8; VIEW_BYTES], words: usize, lanes: &mut [Lane]));
+    call!(call_planes_avx512, planes_avx512, (view: &[u8; VIEW_BYTES], words: usize, lanes: &mut [Lane]));
     call!(call_sieve_avx2, sieve_avx2, (view: &[u8; VIEW_BYTES], words: usize, table: &SieveTable, scratch: &mut SieveScratch, out: &mut Lane));
     call!(call_sieve_avx512, sieve_avx512, (view: &[u8; VIEW_BYTES], words: usize, table: &SieveTable, scratch: &mut SieveScratch, out: &mut Lane));
-    call!(call_evaluate_avx512, evaluate_avx512, (ops: &[Op], lanes: &mut [Box<Lane>], spare: &mut Box<Lane>, extent: Extent, found: &mut Vec<Found>));
-    call!(call_evaluate_avx2, evaluate_avx2, (ops: &[Op], lanes: &mut [Box<Lane>], spare: &mut Box<Lane>, extent: Extent, found: &mut Vec<Found>));
+    call!(call_evaluate_avx512, evaluate_avx512, (ops: &[Op], lanes: &mut [Lane], extent: Extent, found: &mut Vec<Found>));
+    call!(call_evaluate_avx2, evaluate_avx2, (ops: &[Op], lanes: &mut [Lane], extent: Extent, found: &mut Vec<Found>));
 
     #[inline]
     #[target_feature(enable = "avx2")]
@@ -505,7 +486,7 @@ mod x86 {
     }
 
     #[target_feature(enable = "avx2")]
-    fn planes_avx2(view: &[u8; VIEW_BYTES], words: usize, lanes: &mut [Box<Lane>]) {
+    fn planes_avx2(view: &[u8; VIEW_BYTES], words: usize, lanes: &mut [Lane]) {
         for (word, block) in view.as_chunks::<64>().0.iter().take(words).enumerate() {
             let (mut one, mut other) = (load::<0, 64>(block), load::<32, 64>(block));
             let above = bits(one) | bits(other) << 32;
@@ -611,12 +592,11 @@ mod x86 {
     #[target_feature(enable = "avx2,bmi1,bmi2,popcnt")]
     fn evaluate_avx2(
         ops: &[Op],
-        lanes: &mut [Box<Lane>],
-        spare: &mut Box<Lane>,
+        lanes: &mut [Lane],
         extent: Extent,
         found: &mut Vec<Found>,
     ) {
-        super::evaluate(ops, lanes, spare, extent, found, |out, next, here, by, words| {
+        super::evaluate(ops, lanes, extent, found, |out, next, here, by, words| {
             shifted_avx2(out, next, here, by, words);
         });
     }
@@ -654,18 +634,18 @@ mod x86 {
     #[target_feature(enable = "avx512f,avx512bw,bmi1,bmi2,popcnt")]
     fn evaluate_avx512(
         ops: &[Op],
-        lanes: &mut [Box<Lane>],
-        spare: &mut Box<Lane>,
+        lanes: &mut [Lane],
         extent: Extent,
         found: &mut Vec<Found>,
     ) {
-        super::evaluate(ops, lanes, spare, extent, found, |out, next, here, by, words| {
+        super::evaluate(ops, lanes, extent, found, |out, next, here, by, words| {
             shifted_avx512(out, next, here, by, words);
         });
     }
 
     #[inline]
     #[target_feature(enable = "avx512f")]
+    #[expect(clippy::indexing_slicing, reason = "the lengths are constants, and the arrays'")]
     fn shifted_avx512(
         out: &mut [u64; LANE_WORDS],
         next: &[u64; LANE_WORDS],
@@ -674,17 +654,40 @@ mod x86 {
         words: usize,
     ) {
         let (right, left) = (_mm_cvtsi32_si128(i32::from(by)), _mm_cvtsi32_si128(64 - i32::from(by)));
-        let blocks = next.as_chunks::<8>().0;
-        let behind = blocks.iter().skip(1).map(|block| eight(block)).chain([_mm512_setzero_si512()]);
-        let outs = out.as_chunks_mut::<8>().0.iter_mut().zip(here.as_chunks::<8>().0);
-        for (((out, here), block), behind) in outs.zip(blocks).zip(behind).take(words.div_ceil(8)) {
-            let block = eight(block);
+        let step = |block: __m512i, behind: __m512i, here: &[u64; 8]| {
             let on = _mm512_alignr_epi64::<1>(behind, block);
             let moved = _mm512_or_si512(_mm512_srl_epi64(block, right), _mm512_sll_epi64(on, left));
-            let moved = _mm512_and_si512(moved, eight(here));
-            // SAFETY: the array has the 64 bytes that are written, and the store asks for no alignment.
-            unsafe { _mm512_storeu_si512(out.as_mut_ptr().cast(), moved) };
+            _mm512_and_si512(moved, eight(here))
+        };
+        let (outs, here, next) =
+            (out.as_chunks_mut::<8>().0, here.as_chunks::<8>().0, next.as_chunks::<8>().0);
+        let whole = (outs.first_chunk_mut::<BLOCKS>(), here.first_chunk(), next.first_chunk());
+        if words == LANE_WORDS
+            && let (Some(outs), Some(here), Some(next)) = whole
+        {
+            let [first, ..]: &[[u64; 8]; BLOCKS] = next;
+            let here: &[[u64; 8]; BLOCKS] = here;
+            let mut block = eight(first);
+            for at in 0..BLOCKS {
+                let behind = if at + 1 < BLOCKS { eight(&next[at + 1]) } else { _mm512_setzero_si512() };
+                put(&mut outs[at], step(block, behind, &here[at]));
+                block = behind;
+            }
+            return;
         }
+        let behind = next.iter().skip(1).map(|block| eight(block)).chain([_mm512_setzero_si512()]);
+        for (((out, here), block), behind) in
+            outs.iter_mut().zip(here).zip(next).zip(behind).take(words.div_ceil(8))
+        {
+            put(out, step(eight(block), behind, here));
+        }
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    fn put(words: &mut [u64; 8], value: __m512i) {
+        // SAFETY: the array has the 64 bytes that are written, and the store asks for no alignment.
+        unsafe { _mm512_storeu_si512(words.as_mut_ptr().cast(), value) };
     }
 
     #[inline]
@@ -710,7 +713,7 @@ mod x86 {
     }
 
     #[target_feature(enable = "avx512f,avx512bw")]
-    fn planes_avx512(view: &[u8; VIEW_BYTES], words: usize, lanes: &mut [Box<Lane>]) {
+    fn planes_avx512(view: &[u8; VIEW_BYTES], words: usize, lanes: &mut [Lane]) {
         let Some((low, [above, ..])) = lanes.split_at_mut_checked(7) else { return };
         let blocks = view.as_chunks::<64>().0;
         for (slot, block) in above.0.iter_mut().zip(blocks).take(words) {
@@ -790,9 +793,8 @@ mod tests {
         view
     }
 
-    #[expect(clippy::vec_box, reason = "lanes are exchanged with a spare one")]
-    fn lanes(count: usize) -> Vec<Box<Lane>> {
-        (0..count).map(|_| Box::new(Lane::EMPTY)).collect()
+    fn lanes(count: usize) -> Vec<Lane> {
+        vec![Lane::EMPTY; count]
     }
 
     fn config() -> ProptestConfig {
@@ -843,26 +845,28 @@ mod tests {
     fn every_level_evaluates_alike() {
         let ops = [
             Op::Step { here: 0, next: 1, by: 1, to: 2 },
-            Op::Shift { next: 2, by: 63, to: 3 },
+            Op::Step { here: 2, next: 2, by: 5, to: 3 },
+            Op::Or { one: 3, other: 0, to: 4 },
+            Op::Shift { next: 4, by: 63, to: 3 },
             Op::Or { one: 3, other: 0, to: 1 },
-            Op::And { one: 1, other: 2, to: 1 },
-            Op::AndNot { one: 1, other: 3, to: 2 },
+            Op::And { one: 1, other: 2, to: 4 },
+            Op::AndNot { one: 4, other: 3, to: 2 },
             Op::OrNot { one: 0, other: 2, to: 3 },
             Op::Not { one: 3, to: 2 },
             Op::Choose { by: 1, one: 2, other: 0, to: 3 },
-            Op::Boundary { words: 3, starts: 1, to: 1 },
-            Op::Found { lane: 1, list: 7 },
+            Op::Boundary { words: 3, starts: 1, to: 2 },
+            Op::Found { lane: 2, list: 7 },
         ];
         let strategy =
             (proptest::collection::vec(any::<u64>(), 2 * LANE_WORDS), 1..=WORDS, any::<u64>(), any::<bool>());
         proptest!(config(), |((words, decided, last, is_behind_word) in strategy)| {
             let mut expected = None;
             for level in Level::available() {
-                let mut lanes = lanes(4);
+                let mut lanes = lanes(5);
                 lanes[0].0.copy_from_slice(&words[..LANE_WORDS]);
                 lanes[1].0.copy_from_slice(&words[LANE_WORDS..]);
-                let (mut spare, mut found) = (Box::new(Lane::EMPTY), Vec::new());
-                level.evaluate(&ops, &mut lanes, &mut spare, Extent { decided, is_behind_word, last }, &mut found);
+                let mut found = Vec::new();
+                level.evaluate(&ops, &mut lanes, Extent { decided, is_behind_word, last }, &mut found);
                 let first: &Vec<Found> = expected.get_or_insert_with(|| found.clone());
                 prop_assert_eq!(first, &found, "{:?}", level);
                 prop_assert!(found.iter().all(|found| usize::from(found.at) < 64 * decided));
@@ -875,12 +879,11 @@ mod tests {
         let mut lanes = lanes(3);
         lanes[0].0[0] = 1 << 63;
         lanes[1].0[1] = 1;
-        let (mut spare, mut found) = (Box::new(Lane::EMPTY), Vec::new());
+        let mut found = Vec::new();
         let ops = [Op::Step { here: 0, next: 1, by: 1, to: 2 }, Op::Found { lane: 2, list: 0 }];
         Level::best().evaluate(
             &ops,
             &mut lanes,
-            &mut spare,
             Extent { decided: 1, is_behind_word: false, last: u64::MAX },
             &mut found,
         );
