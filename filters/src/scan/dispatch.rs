@@ -8,6 +8,9 @@
 //! What always holds: every rule that matches at a place is named; which, and no more, is what the walk decides. A match is then
 //! verified as any other is.
 
+use std::collections::{HashMap, HashSet};
+use std::ops::Range;
+
 use regex_automata::dfa::{Automaton, StartKind, dense};
 use regex_automata::nfa::thompson;
 use regex_automata::util::primitives::StateID;
@@ -16,7 +19,6 @@ use regex_automata::{Anchored, MatchKind};
 use regex_syntax::hir::Hir;
 
 use crate::limits::{DISPATCH_AUTOMATON_BYTES_MAX, DISPATCH_RULES_MAX, PATTERN_NFA_BYTES_MAX};
-use crate::pattern::GaveUp;
 
 /// A rule that matches at a place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,10 +28,23 @@ pub(super) struct Named {
     pub(super) end: Option<usize>,
 }
 
-/// The automaton of up to [`DISPATCH_RULES_MAX`] rules.
+/// The automaton of up to [`DISPATCH_RULES_MAX`] rules, in cells of 16 bits: what is walked in ordinary text is to stay in the
+/// caches.
 struct Part {
-    automaton: dense::DFA<Vec<u32>>,
-    rules: Vec<u32>,
+    /// Which column of the table a byte is in; behind them that of the end of a line.
+    columns: Box<[u8; 256]>,
+    end_column: u8,
+    /// States a row; a row has `1 << shift` cells. State 0 is dead.
+    table: Vec<u16>,
+    shift: u32,
+    /// The first state in which rules match; all behind it are such.
+    first_match: u16,
+    /// For each of these, which of `matches` are its.
+    ranges: Vec<Range<u32>>,
+    /// Rules.
+    matches: Vec<u32>,
+    /// Where a walk begins, by the byte before it; behind them where it begins a line.
+    starts: Box<[u16; 257]>,
 }
 
 /// Automata that name the rules that match at a place: one, or a few where one would be too large.
@@ -63,62 +78,59 @@ impl Dispatch {
         }
     }
 
-    /// A rule to name when a walk fails.
-    pub(super) fn first_rule(&self) -> usize {
-        let first = self.parts.first().and_then(|part| part.rules.first());
-        first.and_then(|rule| usize::try_from(*rule).ok()).unwrap_or(0)
-    }
-
     /// How much memory the automata take, in bytes.
     pub(super) fn memory_bytes(&self) -> usize {
-        self.parts.iter().map(|part| part.automaton.memory_usage()).sum()
+        self.parts.iter().map(Part::memory_bytes).sum()
     }
 
     /// The rules that match from `at` of `line`, in no order.
-    pub(super) fn at(&self, line: &[u8], at: usize, named: &mut Vec<Named>) -> Result<(), GaveUp> {
+    pub(super) fn at(&self, line: &[u8], at: usize, named: &mut Vec<Named>) {
         for part in &self.parts {
-            part.at(line, at, named)?;
+            part.at(line, at, named);
         }
-        Ok(())
     }
 }
 
 impl Part {
     #[inline]
-    fn at(&self, line: &[u8], at: usize, named: &mut Vec<Named>) -> Result<(), GaveUp> {
-        let automaton = &self.automaton;
-        let before = at.checked_sub(1).and_then(|at| line.get(at)).copied();
-        let config = start::Config::new().anchored(Anchored::Yes).look_behind(before);
-        let mut state = automaton.start_state(&config).map_err(|_| GaveUp)?;
+    fn at(&self, line: &[u8], at: usize, named: &mut Vec<Named>) {
+        let before = at.checked_sub(1).and_then(|at| line.get(at)).map_or(256, |byte| usize::from(*byte));
+        let mut state = self.starts.get(before).copied().unwrap_or(0);
         for (end, byte) in (at..).zip(line.get(at..).unwrap_or(&[])) {
-            state = automaton.next_state(state, *byte);
-            if automaton.is_special_state(state) {
-                if automaton.is_match_state(state) {
-                    // A match shows one byte late.
-                    self.found(state, end, named);
-                } else if automaton.is_dead_state(state) {
-                    return Ok(());
-                } else if automaton.is_quit_state(state) {
-                    return Err(GaveUp);
-                }
+            state = self.next(state, self.columns[usize::from(*byte)]);
+            if state == 0 {
+                return;
+            }
+            if state >= self.first_match {
+                // A match shows one byte late.
+                self.found(state, end, named);
             }
         }
-        state = automaton.next_eoi_state(state);
-        if automaton.is_match_state(state) {
+        state = self.next(state, self.end_column);
+        if state >= self.first_match {
             self.found(state, line.len(), named);
         }
-        Ok(())
     }
 
-    fn found(&self, state: StateID, end: usize, named: &mut Vec<Named>) {
-        for index in 0..self.automaton.match_len(state) {
-            let pattern = self.automaton.match_pattern(state, index);
-            let Some(rule) = self.rules.get(pattern.as_usize()).copied() else { continue };
-            match named.iter_mut().find(|named| named.rule == rule) {
+    #[inline]
+    fn next(&self, state: u16, column: u8) -> u16 {
+        let cell = (usize::from(state) << self.shift) + usize::from(column);
+        self.table.get(cell).copied().unwrap_or(0)
+    }
+
+    fn found(&self, state: u16, end: usize, named: &mut Vec<Named>) {
+        let range = self.ranges.get(usize::from(state - self.first_match)).cloned().unwrap_or(0..0);
+        let place = |at: u32| usize::try_from(at).unwrap_or(usize::MAX);
+        for rule in self.matches.get(place(range.start)..place(range.end)).unwrap_or(&[]) {
+            match named.iter_mut().find(|named| named.rule == *rule) {
                 Some(named) => named.end = None,
-                None => named.push(Named { rule, end: Some(end) }),
+                None => named.push(Named { rule: *rule, end: Some(end) }),
             }
         }
+    }
+
+    fn memory_bytes(&self) -> usize {
+        2 * self.table.len() + size_of::<Range<u32>>() * self.ranges.len() + 4 * self.matches.len()
     }
 }
 
@@ -138,7 +150,74 @@ fn built(patterns: &[(u32, Hir)]) -> Option<Part> {
         )
         .build_from_nfa(&ways)
         .ok()?;
-    Some(Part { automaton, rules: patterns.iter().map(|(rule, _)| *rule).collect() })
+    packed(&automaton, patterns.iter().map(|(rule, _)| *rule).collect())
+}
+
+/// The automaton in cells of 16 bits; nothing if it has more states than those can tell apart, or might give up.
+fn packed(automaton: &dense::DFA<Vec<u32>>, rules: Vec<u32>) -> Option<Part> {
+    let classes = automaton.byte_classes();
+    let mut columns = Box::new([0; 256]);
+    let mut examples: Vec<Option<u8>> = vec![None; classes.alphabet_len()];
+    for (byte, column) in (0..=255).zip(columns.iter_mut()) {
+        *column = classes.get(byte);
+        *examples.get_mut(usize::from(*column))? = Some(byte);
+    }
+    let end_column = u8::try_from(classes.eoi().as_usize()).ok()?;
+    let shift = classes.alphabet_len().next_power_of_two().trailing_zeros();
+    let start = |before: Option<u8>| {
+        let config = start::Config::new().anchored(Anchored::Yes).look_behind(before);
+        automaton.start_state(&config).ok()
+    };
+    let begins: Option<Vec<StateID>> = (0..=255).map(Some).chain([None]).map(start).collect();
+    let begins = begins?;
+
+    // Every state that can be reached, nearest first: those that are walked through together lie together.
+    let mut reached: Vec<StateID> = Vec::new();
+    let mut seen: HashSet<StateID> = HashSet::new();
+    let mut reach = |state: StateID, reached: &mut Vec<StateID>| {
+        if !automaton.is_dead_state(state) && seen.insert(state) {
+            reached.push(state);
+        }
+    };
+    begins.iter().for_each(|state| reach(*state, &mut reached));
+    let step = |state: StateID, example: Option<u8>| match example {
+        Some(byte) => automaton.next_state(state, byte),
+        None => automaton.next_eoi_state(state),
+    };
+    let mut next = 0;
+    while let Some(state) = reached.get(next).copied() {
+        next += 1;
+        examples.iter().for_each(|example| reach(step(state, *example), &mut reached));
+    }
+    if reached.iter().any(|state| automaton.is_quit_state(*state)) {
+        return None;
+    }
+    let (matching, plain): (Vec<StateID>, Vec<StateID>) =
+        reached.into_iter().partition(|state| automaton.is_match_state(*state));
+    let first_match = u16::try_from(1 + plain.len()).ok()?;
+    let states: Vec<StateID> = plain.iter().chain(&matching).copied().collect();
+    u16::try_from(1 + states.len()).ok()?;
+    let numbers: HashMap<StateID, u16> = states.iter().copied().zip(1..).collect();
+    let number = |state: StateID| numbers.get(&state).copied().unwrap_or(0);
+
+    let mut table = vec![0; (1 + states.len()) << shift];
+    for (row, state) in table.chunks_mut(1 << shift).skip(1).zip(&states) {
+        for (cell, example) in row.iter_mut().zip(&examples) {
+            *cell = number(step(*state, *example));
+        }
+    }
+    let (mut ranges, mut matches) = (Vec::new(), Vec::new());
+    for state in &matching {
+        let first = u32::try_from(matches.len()).ok()?;
+        let patterns = (0..automaton.match_len(*state)).map(|index| automaton.match_pattern(*state, index));
+        matches.extend(patterns.filter_map(|pattern| rules.get(pattern.as_usize())));
+        ranges.push(first..u32::try_from(matches.len()).ok()?);
+    }
+    let mut starts = Box::new([0; 257]);
+    for (slot, state) in starts.iter_mut().zip(&begins) {
+        *slot = number(*state);
+    }
+    Some(Part { columns, end_column, table, shift, first_match, ranges, matches, starts })
 }
 
 #[cfg(test)]
@@ -158,7 +237,7 @@ mod tests {
         let (dispatch, refused) = Dispatch::new(&patterns);
         assert!(refused.is_empty());
         let mut named = Vec::new();
-        dispatch.at(line.as_bytes(), at, &mut named).unwrap();
+        dispatch.at(line.as_bytes(), at, &mut named);
         let mut named: Vec<_> = named.into_iter().map(|named| (named.rule, named.end)).collect();
         named.sort_unstable();
         named

@@ -340,7 +340,7 @@ impl Pass<'_> {
         let alone = self.text.get(bounds.clone()).unwrap_or(&[]);
         let mut named = std::mem::take(&mut self.scratch.named);
         named.clear();
-        let walked = dispatch.at(alone, start - bounds.start, &mut named);
+        dispatch.at(alone, start - bounds.start, &mut named);
         for Named { rule, end } in &named {
             let number = usize::try_from(*rule).unwrap_or(usize::MAX);
             let untried = self.scratch.untried.get(number).copied().unwrap_or(0);
@@ -353,7 +353,7 @@ impl Pass<'_> {
             }
         }
         self.scratch.named = named;
-        walked.map_err(|GaveUp| RuleGaveUp(dispatch.first_rule()))
+        Ok(())
     }
 
     /// Walks from where words begin behind a word of context.
