@@ -27,6 +27,7 @@ mod literal;
 mod logic;
 mod program;
 mod reverse;
+mod schedule;
 mod sieve;
 pub(crate) mod simd;
 

@@ -13,6 +13,7 @@ use regex_syntax::hir::{Class, Hir, HirKind, Look, Repetition};
 
 use super::bytes::ByteSet;
 use super::logic::{Gate, Logic, PLANES};
+use super::schedule;
 use super::simd::Op;
 
 /// How far a shape may look ahead, in bytes. Less than a word of positions, because one word is looked ahead at.
@@ -306,10 +307,8 @@ struct Compiler<'a> {
     classes: HashMap<u32, Key>,
     /// Bytes of a word.
     word: Key,
-    /// How often each is still read.
-    uses: HashMap<Key, usize>,
-    lanes: HashMap<Key, u16>,
-    free: Vec<u16>,
+    /// Numbers of what is computed, each written once; lanes are given out at the end.
+    values: HashMap<Key, u16>,
     count: u16,
     ops: Vec<Op>,
 }
@@ -323,25 +322,23 @@ impl<'a> Compiler<'a> {
             logic,
             classes: HashMap::new(),
             word,
-            uses: HashMap::new(),
-            lanes: HashMap::new(),
-            free: Vec::new(),
+            values: HashMap::new(),
             count: u16::from(PLANES),
             ops: Vec::new(),
         };
+        let mut seen = HashSet::new();
         let mut stack: Vec<Key> = wanted.iter().map(|(node, _)| Key::Node(*node)).collect();
         while let Some(key) = stack.pop() {
+            if !seen.insert(key) {
+                continue;
+            }
             if let Key::Node(number) = key
                 && let Some(Node::Class(set)) = graph.get(number)
             {
                 let logic = &mut compiler.logic;
-                compiler.classes.entry(number).or_insert_with(|| Key::Gate(logic.superset(&set)));
+                compiler.classes.insert(number, Key::Gate(logic.superset(&set)));
             }
-            let count = compiler.uses.entry(key).or_default();
-            *count += 1;
-            if *count == 1 {
-                stack.extend(compiler.operands(key));
-            }
+            stack.extend(compiler.operands(key));
         }
         compiler
     }
@@ -377,44 +374,18 @@ impl<'a> Compiler<'a> {
         }
     }
 
-    fn lane(&mut self) -> u16 {
-        self.free.pop().unwrap_or_else(|| {
-            self.count += 1;
-            self.count - 1
-        })
-    }
-
-    fn release(&mut self, key: Key) {
-        let Some(count) = self.uses.get_mut(&key) else { return };
-        *count = count.saturating_sub(1);
-        if *count > 0 {
-            return;
-        }
-        let is_filled = match key {
-            Key::Edge => true,
-            Key::Gate(gate) => matches!(self.logic.get(gate), Some(Gate::Plane(_))),
-            Key::Node(_) => false,
-        };
-        let itself = self.itself(key);
-        if itself != key {
-            self.release(itself);
-        } else if !is_filled {
-            self.free.extend(self.lanes.get(&key));
-        }
-    }
-
     fn of(&self, key: Key) -> u16 {
-        self.lanes.get(&self.itself(key)).copied().unwrap_or(0)
+        self.values.get(&self.itself(key)).copied().unwrap_or(0)
     }
 
     fn emit(&mut self, key: Key) {
-        if self.lanes.contains_key(&key) {
+        if self.values.contains_key(&key) {
             return;
         }
         if let Key::Gate(gate) = key
             && let Some(Gate::Plane(bit)) = self.logic.get(gate)
         {
-            self.lanes.insert(key, u16::from(bit));
+            self.values.insert(key, u16::from(bit));
             return;
         }
         for operand in self.operands(key) {
@@ -423,17 +394,15 @@ impl<'a> Compiler<'a> {
         if self.itself(key) != key {
             return;
         }
-        let to = self.lane();
+        let to = self.count;
+        self.count = self.count.saturating_add(1);
         let op = match key {
             Key::Edge => None,
             Key::Gate(gate) => self.gate(gate, to),
             Key::Node(number) => self.node(number, to),
         };
-        self.lanes.insert(key, to);
+        self.values.insert(key, to);
         self.ops.extend(op);
-        for operand in self.operands(key) {
-            self.release(operand);
-        }
     }
 
     fn gate(&self, gate: u32, to: u16) -> Option<Op> {
@@ -464,17 +433,17 @@ impl<'a> Compiler<'a> {
     }
 
     fn finish(mut self, wanted: &[(u32, u16)]) -> Program {
-        // The lane of line starts is filled before the steps run.
-        let edge = self.uses.contains_key(&Key::Edge).then(|| {
-            self.emit(Key::Edge);
-            usize::from(self.of(Key::Edge))
-        });
+        // What is filled before the steps run: the bits of the bytes, and line starts.
+        self.emit(Key::Edge);
+        let edge = self.of(Key::Edge);
         for (node, list) in wanted {
             let key = Key::Node(*node);
             self.emit(key);
             self.ops.push(Op::Found { lane: self.of(key), list: *list });
-            self.release(key);
         }
-        Program { edge, ops: self.ops, lanes: usize::from(self.count) }
+        let reads_edge = |op: &Op| matches!(op, Op::Boundary { .. }) || op.reads().any(|value| value == edge);
+        let edge = self.ops.iter().any(reads_edge).then(|| usize::from(edge));
+        let (ops, lanes) = schedule::ordered(&self.ops, u16::from(PLANES) + 1);
+        Program { edge, ops, lanes }
     }
 }

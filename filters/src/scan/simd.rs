@@ -152,6 +152,65 @@ pub(crate) enum Op {
     Found { lane: u16, list: u16 },
 }
 
+impl Op {
+    /// The lanes that it reads.
+    pub(crate) fn reads(&self) -> impl Iterator<Item = u16> {
+        let lanes = match *self {
+            Op::Step { here, next, .. } => [Some(here), Some(next), None],
+            Op::Shift { next, .. } => [Some(next), None, None],
+            Op::And { one, other, .. }
+            | Op::Or { one, other, .. }
+            | Op::AndNot { one, other, .. }
+            | Op::OrNot { one, other, .. } => [Some(one), Some(other), None],
+            Op::Not { one, .. } => [Some(one), None, None],
+            Op::Choose { by, one, other, .. } => [Some(by), Some(one), Some(other)],
+            Op::Boundary { words, starts, .. } => [Some(words), Some(starts), None],
+            Op::Found { lane, .. } => [Some(lane), None, None],
+        };
+        lanes.into_iter().flatten()
+    }
+
+    /// The lane that it writes.
+    pub(crate) fn writes(&self) -> Option<u16> {
+        match *self {
+            Op::Step { to, .. }
+            | Op::Shift { to, .. }
+            | Op::And { to, .. }
+            | Op::Or { to, .. }
+            | Op::AndNot { to, .. }
+            | Op::OrNot { to, .. }
+            | Op::Not { to, .. }
+            | Op::Choose { to, .. }
+            | Op::Boundary { to, .. } => Some(to),
+            Op::Found { .. } => None,
+        }
+    }
+
+    /// The same with other lanes.
+    pub(crate) fn with_lanes(self, lane_of: impl Fn(u16) -> u16) -> Op {
+        let mut op = self;
+        match &mut op {
+            Op::Step { here, next, to, .. } => [here, next, to].into_iter().for_each(|lane| *lane = lane_of(*lane)),
+            Op::Shift { next, to, .. } => [next, to].into_iter().for_each(|lane| *lane = lane_of(*lane)),
+            Op::And { one, other, to }
+            | Op::Or { one, other, to }
+            | Op::AndNot { one, other, to }
+            | Op::OrNot { one, other, to } => {
+                [one, other, to].into_iter().for_each(|lane| *lane = lane_of(*lane));
+            }
+            Op::Not { one, to } => [one, to].into_iter().for_each(|lane| *lane = lane_of(*lane)),
+            Op::Choose { by, one, other, to } => {
+                [by, one, other, to].into_iter().for_each(|lane| *lane = lane_of(*lane));
+            }
+            Op::Boundary { words, starts, to } => {
+                [words, starts, to].into_iter().for_each(|lane| *lane = lane_of(*lane));
+            }
+            Op::Found { lane, .. } => *lane = lane_of(*lane),
+        }
+        op
+    }
+}
+
 /// A found position in a chunk, and the list it goes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Found {
