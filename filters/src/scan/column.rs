@@ -486,10 +486,29 @@ mod tests {
     fn columns_hold_what_may_stand_at_each_place() {
         let set = |text: &str| ByteSet::parse(text).unwrap();
         let digit = set("[0-9]");
-        assert_eq!(columns(&parsed(r"\b[0-9]{2}-?[0-9]{2}\b")), [digit, digit, set("[0-9-]"), digit]);
-        assert_eq!(columns(&parsed("(?:ab|c[0-9])x")), [set("[ac]"), set("[b0-9]"), set("x")]);
-        assert_eq!(columns(&parsed("a{2,}b")), [set("a"), set("a"), set("[ab]")]);
-        assert_eq!(columns(&parsed("[0-9]{30}")).len(), COLUMNS_MAX);
+        let told = |pattern: &str| columns(&parsed(pattern));
+        let ends = |ends: &[u32]| ends.iter().map(|end| 1 << end).sum::<u64>();
+        let expected = vec![digit, digit, set("[0-9-]"), digit];
+        assert_eq!(told(r"\b[0-9]{2}-?[0-9]{2}\b"), (expected.clone(), ends(&[4, 5])));
+        assert_eq!(told(r"\b[0-9]{2}-?[0-9]{2}"), (expected, 0));
+        assert_eq!(told("(?:ab|c[0-9])x"), (vec![set("[ac]"), set("[b0-9]"), set("x")], 0));
+        assert_eq!(told("a{2,}b$"), (vec![set("a"), set("a"), set("[ab]")], 0));
+        assert_eq!(told(r"(?:a|bc{3,5})\b"), (vec![set("[ab]")], ends(&[1, 4, 5, 6])));
+        assert_eq!(told(r"[0-9]{30}\b").0.len(), COLUMNS_MAX);
+        assert_eq!(told(r"[0-9]{30}\b").1, ends(&[30]));
+    }
+
+    #[test]
+    fn ordinary_text_fulfils_a_merged_condition_wherever_it_fulfils_one_of_its_parts() {
+        let patterns = [r"\b[0-9]{3}-?[0-9]{2}\b", r"\b[0-9]{4} [A-Z]{2}", r"\b[a-z]{2}[0-9]{3,5}\b"];
+        let all: Vec<Columns> = patterns.iter().map(|pattern| Columns::of(&parsed(pattern))).collect();
+        let whole = all.iter().skip(1).fold(all[0].clone(), |whole, columns| both(&whole, columns));
+        let passing = |columns: &Columns| Sample::with(|sample| sample.passing(columns));
+        for columns in &all {
+            let parts = passing(columns).into_iter().zip(passing(&whole));
+            assert!(parts.clone().all(|(part, whole)| part & !whole == 0), "{columns:?}");
+            assert!(parts.map(|(part, _)| part.count_ones()).sum::<u32>() > 0, "{columns:?}");
+        }
     }
 
     #[test]
