@@ -24,6 +24,24 @@ pub(super) struct Candidate {
     pub(super) rule: u32,
 }
 
+/// A candidate in one number that sorts as candidates do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Packed(u64);
+
+impl Packed {
+    pub(super) fn new(place: usize, rule: u32) -> Packed {
+        // Texts are shorter than four gigabytes.
+        Packed(u64::try_from(place).unwrap_or(u64::MAX) << 32 | u64::from(rule))
+    }
+
+    pub(super) fn candidate(self) -> Candidate {
+        Candidate {
+            place: usize::try_from(self.0 >> 32).unwrap_or(usize::MAX),
+            rule: u32::try_from(self.0 & u64::from(u32::MAX)).unwrap_or(u32::MAX),
+        }
+    }
+}
+
 /// Whose a list of positions is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct List {
@@ -46,7 +64,7 @@ pub(super) struct FinderScratch {
     passing: Option<Box<Lane>>,
     sieve: Option<Box<SieveScratch>>,
     found: Vec<Found>,
-    pending: Vec<u64>,
+    pending: Vec<Packed>,
 }
 
 /// A chunk: where it begins, how long it is, and the byte before it.
@@ -96,13 +114,13 @@ impl Finder {
         }
     }
 
-    /// Calls with every candidate in `text`.
+    /// Calls with every candidate in `text`, each once and in order, some at a time.
     pub(super) fn find(
         &self,
         text: &[u8],
         offsets: &[i32],
         scratch: &mut FinderScratch,
-        mut call: impl FnMut(Candidate) -> Result<(), RuleGaveUp>,
+        mut call: impl FnMut(&[Packed]) -> Result<(), RuleGaveUp>,
     ) -> Result<(), RuleGaveUp> {
         scratch.pending.clear();
         let mut edges = Edges { offsets, next: 0 };
@@ -115,19 +133,15 @@ impl Finder {
             let is_last = base + here == text.len();
             // Runs that are sorted already: each list, and nearly so the literals.
             scratch.pending.sort();
+            scratch.pending.dedup();
             let ready = if is_last {
                 scratch.pending.len()
             } else {
-                let limit = pack(base + here - OFFSET_BYTES_MAX, 0);
+                let limit = Packed::new(base + here - OFFSET_BYTES_MAX, 0);
                 scratch.pending.partition_point(|candidate| *candidate < limit)
             };
-            let mut before = None;
-            for packed in scratch.pending.drain(..ready) {
-                if before != Some(packed) {
-                    call(unpack(packed))?;
-                }
-                before = Some(packed);
-            }
+            call(scratch.pending.get(..ready).unwrap_or(&[]))?;
+            scratch.pending.drain(..ready);
             base += here;
         }
         Ok(())
@@ -155,7 +169,7 @@ impl Finder {
             for Found { at, list } in found.drain(..) {
                 let rules = self.lists.get(usize::from(list)).map_or(&[][..], |list| list.rules.as_slice());
                 for (rule, ahead) in rules {
-                    pending.push(pack(base + usize::from(at) + usize::from(*ahead), *rule));
+                    pending.push(Packed::new(base + usize::from(at) + usize::from(*ahead), *rule));
                 }
             }
         }
@@ -166,22 +180,10 @@ impl Finder {
             positions(before, end & last, |at| {
                 self.literals.at(view, at, |rule, offset| {
                     let place = (base + usize::from(at)).checked_sub(usize::from(offset));
-                    pending.extend(place.map(|place| pack(place, rule)));
+                    pending.extend(place.map(|place| Packed::new(place, rule)));
                 });
             });
         }
-    }
-}
-
-fn pack(place: usize, rule: u32) -> u64 {
-    // Texts are shorter than four gigabytes.
-    u64::try_from(place).unwrap_or(u64::MAX) << 32 | u64::from(rule)
-}
-
-fn unpack(packed: u64) -> Candidate {
-    Candidate {
-        place: usize::try_from(packed >> 32).unwrap_or(usize::MAX),
-        rule: u32::try_from(packed & u64::from(u32::MAX)).unwrap_or(u32::MAX),
     }
 }
 

@@ -145,9 +145,11 @@ fn places(graph: &Graph, nodes: &[u32], text: &[u8], level: Level) -> Vec<Vec<us
         };
         let mut places = vec![Vec::new(); part.len()];
         let mut scratch = finder.scratch();
-        let counted = finder.find(text, &offsets, &mut scratch, |candidate| {
-            let places = usize::try_from(candidate.rule).ok().and_then(|rule| places.get_mut(rule));
-            places.into_iter().for_each(|places| places.push(candidate.place));
+        let counted = finder.find(text, &offsets, &mut scratch, |candidates| {
+            for candidate in candidates.iter().map(|packed| packed.candidate()) {
+                let places = usize::try_from(candidate.rule).ok().and_then(|rule| places.get_mut(rule));
+                places.into_iter().for_each(|places| places.push(candidate.place));
+            }
             Ok(())
         });
         debug_assert!(counted.is_ok(), "counting does not give up");

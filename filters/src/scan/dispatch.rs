@@ -28,6 +28,39 @@ pub(super) struct Named {
     pub(super) end: Option<usize>,
 }
 
+/// Where a walk begins: in a line that stands alone.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Walk<'t> {
+    pub(super) line: &'t [u8],
+    pub(super) at: usize,
+}
+
+/// What walks named, in their order.
+#[derive(Default)]
+pub(super) struct Walked {
+    named: Vec<Named>,
+    /// Where in `named` what each walk named ends.
+    ends: Vec<usize>,
+}
+
+impl Walked {
+    pub(super) fn clear(&mut self) {
+        self.named.clear();
+        self.ends.clear();
+    }
+
+    /// What the walk of this number named.
+    pub(super) fn of(&self, walk: usize) -> &[Named] {
+        let first = walk.checked_sub(1).and_then(|before| self.ends.get(before)).copied().unwrap_or(0);
+        let end = self.ends.get(walk).copied().unwrap_or(first);
+        self.named.get(first..end).unwrap_or(&[])
+    }
+}
+
+/// How many walks are made at once, and how many steps of each: most end within.
+const ABREAST: usize = 4;
+const STEPS: usize = 16;
+
 /// The automaton of up to [`DISPATCH_RULES_MAX`] rules, in cells of 16 bits: what is walked in ordinary text is to stay in the
 /// caches.
 struct Part {
@@ -83,32 +116,107 @@ impl Dispatch {
         self.parts.iter().map(Part::memory_bytes).sum()
     }
 
-    /// The rules that match from `at` of `line`, in no order.
-    pub(super) fn at(&self, line: &[u8], at: usize, named: &mut Vec<Named>) {
-        for part in &self.parts {
-            part.at(line, at, named);
+    /// The rules that match from where each walk begins, in no order.
+    pub(super) fn all<'t>(&self, walks: impl Iterator<Item = Walk<'t>>, walked: &mut Walked) {
+        let [part] = self.parts.as_slice() else {
+            for walk in walks {
+                let first = walked.named.len();
+                self.parts.iter().for_each(|part| part.walk(&walk, first, &mut walked.named));
+                walked.ends.push(walked.named.len());
+            }
+            return;
+        };
+        let mut few: [Walk<'_>; ABREAST] = [Walk::default(); ABREAST];
+        let mut count = 0;
+        for walk in walks {
+            if let Some(slot) = few.get_mut(count) {
+                *slot = walk;
+            }
+            count += 1;
+            if count == ABREAST {
+                part.abreast(&few, count, walked);
+                count = 0;
+            }
         }
+        part.abreast(&few, count, walked);
     }
 }
 
 impl Part {
+    /// Makes the first `count` of some walks, step by step together: each step waits for the memory, and so they wait together.
     #[inline]
-    fn at(&self, line: &[u8], at: usize, named: &mut Vec<Named>) {
-        let before = at.checked_sub(1).and_then(|at| line.get(at)).map_or(256, |byte| usize::from(*byte));
-        let mut state = self.starts.get(before).copied().unwrap_or(0);
-        for (end, byte) in (at..).zip(line.get(at..).unwrap_or(&[])) {
+    fn abreast(&self, walks: &[Walk<'_>; ABREAST], count: usize, walked: &mut Walked) {
+        if count == 0 {
+            return;
+        }
+        let mut columns = [[0_u8; STEPS]; ABREAST];
+        let mut states = [0_u16; ABREAST];
+        for ((walk, columns), state) in walks.iter().zip(&mut columns).zip(&mut states).take(count) {
+            let ahead = walk.line.get(walk.at..).unwrap_or(&[]);
+            for (column, byte) in columns.iter_mut().zip(ahead) {
+                *column = self.columns[usize::from(*byte)];
+            }
+            if let Some(column) = columns.get_mut(ahead.len()) {
+                *column = self.end_column;
+            }
+            *state = self.start(walk);
+        }
+        // Four names: an array would go through memory at each step.
+        let [mut one, mut two, mut three, mut four] = states;
+        let [first, second, third, fourth] = &columns;
+        let mut passed = [[0_u16; STEPS]; ABREAST];
+        let [by_one, by_two, by_three, by_four] = &mut passed;
+        for step in 0..STEPS {
+            one = self.next(one, first[step]);
+            two = self.next(two, second[step]);
+            three = self.next(three, third[step]);
+            four = self.next(four, fourth[step]);
+            by_one[step] = one;
+            by_two[step] = two;
+            by_three[step] = three;
+            by_four[step] = four;
+        }
+        for (number, walk) in walks.iter().enumerate().take(count) {
+            let first = walked.named.len();
+            let ahead = walk.line.len().saturating_sub(walk.at);
+            let Some(passed) = passed.get(number) else { continue };
+            let is_match = |state: &u16| *state >= self.first_match;
+            if passed.iter().any(is_match) {
+                for (end, state) in (walk.at..).zip(passed).take(ahead + 1).filter(|(_, state)| is_match(state)) {
+                    // A match shows one byte late.
+                    self.found(*state, end, first, &mut walked.named);
+                }
+            }
+            if let Some(last) = passed.last().filter(|last| **last != 0 && ahead >= STEPS) {
+                self.go_on(*last, walk, walk.at + STEPS, first, &mut walked.named);
+            }
+            walked.ends.push(walked.named.len());
+        }
+    }
+
+    fn start(&self, walk: &Walk<'_>) -> u16 {
+        let before = walk.at.checked_sub(1).and_then(|at| walk.line.get(at));
+        self.starts.get(before.map_or(256, |byte| usize::from(*byte))).copied().unwrap_or(0)
+    }
+
+    fn walk(&self, walk: &Walk<'_>, first: usize, named: &mut Vec<Named>) {
+        self.go_on(self.start(walk), walk, walk.at, first, named);
+    }
+
+    /// Walks on in `state` from `at`.
+    fn go_on(&self, mut state: u16, walk: &Walk<'_>, at: usize, first: usize, named: &mut Vec<Named>) {
+        for (end, byte) in (at..).zip(walk.line.get(at..).unwrap_or(&[])) {
             state = self.next(state, self.columns[usize::from(*byte)]);
             if state == 0 {
                 return;
             }
             if state >= self.first_match {
-                // A match shows one byte late.
-                self.found(state, end, named);
+                self.found(state, end, first, named);
             }
         }
         state = self.next(state, self.end_column);
         if state >= self.first_match {
-            self.found(state, line.len(), named);
+            self.found(state, walk.line.len(), first, named);
         }
     }
 
@@ -118,11 +226,12 @@ impl Part {
         self.table.get(cell).copied().unwrap_or(0)
     }
 
-    fn found(&self, state: u16, end: usize, named: &mut Vec<Named>) {
+    /// Adds the rules that match in a state to what this walk named, which begins at `first`.
+    fn found(&self, state: u16, end: usize, first: usize, named: &mut Vec<Named>) {
         let range = self.ranges.get(usize::from(state - self.first_match)).cloned().unwrap_or(0..0);
         let place = |at: u32| usize::try_from(at).unwrap_or(usize::MAX);
         for rule in self.matches.get(place(range.start)..place(range.end)).unwrap_or(&[]) {
-            match named.iter_mut().find(|named| named.rule == *rule) {
+            match named.iter_mut().skip(first).find(|named| named.rule == *rule) {
                 Some(named) => named.end = None,
                 None => named.push(Named { rule: *rule, end: Some(end) }),
             }
@@ -236,11 +345,20 @@ mod tests {
         let patterns = parsed(patterns.iter().copied());
         let (dispatch, refused) = Dispatch::new(&patterns);
         assert!(refused.is_empty());
-        let mut named = Vec::new();
-        dispatch.at(line.as_bytes(), at, &mut named);
-        let mut named: Vec<_> = named.into_iter().map(|named| (named.rule, named.end)).collect();
-        named.sort_unstable();
-        named
+        // By itself, and beside others.
+        let mut walked = Walked::default();
+        let walk = Walk { line: line.as_bytes(), at };
+        let other = Walk { line: b"12-34 and more", at: 0 };
+        dispatch.all([walk, other, walk, other, other, walk].into_iter(), &mut walked);
+        let named = |number: usize| {
+            let mut named: Vec<_> = walked.of(number).iter().map(|named| (named.rule, named.end)).collect();
+            named.sort_unstable();
+            named
+        };
+        assert_eq!(named(0), named(2));
+        assert_eq!(named(0), named(5));
+        assert_eq!(named(1), named(4));
+        named(0)
     }
 
     #[test]

@@ -44,8 +44,8 @@ use crate::pattern::{Attempt, GaveUp, Verifier, VerifierCache};
 use crate::rule::Rule;
 use anchor::LookBack;
 use bytes::ByteSet;
-use candidates::{Candidate, Finder, FinderScratch};
-use dispatch::{Dispatch, Named};
+use candidates::{Candidate, Finder, FinderScratch, Packed};
+use dispatch::{Dispatch, Named, Walk, Walked};
 use lines::Lines;
 use program::Condition;
 use reverse::{Reverse, ReverseCache};
@@ -178,8 +178,9 @@ pub(crate) struct Scratch {
     spending: Vec<Spending>,
     /// The first position where no walk behind context has begun.
     unwalked: usize,
-    /// What a walk named.
-    named: Vec<Named>,
+    /// What walks named: those of a chunk, and those behind one word of context.
+    walked: Walked,
+    walked_behind: Walked,
     pub(crate) tallies: Vec<Tally>,
     pub(crate) hits: Vec<Hit>,
     /// Candidates of weak rules that their checks refused in the last scan; of each line the first few.
@@ -241,7 +242,8 @@ impl Scanner {
             untried: vec![0; self.rules.len()],
             spending: self.rules.iter().map(|_| Spending::default()).collect(),
             unwalked: 0,
-            named: Vec::new(),
+            walked: Walked::default(),
+            walked_behind: Walked::default(),
             tallies: vec![Tally::default(); self.rules.len()],
             hits: Vec::new(),
             rejected: Vec::new(),
@@ -266,7 +268,7 @@ impl Scanner {
         }
         let mut candidates = std::mem::take(&mut scratch.finder);
         let mut pass = Pass { scanner: self, text, lines: Lines::new(offsets), names, scratch };
-        let outcome = self.finder.find(text, offsets, &mut candidates, |candidate| pass.candidate(candidate));
+        let outcome = self.finder.find(text, offsets, &mut candidates, |candidates| pass.candidates(candidates));
         pass.scratch.finder = candidates;
         outcome?;
         if let Some(reverse) = &self.reverse {
@@ -285,18 +287,40 @@ struct Pass<'a> {
 }
 
 impl Pass<'_> {
+    /// Tries candidates in their order. The walks among them are made first: several at once take less time than one by one.
+    fn candidates(&mut self, candidates: &[Packed]) -> Result<(), RuleGaveUp> {
+        let first = u32::try_from(self.scanner.rules.len()).unwrap_or(u32::MAX);
+        let mut walked = std::mem::take(&mut self.scratch.walked);
+        walked.clear();
+        let scanner = self.scanner;
+        let found = candidates.iter().map(|packed| packed.candidate());
+        let walks = found.clone().filter(|candidate| candidate.rule == first).map(|candidate| {
+            let (_, bounds) = self.lines.holding(candidate.place);
+            let at = candidate.place - bounds.start;
+            Walk { line: self.text.get(bounds).unwrap_or(&[]), at }
+        });
+        scanner.walks.anywhere.all(walks, &mut walked);
+        let mut number = 0;
+        for candidate in found {
+            if candidate.rule == first {
+                let (line, bounds) = self.lines.holding(candidate.place);
+                self.named(walked.of(number), line, &bounds, candidate.place)?;
+                number += 1;
+            } else {
+                self.candidate(candidate)?;
+            }
+        }
+        self.scratch.walked = walked;
+        Ok(())
+    }
+
     /// Tries every start from which a match could reach the anchor's place.
     fn candidate(&mut self, candidate: Candidate) -> Result<(), RuleGaveUp> {
         let Candidate { place, rule } = candidate;
         let number = usize::try_from(rule).unwrap_or(usize::MAX);
         let Some(compiled) = self.scanner.rules.get(number) else {
-            return match number - self.scanner.rules.len() {
-                0 => {
-                    let (line, bounds) = self.lines.holding(place);
-                    self.walk(&self.scanner.walks.anywhere, line, &bounds, place)
-                }
-                word => self.behind(place, word - 1),
-            };
+            // The first number behind the rules' is that of walks.
+            return self.behind(place, number - self.scanner.rules.len() - 1);
         };
         let untried = self.scratch.untried.get(number).copied().unwrap_or(0);
         let Some(highest) = place.checked_sub(compiled.back.bytes_min).filter(|highest| *highest >= untried)
@@ -330,19 +354,15 @@ impl Pass<'_> {
         Ok(())
     }
 
-    /// Tries the rules that a walk from `start` names.
-    fn walk(
+    /// Tries the rules that a walk from `start` named.
+    fn named(
         &mut self,
-        dispatch: &Dispatch,
+        named: &[Named],
         line: usize,
         bounds: &Range<usize>,
         start: usize,
     ) -> Result<(), RuleGaveUp> {
-        let alone = self.text.get(bounds.clone()).unwrap_or(&[]);
-        let mut named = std::mem::take(&mut self.scratch.named);
-        named.clear();
-        dispatch.at(alone, start - bounds.start, &mut named);
-        for Named { rule, end } in &named {
+        for Named { rule, end } in named {
             let number = usize::try_from(*rule).unwrap_or(usize::MAX);
             let untried = self.scratch.untried.get(number).copied().unwrap_or(0);
             let Some(compiled) = self.scanner.rules.get(number).filter(|_| start >= untried) else {
@@ -353,7 +373,6 @@ impl Pass<'_> {
                 *slot = next;
             }
         }
-        self.scratch.named = named;
         Ok(())
     }
 
@@ -378,14 +397,18 @@ impl Pass<'_> {
             return Ok(());
         }
         self.scratch.unwalked = end;
-        let mut is_inside = is_word(self.text.get(from - 1).copied());
-        for start in from..end {
-            let inside = is_word(self.text.get(start).copied());
-            if inside && !is_inside {
-                self.walk(&scanner.walks.behind, line, &bounds, start)?;
-            }
-            is_inside = inside;
+        let mut walked = std::mem::take(&mut self.scratch.walked_behind);
+        walked.clear();
+        let starts = |start: &usize| {
+            is_word(self.text.get(*start).copied()) && !is_word(self.text.get(start - 1).copied())
+        };
+        let starts = (from..end).filter(starts);
+        let walk = |start: usize| Walk { line: alone, at: start - bounds.start };
+        scanner.walks.behind.all(starts.clone().map(walk), &mut walked);
+        for (number, start) in starts.enumerate() {
+            self.named(walked.of(number), line, &bounds, start)?;
         }
+        self.scratch.walked_behind = walked;
         Ok(())
     }
 
