@@ -394,7 +394,8 @@ fn by_literals(rest: &[&Hir], back: &LookBack) -> Option<Choice> {
     let literals: Option<Vec<Literal>> = paths.iter().map(Path::literal).collect();
     let literals = literals?;
     let counted = |literal: &Literal| {
-        price(literal, back.starts()) + literal.counted().map_or(0.0, |counted| price_of(counted, back.starts()))
+        price(literal, back.starts())
+            + literal.counted().map_or(0.0, |counted| price_of(counted, back.starts()))
     };
     let price_ns = literals.iter().map(counted).sum();
     Some(Choice { ways: literals.into_iter().map(Way::Literal).collect(), back: back.clone(), price_ns })

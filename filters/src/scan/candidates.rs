@@ -6,9 +6,9 @@
 //!
 //! What always holds: for each rule, places come in ascending order.
 
+use super::is_word;
 use super::literal::Literals;
 use super::program::Program;
-use super::is_word;
 use super::simd::{
     CHUNK_BYTES, Extent, Found, LANE_WORDS, Lane, Level, SieveScratch, VIEW_BYTES, WORDS, positions,
 };

@@ -61,7 +61,6 @@ pub(super) fn scanner(
         [] => None,
         numbers => Some(Reverse::new(rules, numbers).map_err(|fault| vec![fault])?),
     };
-    if std::env::var_os("OPS").is_some() { eprintln!("{} ops {} lanes {} entries", finder.program.ops.len(), finder.program.lanes, finder.literals.memory_bytes()); }
     Ok((Scanner { rules: compiled, finder, walks, reverse, clock }, costs))
 }
 

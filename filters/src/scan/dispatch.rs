@@ -145,6 +145,7 @@ impl Dispatch {
 impl Part {
     /// Makes the first `count` of some walks, step by step together: each step waits for the memory, and so they wait together.
     #[inline]
+    #[expect(clippy::indexing_slicing, reason = "columns are of every byte, and steps of every array")]
     fn abreast(&self, walks: &[Walk<'_>; ABREAST], count: usize, walked: &mut Walked) {
         if count == 0 {
             return;
@@ -182,7 +183,9 @@ impl Part {
             let Some(passed) = passed.get(number) else { continue };
             let is_match = |state: &u16| *state >= self.first_match;
             if passed.iter().any(is_match) {
-                for (end, state) in (walk.at..).zip(passed).take(ahead + 1).filter(|(_, state)| is_match(state)) {
+                for (end, state) in
+                    (walk.at..).zip(passed).take(ahead + 1).filter(|(_, state)| is_match(state))
+                {
                     // A match shows one byte late.
                     self.found(*state, end, first, &mut walked.named);
                 }
@@ -204,6 +207,7 @@ impl Part {
     }
 
     /// Walks on in `state` from `at`.
+    #[expect(clippy::indexing_slicing, reason = "there is a column for every byte")]
     fn go_on(&self, mut state: u16, walk: &Walk<'_>, at: usize, first: usize, named: &mut Vec<Named>) {
         for (end, byte) in (at..).zip(walk.line.get(at..).unwrap_or(&[])) {
             state = self.next(state, self.columns[usize::from(*byte)]);

@@ -86,6 +86,9 @@ impl Literal {
     }
 }
 
+/// A rule, and how far before the literal its place is.
+type Target = (u32, u8);
+
 /// A comparison with eight bytes, and for whom it is.
 #[derive(Clone, Copy, Debug)]
 struct Entry {
@@ -112,7 +115,7 @@ impl Builder {
     pub(crate) fn build(self) -> Literals {
         let keys: Vec<_> =
             self.literals.iter().map(|(literal, _)| literal.keys().unwrap_or_default()).collect();
-        let mut slots: BTreeMap<usize, BTreeMap<(u64, u64), Vec<(u32, u8)>>> = BTreeMap::new();
+        let mut slots: BTreeMap<usize, BTreeMap<(u64, u64), Vec<Target>>> = BTreeMap::new();
         for ((literal, rule), keys) in self.literals.iter().zip(&keys) {
             for key in keys {
                 let targets = slots
@@ -157,8 +160,7 @@ pub(crate) struct Literals {
     /// For each hash one more than the first entry's number; 0 for none.
     slots: Box<[u16; SLOTS]>,
     entries: Vec<Entry>,
-    /// Rules, and how far before the literal their places are.
-    targets: Vec<(u32, u8)>,
+    targets: Vec<Target>,
 }
 
 fn slot_of(bytes: u32) -> usize {
@@ -169,7 +171,7 @@ fn slot_of(bytes: u32) -> usize {
 impl Literals {
     /// How much memory the tables take, in bytes.
     pub(crate) fn memory_bytes(&self) -> usize {
-        let targets = self.targets.len() * size_of::<(u32, u8)>();
+        let targets = self.targets.len() * size_of::<Target>();
         SIEVE_BYTES + 2 * SLOTS + self.entries.len() * size_of::<Entry>() + targets
     }
 

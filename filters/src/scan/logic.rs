@@ -254,8 +254,20 @@ mod tests {
     fn a_circuit_holds_at_the_bytes_of_its_set_and_at_no_other() {
         let mut logic = Logic::default();
         let classes = [
-            "[0-9]", "[a-z]", "[A-Z]", "[A-Za-z]", "[A-Za-z0-9_]", "[-. /]", "[!-~]", "[:;=]", "[@]", "[k-mQ%]",
-            r"[\x80-\xff]", r"[!-~\x80-\xff]", r"[\x00-\xff]", r"[\x00-\x1f\x7f-\xff]",
+            "[0-9]",
+            "[a-z]",
+            "[A-Z]",
+            "[A-Za-z]",
+            "[A-Za-z0-9_]",
+            "[-. /]",
+            "[!-~]",
+            "[:;=]",
+            "[@]",
+            "[k-mQ%]",
+            r"[\x80-\xff]",
+            r"[!-~\x80-\xff]",
+            r"[\x00-\xff]",
+            r"[\x00-\x1f\x7f-\xff]",
             r"[\x00-\x09a]",
         ];
         for class in classes {

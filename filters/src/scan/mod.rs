@@ -268,7 +268,8 @@ impl Scanner {
         }
         let mut candidates = std::mem::take(&mut scratch.finder);
         let mut pass = Pass { scanner: self, text, lines: Lines::new(offsets), names, scratch };
-        let outcome = self.finder.find(text, offsets, &mut candidates, |candidates| pass.candidates(candidates));
+        let outcome =
+            self.finder.find(text, offsets, &mut candidates, |candidates| pass.candidates(candidates));
         pass.scratch.finder = candidates;
         outcome?;
         if let Some(reverse) = &self.reverse {

@@ -414,9 +414,7 @@ impl<'a> Compiler<'a> {
             Gate::AndNot(one, other) => Op::AndNot { one: of(one), other: of(other), to },
             Gate::Or(one, other) => Op::Or { one: of(one), other: of(other), to },
             Gate::OrNot(one, other) => Op::OrNot { one: of(one), other: of(other), to },
-            Gate::Choose { by, one, other } => {
-                Op::Choose { by: of(by), one: of(one), other: of(other), to }
-            }
+            Gate::Choose { by, one, other } => Op::Choose { by: of(by), one: of(one), other: of(other), to },
         })
     }
 

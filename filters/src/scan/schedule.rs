@@ -49,7 +49,8 @@ impl<'a> Order<'a> {
             }
         }
         let unread = readers.iter().map(|(value, readers)| (*value, readers.len())).collect();
-        let ready = missing.iter().enumerate().filter(|(_, missing)| **missing == 0).map(|(op, _)| op).collect();
+        let ready =
+            missing.iter().enumerate().filter(|(_, missing)| **missing == 0).map(|(op, _)| op).collect();
         let lane_of = (0..filled).map(|value| (value, value)).collect();
         let lanes = usize::from(filled);
         Order { ops, missing, readers, unread, ready, last: None, filled, lane_of, free: Vec::new(), lanes }
@@ -77,9 +78,9 @@ impl<'a> Order<'a> {
                 self.lanes += 1;
                 u16::try_from(self.lanes - 1).unwrap_or(u16::MAX)
             });
-            self.lane_of.insert(value, lane);
-            value
+            (value, lane)
         });
+        self.lane_of.extend(writes);
         let placed = op.with_lanes(|value| self.lane_of.get(&value).copied().unwrap_or(0));
         for value in op.reads().collect::<BTreeSet<u16>>() {
             let Some(unread) = self.unread.get_mut(&value) else { continue };
@@ -88,7 +89,7 @@ impl<'a> Order<'a> {
                 self.free.extend(self.lane_of.get(&value));
             }
         }
-        for reader in writes.and_then(|value| self.readers.get(&value)).into_iter().flatten() {
+        for reader in writes.and_then(|(value, _)| self.readers.get(&value)).into_iter().flatten() {
             if let Some(missing) = self.missing.get_mut(*reader) {
                 *missing -= 1;
                 if *missing == 0 {

@@ -190,7 +190,9 @@ impl Op {
     pub(crate) fn with_lanes(self, lane_of: impl Fn(u16) -> u16) -> Op {
         let mut op = self;
         match &mut op {
-            Op::Step { here, next, to, .. } => [here, next, to].into_iter().for_each(|lane| *lane = lane_of(*lane)),
+            Op::Step { here, next, to, .. } => {
+                [here, next, to].into_iter().for_each(|lane| *lane = lane_of(*lane))
+            }
             Op::Shift { next, to, .. } => [next, to].into_iter().for_each(|lane| *lane = lane_of(*lane)),
             Op::And { one, other, to }
             | Op::Or { one, other, to }
@@ -250,13 +252,7 @@ impl Level {
     }
 
     /// Runs `ops` over the first `words` words of `lanes`, and collects what is found in the first `decided` words.
-    pub(crate) fn evaluate(
-        self,
-        ops: &[Op],
-        lanes: &mut [Lane],
-        extent: Extent,
-        found: &mut Vec<Found>,
-    ) {
+    pub(crate) fn evaluate(self, ops: &[Op], lanes: &mut [Lane], extent: Extent, found: &mut Vec<Found>) {
         match self {
             Level::Portable => evaluate(ops, lanes, extent, found, shifted),
             #[cfg(target_arch = "x86_64")]
@@ -313,16 +309,20 @@ fn evaluate(
                 on!([next, to], |next, to| shifted(&mut to.0, &next.0, &EVERYWHERE, by, words));
             }
             Op::And { one, other, to } => {
-                on!([one, other, to], |one, other, to| paired(to, one, other, words, |one, other| one & other));
+                on!([one, other, to], |one, other, to| paired(to, one, other, words, |one, other| one
+                    & other));
             }
             Op::Or { one, other, to } => {
-                on!([one, other, to], |one, other, to| paired(to, one, other, words, |one, other| one | other));
+                on!([one, other, to], |one, other, to| paired(to, one, other, words, |one, other| one
+                    | other));
             }
             Op::AndNot { one, other, to } => {
-                on!([one, other, to], |one, other, to| paired(to, one, other, words, |one, other| one & !other));
+                on!([one, other, to], |one, other, to| paired(to, one, other, words, |one, other| one
+                    & !other));
             }
             Op::OrNot { one, other, to } => {
-                on!([one, other, to], |one, other, to| paired(to, one, other, words, |one, other| one | !other));
+                on!([one, other, to], |one, other, to| paired(to, one, other, words, |one, other| one
+                    | !other));
             }
             Op::Not { one, to } => {
                 on!([one, to], |one, to| paired(to, one, one, words, |one, _| !one));
@@ -394,13 +394,7 @@ fn paired(
 
 #[inline(always)]
 #[expect(clippy::indexing_slicing, reason = "the lengths are constants, and less than the arrays'")]
-fn chosen(
-    Lane(out): &mut Lane,
-    Lane(by): &Lane,
-    Lane(one): &Lane,
-    Lane(other): &Lane,
-    words: usize,
-) {
+fn chosen(Lane(out): &mut Lane, Lane(by): &Lane, Lane(one): &Lane, Lane(other): &Lane, words: usize) {
     if words == WHOLE {
         for at in 0..WHOLE {
             out[at] = by[at] & one[at] | !by[at] & other[at];
@@ -495,9 +489,7 @@ mod portable {
 mod x86 {
     use std::arch::x86_64::*;
 
-    use super::{
-        DEPTH, Extent, Found, LANE_WORDS, Lane, Op, SieveScratch, SieveTable, VIEW_BYTES, fold_all,
-    };
+    use super::{DEPTH, Extent, Found, LANE_WORDS, Lane, Op, SieveScratch, SieveTable, VIEW_BYTES, fold_all};
 
     /// Which half-byte, below eight, as a bit.
     const BITS: [u8; 16] = [1, 2, 4, 8, 16, 32, 64, 128, 0, 0, 0, 0, 0, 0, 0, 0];
@@ -649,12 +641,7 @@ mod x86 {
     // are moved between registers and not read one further.
 
     #[target_feature(enable = "avx2,bmi1,bmi2,popcnt")]
-    fn evaluate_avx2(
-        ops: &[Op],
-        lanes: &mut [Lane],
-        extent: Extent,
-        found: &mut Vec<Found>,
-    ) {
+    fn evaluate_avx2(ops: &[Op], lanes: &mut [Lane], extent: Extent, found: &mut Vec<Found>) {
         super::evaluate(ops, lanes, extent, found, |out, next, here, by, words| {
             shifted_avx2(out, next, here, by, words);
         });
@@ -691,12 +678,7 @@ mod x86 {
     }
 
     #[target_feature(enable = "avx512f,avx512bw,bmi1,bmi2,popcnt")]
-    fn evaluate_avx512(
-        ops: &[Op],
-        lanes: &mut [Lane],
-        extent: Extent,
-        found: &mut Vec<Found>,
-    ) {
+    fn evaluate_avx512(ops: &[Op], lanes: &mut [Lane], extent: Extent, found: &mut Vec<Found>) {
         super::evaluate(ops, lanes, extent, found, |out, next, here, by, words| {
             shifted_avx512(out, next, here, by, words);
         });
