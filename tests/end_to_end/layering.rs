@@ -109,6 +109,11 @@ const TABLE: &[Room] = &[
         never: &["bollard", "inotify"],
     },
     Room {
+        package: "beeacon-alerts",
+        rooms: &[],
+        never: &["arrow-", "parquet", "object_store", "datafusion", "bollard", "axum", "reqwest"],
+    },
+    Room {
         package: "beeacon",
         rooms: &[
             "beeacon-record",

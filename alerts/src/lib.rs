@@ -1,0 +1,24 @@
+//! The alerts room: rules over what was stored and over what flows by, their states, and what is sent about them.
+//!
+//! The way of an alert: a rule file ([`rules`]) gives queries and stream counts; an evaluation of one goes into the rule's
+//! state machine ([`state`]), which answers with transitions.
+//!
+//! What always holds:
+//! - Rules, states and counts are pure: they take a time and values and return values. No clock, no file, no socket.
+//! - A state change has one event id, made from what changed and when. Whoever sees it twice sees the same id.
+//! - What a rule saw of a log line are names and counts; no text of a line enters a state, an error or a log.
+//!
+//! This room knows no other. Whoever runs SQL or reads the journal hands rows and lines in.
+
+pub mod duration;
+pub mod labels;
+pub mod limits;
+pub mod rules;
+pub mod schedule;
+pub mod state;
+pub mod stream;
+pub mod template;
+mod yaml;
+
+pub use labels::Labels;
+pub use state::{Evaluation, Sample};

@@ -1,0 +1,69 @@
+//! The room's limits, with unit and reason.
+
+use std::time::Duration;
+
+/// The largest rule file, in bytes. Hand-written files are a hundredth of it.
+pub const RULE_FILE_BYTES_MAX: usize = 1 << 20;
+
+/// The deepest nesting of a rule file. Prometheus' shape needs seven levels.
+pub const RULE_FILE_DEPTH_MAX: usize = 32;
+
+/// The rules of one file.
+pub const RULES_PER_FILE_MAX: usize = 2_000;
+
+/// The longest SQL text of a rule, in bytes: the SQL door's own limit is the same.
+pub const SQL_BYTES_MAX: usize = 64 << 10;
+
+/// The shortest evaluation interval. Below it streaming rules are the right thing.
+pub const INTERVAL_MIN: Duration = Duration::from_secs(1);
+
+/// The evaluation interval of a group that names none, as in Prometheus.
+pub const INTERVAL_DEFAULT: Duration = Duration::from_secs(60);
+
+/// The longest duration anywhere in a rule: a year.
+pub const DURATION_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
+
+/// The alerts one rule may have at a time when its group names no limit. More than that is a rule without aggregation, and
+/// each alert costs memory, a row and a place in a message.
+pub const ALERTS_PER_RULE_MAX: usize = 1_000;
+
+/// The labels of one alert.
+pub const LABELS_MAX: usize = 64;
+
+/// The longest label value, in bytes; longer ones are cut. Loki's limit for a label value.
+pub const LABEL_VALUE_BYTES_MAX: usize = 2_048;
+
+/// The longest annotation, in bytes; longer ones are cut. Receivers cut at 3 to 25 thousand characters themselves.
+pub const ANNOTATION_BYTES_MAX: usize = 4 << 10;
+
+/// The longest template of a label or an annotation, in bytes.
+pub const TEMPLATE_BYTES_MAX: usize = 16 << 10;
+
+/// The places of one template.
+pub const TEMPLATE_PLACES_MAX: usize = 200;
+
+/// The longest text of an evaluation error that is kept, in bytes.
+pub const ERROR_BYTES_MAX: usize = 1 << 10;
+
+/// How long a resolved alert is kept in its rule's state, so that it is seen and its message can be repeated: Prometheus' 15
+/// minutes.
+pub const RESOLVED_KEPT_FOR: Duration = Duration::from_secs(15 * 60);
+
+/// The evaluations caught up per group after a pause. Sixty at one minute cover an hour's outage; what is older is recorded
+/// as missed.
+pub const CATCH_UP_MAX: usize = 60;
+
+/// The parts into which a streaming window is cut. A count is exact to one sixtieth of its window.
+pub const STREAM_PARTS: usize = 60;
+
+/// The longest streaming window. Longer ones belong to SQL.
+pub const STREAM_WINDOW_MAX: Duration = Duration::from_secs(24 * 3600);
+
+/// The series (rule and service) one streaming rule counts. Each is about 600 bytes.
+pub const STREAM_SERIES_MAX: usize = 10_000;
+
+/// The longest text a streaming rule looks for, in bytes.
+pub const STREAM_TEXT_BYTES_MAX: usize = 256;
+
+/// The longest service name a streaming series is kept under, in bytes.
+pub const STREAM_SERVICE_BYTES_MAX: usize = 256;
