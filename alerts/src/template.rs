@@ -8,8 +8,6 @@
 //! What always holds: work and output are bounded by the template and the labels; what a label holds is never read as a
 //! template; control characters of a value come out as `\u{FFFD}`, so that no terminal obeys a log.
 
-use std::fmt::Write as _;
-
 use thiserror::Error;
 
 use crate::labels::Labels;
@@ -458,7 +456,7 @@ fn humanize_timestamp(seconds: f64) -> String {
 fn push_plain(out: &mut String, text: &str) {
     for c in text.chars() {
         let is_kept = !c.is_control() || matches!(c, '\n' | '\t');
-        let _ = out.write_char(if is_kept && !is_direction_override(c) { c } else { '\u{FFFD}' });
+        out.push(if is_kept && !is_direction_override(c) { c } else { '\u{FFFD}' });
     }
 }
 
