@@ -8,6 +8,9 @@ pub const RULE_FILE_BYTES_MAX: usize = 1 << 20;
 /// The deepest nesting of a rule file. Prometheus' shape needs seven levels.
 pub const RULE_FILE_DEPTH_MAX: usize = 32;
 
+/// The values of a rule file, those that an alias copies included. A file of the most rules has half of it.
+pub const RULE_FILE_NODES_MAX: usize = 100_000;
+
 /// The rules of one file.
 pub const RULES_PER_FILE_MAX: usize = 2_000;
 

@@ -2,12 +2,11 @@
 //!
 //! The parser stops at its first syntax error; everything above syntax (unknown keys, wrong kinds) is collected here.
 
+mod parse;
+
 use std::fmt;
 
-use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
-use serde_saphyr::Spanned;
-
-use crate::limits::{RULE_FILE_BYTES_MAX, RULE_FILE_DEPTH_MAX};
+use crate::limits::RULE_FILE_BYTES_MAX;
 
 /// Where something stands in a file, both counted from one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -66,7 +65,7 @@ pub(crate) struct Node {
 #[derive(Clone, Debug)]
 pub(crate) enum Value {
     Null,
-    Bool,
+    Bool(#[cfg_attr(not(test), expect(dead_code, reason = "no file of today has a truth value"))] bool),
     Integer(i64),
     Float,
     Text(String),
@@ -78,7 +77,7 @@ impl Value {
     fn kind(&self) -> &'static str {
         match self {
             Value::Null => "nothing",
-            Value::Bool => "a truth value",
+            Value::Bool(_) => "a truth value",
             Value::Integer(_) | Value::Float => "a number",
             Value::Text(_) => "text",
             Value::List(_) => "a list",
@@ -93,111 +92,7 @@ pub(crate) fn read(text: &str) -> Result<Node, Vec<Fault>> {
         let message = format!("the file has {} bytes, the limit is {RULE_FILE_BYTES_MAX}", text.len());
         return Err(vec![Fault { place: Place { line: 1, column: 1 }, message }]);
     }
-    match serde_saphyr::from_str::<Spanned<Bare>>(text) {
-        Ok(bare) => node(bare, 0).map_err(|fault| vec![fault]),
-        Err(error) => {
-            let place = error.location().map_or(Place { line: 1, column: 1 }, |at| place(&at));
-            let message = error.without_snippet().to_string().lines().next().unwrap_or("").to_owned();
-            Err(vec![Fault { place, message: format!("no YAML: {message}") }])
-        }
-    }
-}
-
-fn place(location: &serde_saphyr::Location) -> Place {
-    Place { line: location.line(), column: location.column() }
-}
-
-/// The tree as the parser gives it.
-enum Bare {
-    Leaf(Value),
-    List(Vec<Spanned<Bare>>),
-    Map(Vec<(Spanned<String>, Spanned<Bare>)>),
-}
-
-fn node(bare: Spanned<Bare>, depth: usize) -> Result<Node, Fault> {
-    let at = place(&bare.referenced);
-    if depth > RULE_FILE_DEPTH_MAX {
-        let message = format!("nested deeper than {RULE_FILE_DEPTH_MAX} levels");
-        return Err(Fault { place: at, message });
-    }
-    let value = match bare.value {
-        Bare::Leaf(value) => value,
-        Bare::List(items) => {
-            Value::List(items.into_iter().map(|item| node(item, depth + 1)).collect::<Result<_, _>>()?)
-        }
-        Bare::Map(entries) => Value::Map(
-            entries
-                .into_iter()
-                .map(|(key, value)| Ok((place(&key.referenced), key.value, node(value, depth + 1)?)))
-                .collect::<Result<_, Fault>>()?,
-        ),
-    };
-    Ok(Node { place: at, value })
-}
-
-impl<'de> Deserialize<'de> for Bare {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(BareVisitor)
-    }
-}
-
-struct BareVisitor;
-
-impl<'de> Visitor<'de> for BareVisitor {
-    type Value = Bare;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a YAML value")
-    }
-
-    fn visit_unit<E: de::Error>(self) -> Result<Bare, E> {
-        Ok(Bare::Leaf(Value::Null))
-    }
-
-    fn visit_none<E: de::Error>(self) -> Result<Bare, E> {
-        Ok(Bare::Leaf(Value::Null))
-    }
-
-    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Bare, D::Error> {
-        deserializer.deserialize_any(BareVisitor)
-    }
-
-    fn visit_bool<E: de::Error>(self, _: bool) -> Result<Bare, E> {
-        Ok(Bare::Leaf(Value::Bool))
-    }
-
-    fn visit_i64<E: de::Error>(self, value: i64) -> Result<Bare, E> {
-        Ok(Bare::Leaf(Value::Integer(value)))
-    }
-
-    fn visit_u64<E: de::Error>(self, value: u64) -> Result<Bare, E> {
-        let number = i64::try_from(value).map_or(Value::Float, Value::Integer);
-        Ok(Bare::Leaf(number))
-    }
-
-    fn visit_f64<E: de::Error>(self, _: f64) -> Result<Bare, E> {
-        Ok(Bare::Leaf(Value::Float))
-    }
-
-    fn visit_str<E: de::Error>(self, value: &str) -> Result<Bare, E> {
-        Ok(Bare::Leaf(Value::Text(value.to_owned())))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Bare, A::Error> {
-        let mut list = Vec::new();
-        while let Some(item) = items.next_element()? {
-            list.push(item);
-        }
-        Ok(Bare::List(list))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Bare, A::Error> {
-        let mut map = Vec::new();
-        while let Some(entry) = entries.next_entry()? {
-            map.push(entry);
-        }
-        Ok(Bare::Map(map))
-    }
+    parse::parse(text).map_err(|fault| vec![fault])
 }
 
 /// A map whose keys are taken one by one; what is left at the end was not known.
