@@ -1,6 +1,6 @@
 //! Scrubbing a batch: the message buffer in one scan, then attribute values, then labels.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow_array::types::Int32Type;
@@ -22,10 +22,10 @@ use crate::statistics::{RuleCount, ScrubReport};
 /// What a batch's parts add up to.
 #[derive(Default)]
 struct Sum {
-    /// Per (row, rule).
-    rows: BTreeMap<(u32, u32), u32>,
-    /// Per rule, rows or not.
-    rules: BTreeMap<u32, u64>,
+    /// (row, rule) of everything found in rows.
+    rows: Vec<(u32, u32)>,
+    /// How often each rule found something, in rows or not.
+    rules: Vec<u64>,
     /// Rows to leave out.
     dropped: Vec<u32>,
     bytes: u64,
@@ -34,25 +34,28 @@ struct Sum {
 impl Sum {
     fn add(&mut self, rewritten: &Rewritten, row_of: impl Fn(u32) -> Option<u32>) {
         for (line, rule) in &rewritten.found {
-            *self.rules.entry(*rule).or_default() += 1;
-            if let Some(row) = row_of(*line) {
-                *self.rows.entry((row, *rule)).or_default() += 1;
+            let number = usize::try_from(*rule).unwrap_or(usize::MAX);
+            if self.rules.len() <= number {
+                self.rules.resize(number + 1, 0);
             }
+            if let Some(count) = self.rules.get_mut(number) {
+                *count += 1;
+            }
+            self.rows.extend(row_of(*line).map(|row| (row, *rule)));
         }
         self.dropped.extend(rewritten.dropped.iter().filter_map(|line| row_of(*line)));
     }
 
     fn report<'a>(self, lines: usize, id_of: impl Fn(u32) -> &'a str) -> ScrubReport {
-        let mut rows: Vec<u32> = self.rows.keys().map(|(row, _)| *row).collect();
+        let mut rows: Vec<u32> = self.rows.into_iter().map(|(row, _)| row).collect();
+        rows.sort_unstable();
         rows.dedup();
         let mut dropped = self.dropped;
         dropped.sort_unstable();
         dropped.dedup();
-        let mut counts: Vec<RuleCount> = self
-            .rules
-            .iter()
-            .map(|(rule, count)| RuleCount { rule: id_of(*rule).to_owned(), count: *count })
-            .collect();
+        let counted = (0..).zip(self.rules).filter(|(_, count)| *count > 0);
+        let mut counts: Vec<RuleCount> =
+            counted.map(|(rule, count)| RuleCount { rule: id_of(rule).to_owned(), count }).collect();
         counts.sort_by(|a, b| b.count.cmp(&a.count).then_with(|| a.rule.cmp(&b.rule)));
         let wide = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
         ScrubReport {
@@ -91,12 +94,11 @@ pub(crate) fn scrub<'a>(
         batch = batch.with_column(Column::Labels, array)?;
     }
     if !sum.rows.is_empty() {
-        let entries: Vec<(usize, u32, u32)> = sum
-            .rows
-            .iter()
-            .map(|((row, rule), count)| (usize::try_from(*row).unwrap_or(usize::MAX), *rule, *count))
-            .collect();
-        let entries = entries.iter().map(|(row, rule, count)| (*row, id_of(*rule), *count));
+        sum.rows.sort_unstable();
+        let entries = sum.rows.chunk_by(|one, next| one == next).filter_map(|alike| {
+            let (row, rule) = alike.first()?;
+            Some((usize::try_from(*row).ok()?, id_of(*rule), u32::try_from(alike.len()).ok()?))
+        });
         let array = redactions_array(lines, entries)?;
         batch = batch.with_column(Column::Redactions, Arc::new(array))?;
     }

@@ -115,10 +115,8 @@ pub(crate) fn write(
         Action::Mask { keep_first, keep_last } => {
             mask(covered, usize::from(keep_first), usize::from(keep_last), out)
         }
-        Action::Truncate => match truncated(value).filter(|_| value.len() == covered.len()) {
-            Some(text) => out.extend_from_slice(text.as_bytes()),
-            None => plain(name, out),
-        },
+        Action::Truncate if value.len() == covered.len() && truncated(value, out) => {}
+        Action::Truncate => plain(name, out),
         Action::Hash => {
             match key.and_then(|key| Some((key.version(), key.token(name, &normalise.apply(value))?))) {
                 Some((version, token)) => {
@@ -177,14 +175,20 @@ fn is_continuation(byte: u8) -> bool {
     byte & 0xc0 == 0x80
 }
 
-fn truncated(value: &[u8]) -> Option<String> {
-    let text = std::str::from_utf8(value).ok()?;
-    if let Ok(address) = text.parse::<Ipv4Addr>() {
-        let [a, b, c, _] = address.octets();
-        return Some(Ipv4Addr::new(a, b, c, 0).to_string());
+/// Writes the network that an address is of; nothing if it is no address.
+fn truncated(value: &[u8], out: &mut Vec<u8>) -> bool {
+    let Ok(text) = std::str::from_utf8(value) else { return false };
+    if text.parse::<Ipv4Addr>().is_ok() {
+        // What parses is written in the one way there is, so its first three numbers stay as they are.
+        let last = value.iter().rposition(|byte| *byte == b'.').map_or(0, |dot| dot + 1);
+        out.extend_from_slice(value.get(..last).unwrap_or(&[]));
+        out.push(b'0');
+        return true;
     }
-    let [a, b, c, ..] = text.parse::<Ipv6Addr>().ok()?.segments();
-    Some(Ipv6Addr::new(a, b, c, 0, 0, 0, 0, 0).to_string())
+    let Ok(address) = text.parse::<Ipv6Addr>() else { return false };
+    let [a, b, c, ..] = address.segments();
+    out.extend_from_slice(Ipv6Addr::new(a, b, c, 0, 0, 0, 0, 0).to_string().as_bytes());
+    true
 }
 
 #[cfg(test)]
@@ -237,8 +241,14 @@ mod tests {
 
     #[test]
     fn addresses_keep_their_network() {
-        assert_eq!(truncated(b"203.0.113.77").as_deref(), Some("203.0.113.0"));
-        assert_eq!(truncated(b"2001:db8:85a3::8a2e:370:7334").as_deref(), Some("2001:db8:85a3::"));
-        assert_eq!(truncated(b"no address"), None);
+        let truncated = |value: &str| {
+            let mut out = Vec::new();
+            truncated(value.as_bytes(), &mut out).then(|| String::from_utf8(out).unwrap())
+        };
+        assert_eq!(truncated("203.0.113.77").as_deref(), Some("203.0.113.0"));
+        assert_eq!(truncated("203.0.113.077"), None);
+        assert_eq!(truncated("2001:db8:85a3::8a2e:370:7334").as_deref(), Some("2001:db8:85a3::"));
+        assert_eq!(truncated("::ffff:203.0.113.77").as_deref(), Some("::"));
+        assert_eq!(truncated("no address"), None);
     }
 }
