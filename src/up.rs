@@ -7,8 +7,8 @@ use std::time::Duration;
 use anyhow::Context;
 use beeacon_agent::container::ReaderChoice;
 use beeacon_agent::pollen::FilterConfig;
+use beeacon_agent::reload::{self, Load};
 use beeacon_agent::{Agent, AgentConfig};
-use beeacon_filters::Engine;
 use jiff::Timestamp;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -36,7 +36,13 @@ pub(crate) async fn up(arguments: UpArguments) -> anyhow::Result<Exit> {
         let demo = DemoArguments { common: arguments.common, listen: arguments.listen, rate: DEMO_RATE };
         return self::demo(demo).await;
     }
-    together(config).await
+    let file = arguments.common.config.clone();
+    let load = move || {
+        let mut config = config::load(&arguments.common, &arguments.listen)?;
+        apply(&arguments.docker, &mut config.agent);
+        Ok((config.agent, config.filter))
+    };
+    together(config, Some((file, Box::new(load)))).await
 }
 
 pub(crate) async fn server(arguments: ServerArguments) -> anyhow::Result<Exit> {
@@ -48,13 +54,20 @@ pub(crate) async fn server(arguments: ServerArguments) -> anyhow::Result<Exit> {
 }
 
 pub(crate) async fn agent(arguments: AgentArguments) -> anyhow::Result<Exit> {
-    let mut config = config::load(&arguments.common, &ListenArguments::default())?;
-    apply(&arguments.docker, &mut config.agent);
-    if let Some(collector) = arguments.collector {
-        config.agent.collector = collector;
-    }
-    let worker = Worker::new(config.agent, &config.filter)?;
+    let load = move || {
+        let mut config = config::load(&arguments.common, &ListenArguments::default())?;
+        apply(&arguments.docker, &mut config.agent);
+        if let Some(collector) = &arguments.collector {
+            config.agent.collector.clone_from(collector);
+        }
+        anyhow::Ok((config.agent, config.filter, arguments.common.config.clone()))
+    };
+    let (agent, filter, file) = load()?;
+    let worker = Worker::new(agent, &filter)?;
     let stop = cancelled_by(stop_signal()?);
+    follow(&worker.agent, file, filter, stop.clone(), move || {
+        load().map(|(agent, filter, _)| (agent, filter))
+    });
     worker.agent.run(stop).await?;
     Ok(Exit::Done)
 }
@@ -70,13 +83,18 @@ pub(crate) async fn demo(arguments: DemoArguments) -> anyhow::Result<Exit> {
     let containers =
         containers.with_context(|| format!("write the demo's logs below {}", directory.display()))?;
     let writer = tokio::spawn(keep_writing(containers, arguments.rate));
-    let done = together(config).await;
+    let done = together(config, None).await;
     writer.abort();
     done
 }
 
-/// Server and agent in this process, over loopback: the same way that a line of another host takes.
-async fn together(config: Config) -> anyhow::Result<Exit> {
+/// The configuration's file, and how the agent's part of it is read again.
+type Reloading =
+    (Option<PathBuf>, Box<dyn Fn() -> anyhow::Result<(AgentConfig, FilterConfig)> + Send + Sync>);
+
+/// Server and agent in this process, over loopback: the same way that a line of another host takes. What is the server's in the
+/// configuration changes at the next start only.
+async fn together(config: Config, reloading: Option<Reloading>) -> anyhow::Result<Exit> {
     let Config { data, server, mut agent, filter } = config;
     agent.token = agent.token.or_else(|| server.token.clone());
     let server = Server::open(server).await?;
@@ -90,6 +108,14 @@ async fn together(config: Config) -> anyhow::Result<Exit> {
     let (serve_until, served_until) = watch::channel(false);
     let stop = cancelled_by(stop_signal()?);
     let agent = worker.agent.clone();
+    if let Some((file, load)) = reloading {
+        let (token, url) = (agent.config().token, url.clone());
+        follow(&agent, file, filter, stop.clone(), move || {
+            let (mut agent, filter) = load()?;
+            (agent.token, agent.collector) = (token.clone(), url.clone());
+            Ok((agent, filter))
+        });
+    }
     let serving = tokio::spawn(server.run(Some(Arc::new(worker)), served_until));
     // The agent drains into the server, so the server ends last.
     let worked = agent.run(stop.clone()).await;
@@ -100,18 +126,33 @@ async fn together(config: Config) -> anyhow::Result<Exit> {
     Ok(Exit::Done)
 }
 
-/// An agent and its engine.
+/// Takes changes of the configuration while the agent runs.
+fn follow(
+    agent: &Agent,
+    file: Option<PathBuf>,
+    filter: FilterConfig,
+    stop: CancellationToken,
+    load: impl Fn() -> anyhow::Result<(AgentConfig, FilterConfig)> + Send + Sync + 'static,
+) {
+    let load: Load = Arc::new(move || load().map_err(|error| format!("{error:#}")));
+    let agent = agent.clone();
+    tokio::spawn(async move {
+        if let Err(error) = reload::follow(agent, file, filter, load, stop).await {
+            tracing::warn!(%error, "changes of the configuration are not noticed");
+        }
+    });
+}
+
+/// An agent that stands beside a server.
 struct Worker {
     agent: Agent,
-    engine: Arc<Engine>,
 }
 
 impl Worker {
     fn new(agent: AgentConfig, filter: &FilterConfig) -> anyhow::Result<Self> {
         let pollen = filter.engine(&agent.data).context("make the pollen filter ready")?;
-        let engine = pollen.engine.clone();
         let agent = Agent::with_pollen(agent, pollen, filter.key_version).context("make the agent ready")?;
-        Ok(Worker { agent, engine })
+        Ok(Worker { agent })
     }
 }
 
@@ -125,7 +166,7 @@ impl Companion for Worker {
     }
 
     fn pollen_filter(&self) -> serde_json::Value {
-        serde_json::json!(self.engine.statistics())
+        serde_json::json!(self.agent.engine().map(|engine| engine.statistics()))
     }
 }
 

@@ -1,8 +1,8 @@
 //! An agent: made from a configuration and a pollen filter, run until it is told to stop.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use beeacon_filters::Engine;
+use beeacon_filters::{Continuity, Engine};
 use beeacon_record::AgentId;
 use prometheus_client::registry::Registry;
 use tokio::runtime::Handle;
@@ -12,17 +12,20 @@ use tokio_util::sync::CancellationToken;
 use crate::config::AgentConfig;
 use crate::docker::discover::Discovery;
 use crate::docker::host::{DockerHost, HostError};
-use crate::event::Event;
+use crate::event::{Change, Event};
 use crate::filter::{Filter, PollenFilter};
 use crate::known::board::KnownBoard;
-use crate::limits::EVENTS_MAX;
+use crate::limits::{EVENTS_MAX, KNOWN_WITHIN};
 use crate::metrics::Metrics;
-use crate::pollen::Pollen;
+use crate::pollen::{Carried, FilterConfig, Pollen};
 use crate::pump::{Pump, PumpError, PumpParts};
-use crate::ship::http::{Collector, ShipError};
+use crate::reload::{self, ReloadError};
+use crate::rescan::Rescan;
+use crate::rule_metrics;
+use crate::ship::http::{Collector, ShipError, chain};
 use crate::spool::{SharedSpool, Spool, SpoolError, SpoolMode};
 use crate::state::{self, StateError};
-use crate::status::{AgentStatus, Health, StatusBoard};
+use crate::status::{AgentStatus, Health, ReloadStatus, StatusBoard};
 
 /// Why an agent cannot start, or has stopped.
 #[derive(Debug, thiserror::Error)]
@@ -53,14 +56,25 @@ pub enum AgentError {
 /// An agent. Cheap to clone; clones speak of the same one.
 #[derive(Clone)]
 pub struct Agent {
-    config: AgentConfig,
+    now: Arc<RwLock<Now>>,
     id: AgentId,
-    filter: Arc<dyn Filter>,
-    collector: Collector,
     docker: Option<DockerHost>,
     metrics: Metrics,
     health: Arc<Health>,
     board: StatusBoard,
+    /// What filters remember of lines, from one to the next.
+    continuity: Arc<Mutex<Continuity>>,
+    carried: Carried,
+    reload: Arc<Mutex<ReloadStatus>>,
+}
+
+/// What a change of the configuration replaces.
+struct Now {
+    config: AgentConfig,
+    filter: Arc<dyn Filter>,
+    collector: Collector,
+    /// The running pump's ear.
+    reports: Option<mpsc::Sender<Event>>,
 }
 
 impl Agent {
@@ -79,8 +93,12 @@ impl Agent {
     /// As [`Agent::new`].
     pub fn with_pollen(config: AgentConfig, pollen: Pollen, key_version: u32) -> Result<Self, AgentError> {
         let Pollen { engine, known, rescan } = pollen;
+        let rescans = rescan.as_ref().map(Rescan::counts).unwrap_or_default();
         let filter = PollenFilter::new(engine, key_version).with_rescan(rescan);
-        Ok(Agent::with_filter(config, Arc::new(filter))?.with_known(known))
+        let continuity = filter.continuity();
+        let carried = Carried { known: known.succeeding(), rescans };
+        let agent = Agent::with_filter(config, Arc::new(filter))?.with_known(known);
+        Ok(Agent { continuity, carried, ..agent })
     }
 
     /// The same with any filter, for programs that bring their own.
@@ -94,14 +112,15 @@ impl Agent {
         let docker = config.docker_host.as_deref().map(DockerHost::parse).transpose()?;
         let id = state::agent_id(&config.data)?;
         Ok(Agent {
-            config,
+            now: Arc::new(RwLock::new(Now { config, filter, collector, reports: None })),
             id,
-            filter,
-            collector,
             docker,
             metrics: Metrics::default(),
             health,
             board: StatusBoard::default(),
+            continuity: Arc::default(),
+            carried: Carried::default(),
+            reload: Arc::default(),
         })
     }
 
@@ -129,11 +148,17 @@ impl Agent {
             }
         }
         let (reports, events) = mpsc::channel::<Event>(EVENTS_MAX);
+        let (config, filter, collector) = {
+            let mut now = self.now_mut();
+            now.reports = Some(reports.clone());
+            (now.config.clone(), now.filter.clone(), now.collector.clone())
+        };
+        let containers_directory = config.containers_directory.clone();
         let parts = PumpParts {
-            config: self.config.clone(),
+            config,
             agent: self.id,
-            filter: self.filter.clone(),
-            collector: self.collector.clone(),
+            filter,
+            collector,
             docker: self.docker.clone(),
             metrics: self.metrics.clone(),
             health: self.health.clone(),
@@ -146,15 +171,16 @@ impl Agent {
         let discovery = Discovery {
             events: reports,
             metrics: self.metrics.clone(),
-            containers_directory: self.config.containers_directory.clone(),
+            containers_directory: containers_directory.clone(),
         };
-        let discovering = match (&self.docker, &self.config.containers_directory) {
+        let discovering = match (&self.docker, &containers_directory) {
             (Some(host), _) => tokio::spawn(discovery.follow(host.clone())),
             (None, Some(directory)) => tokio::spawn(discovery.scan(directory.clone())),
             (None, None) => tokio::spawn(async {}),
         };
         let pumped = tokio::task::spawn_blocking(move || pump.run()).await;
         discovering.abort();
+        self.now_mut().reports = None;
         match pumped {
             Ok(result) => Ok(result?),
             Err(_) => Err(AgentError::Panicked),
@@ -163,10 +189,11 @@ impl Agent {
 
     /// Opens the spool, which reads what waits in it.
     async fn open_spool(&self) -> Result<Option<SharedSpool>, AgentError> {
-        if self.config.spool.mode == SpoolMode::Off {
+        let AgentConfig { spool: config, data, .. } = self.config();
+        if config.mode == SpoolMode::Off {
             return Ok(None);
         }
-        let (config, data, id) = (self.config.spool.clone(), self.config.data.clone(), self.id);
+        let id = self.id;
         let opened = tokio::task::spawn_blocking(move || Spool::open(&config, &data, id)).await;
         match opened {
             Ok(spool) => Ok(Some(Arc::new(Mutex::new(spool?)))),
@@ -174,10 +201,96 @@ impl Agent {
         }
     }
 
+    fn now(&self) -> RwLockReadGuard<'_, Now> {
+        self.now.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn now_mut(&self) -> RwLockWriteGuard<'_, Now> {
+        self.now.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The pollen filter's engine that is in use now, where it has one.
+    pub fn engine(&self) -> Option<Arc<Engine>> {
+        self.now().filter.engine()
+    }
+
+    /// The configuration in use.
+    pub fn config(&self) -> AgentConfig {
+        self.now().config.clone()
+    }
+
+    /// Uses another configuration from now on; no line is lost and none is stored twice. With any fault of it the one before stays,
+    /// and log and status say what is wrong.
+    ///
+    /// # Errors
+    /// With every fault found.
+    pub async fn change(&self, config: AgentConfig, filter: FilterConfig) -> Result<(), ReloadError> {
+        let outcome = self.try_change(config, filter).await;
+        self.note_reload(outcome.as_ref().err().map(|error| chain(error)));
+        outcome
+    }
+
+    /// Says how a change went: with its faults when it was refused.
+    pub(crate) fn note_reload(&self, faults: Option<String>) {
+        let mut status = self.reload.lock().unwrap_or_else(PoisonError::into_inner);
+        match &faults {
+            None => {
+                tracing::info!("another configuration is in use");
+                self.metrics.reloads.inc();
+                status.taken += 1;
+            }
+            Some(faults) => {
+                tracing::error!(faults, "the changed configuration is refused, the one before stays");
+                self.metrics.refused_reloads.inc();
+                status.refused += 1;
+            }
+        }
+        status.faults = faults.unwrap_or_default();
+    }
+
+    async fn try_change(&self, config: AgentConfig, filter: FilterConfig) -> Result<(), ReloadError> {
+        let (before, carried) = (self.config(), self.carried.clone());
+        let mut faults = reload::faults(&before, &config);
+        faults.extend(filter.label_faults(&config.labels));
+        if !faults.is_empty() {
+            return Err(ReloadError::Faults(faults));
+        }
+        let collector = Collector::new(&config.collector, config.token.as_deref(), config.roots.as_deref())?
+            .reporting_to(self.health.clone());
+        let key_version = filter.key_version;
+        let carried = Carried { known: carried.known.succeeding(), ..carried };
+        // Compiling rules takes a while, and lines go on meanwhile.
+        let data = before.data;
+        let made = tokio::task::spawn_blocking(move || filter.engine_counting(&data, carried)).await;
+        let Pollen { engine, known, rescan } = made.map_err(|_| ReloadError::Panicked)??;
+        if tokio::time::timeout(KNOWN_WITHIN, known.ready()).await.is_err() {
+            return Err(ReloadError::Known(known.problems()));
+        }
+        let filter: Arc<dyn Filter> = Arc::new(
+            PollenFilter::new(engine, key_version)
+                .with_rescan(rescan)
+                .with_continuity(self.continuity.clone()),
+        );
+        let reports = {
+            let mut now = self.now_mut();
+            (now.config, now.filter, now.collector) = (config.clone(), filter.clone(), collector.clone());
+            now.reports.clone()
+        };
+        self.health.set_known(known);
+        if let Some(reports) = reports {
+            // Nobody listens when the agent has just stopped; its next start uses what is set by now.
+            reports.send(Event::Change(Box::new(Change { config, filter, collector }))).await.ok();
+        }
+        Ok(())
+    }
+
     /// Registers what it counts.
     pub fn register(&self, registry: &mut Registry) {
         self.metrics.register(registry);
-        self.filter.register(registry);
+        let now = self.now.clone();
+        let engine = move || now.read().unwrap_or_else(PoisonError::into_inner).filter.engine();
+        rule_metrics::register_current(Arc::new(engine), registry);
+        self.carried.rescans.register(registry);
         if let Some(known) = self.health.known() {
             known.register(registry.sub_registry_with_prefix("beeacon_agent"));
         }
@@ -189,7 +302,8 @@ impl Agent {
         status.agent = self.id.to_string();
         status.problems = self.health.problems();
         status.healthy = status.problems.is_empty();
-        status.known = self.health.known().map(KnownBoard::status).unwrap_or_default();
+        status.known = self.health.known().map(|known| known.status()).unwrap_or_default();
+        status.reload = self.reload.lock().unwrap_or_else(PoisonError::into_inner).clone();
         status
     }
 }

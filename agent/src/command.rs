@@ -3,11 +3,13 @@
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::Context;
 use beeacon_agent::container::ReaderChoice;
 use beeacon_agent::doctor::{Severity, examine};
 use beeacon_agent::pollen::FilterConfig;
+use beeacon_agent::reload::{self, Load};
 use beeacon_agent::{Agent, AgentConfig};
 use beeacon_settings::{Document, Process};
 use clap::{Parser, Subcommand, ValueEnum};
@@ -35,7 +37,7 @@ enum Verb {
     Doctor(Options),
 }
 
-#[derive(clap::Args)]
+#[derive(Clone, clap::Args)]
 struct Options {
     /// A TOML file; its sections [agent] and [filter] are read. Options given here win.
     #[arg(long, value_name = "FILE")]
@@ -154,7 +156,7 @@ pub(crate) fn execute(arguments: Arguments) -> ExitCode {
             Err(error) => refuse(EXIT_CONFIG, &error),
         },
         Verb::Run(options) => match options.validate() {
-            Ok((config, filter)) => match runtime.block_on(run(config, &filter)) {
+            Ok((config, filter)) => match runtime.block_on(run(config, filter, options)) {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(error) => refuse(EXIT_IO, &error),
             },
@@ -163,7 +165,7 @@ pub(crate) fn execute(arguments: Arguments) -> ExitCode {
     }
 }
 
-async fn run(config: AgentConfig, filter: &FilterConfig) -> anyhow::Result<()> {
+async fn run(config: AgentConfig, filter: FilterConfig, options: Options) -> anyhow::Result<()> {
     let pollen = filter.engine(&config.data).context("make the pollen filter ready")?;
     let agent = Agent::with_pollen(config, pollen, filter.key_version)?;
     let stop = CancellationToken::new();
@@ -173,13 +175,16 @@ async fn run(config: AgentConfig, filter: &FilterConfig) -> anyhow::Result<()> {
         tracing::info!("stopping");
         stopping.cancel();
     });
+    let file = options.config.clone();
+    let load: Load = Arc::new(move || options.validate().map_err(|error| format!("{error:#}")));
+    tokio::spawn(reload::follow(agent.clone(), file, filter, load, stop.clone()));
     tracing::info!(agent = %agent.id(), "agent starts");
     agent.run(stop).await?;
     tracing::info!("agent has stopped");
     Ok(())
 }
 
-/// Ends at SIGTERM or SIGINT.
+/// Ends at SIGTERM or SIGINT. SIGHUP is a changed configuration.
 fn signals() -> std::io::Result<impl Future<Output = ()>> {
     use tokio::signal::unix::{SignalKind, signal};
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);

@@ -1,8 +1,13 @@
 //! Everything that can happen to the pump, besides lines and the passing of time.
 
+use std::sync::Arc;
+
 use beeacon_record::wire::SessionAnswer;
 
+use crate::config::AgentConfig;
 use crate::container::Container;
+use crate::filter::Filter;
+use crate::ship::http::Collector;
 use crate::ship::verdict::Verdict;
 
 /// One closed set: what reaches the pump from discovery and from the shipper.
@@ -19,6 +24,8 @@ pub enum Event {
         /// Whether it does.
         is_healthy: bool,
     },
+    /// Another configuration is to be used from now on.
+    Change(Box<Change>),
     /// A session is open.
     Session {
         /// Which request it answers.
@@ -40,4 +47,14 @@ pub enum Event {
         /// What it asks for.
         verdict: Verdict,
     },
+}
+
+/// What takes the place of what the pump was made with.
+pub struct Change {
+    /// The configuration.
+    pub config: AgentConfig,
+    /// The pollen filter.
+    pub filter: Arc<dyn Filter>,
+    /// Where frames go.
+    pub collector: Collector,
 }

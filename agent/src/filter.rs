@@ -55,6 +55,11 @@ pub trait Filter: Send + Sync + 'static {
 
     /// Registers what it counts; nothing by default.
     fn register(&self, _registry: &mut Registry) {}
+
+    /// The engine behind it, where there is one.
+    fn engine(&self) -> Option<Arc<Engine>> {
+        None
+    }
 }
 
 /// The engine of `beeacon-filters`, with the version of its key, and what it remembers from batch to batch.
@@ -62,19 +67,30 @@ pub struct PollenFilter {
     engine: Arc<Engine>,
     key_version: u32,
     rescan: Option<Rescan>,
-    continuity: Mutex<Continuity>,
+    continuity: Arc<Mutex<Continuity>>,
 }
 
 impl PollenFilter {
     /// A filter by this engine. `key_version` is that of the key it was given, 0 for none.
     pub fn new(engine: Arc<Engine>, key_version: u32) -> Self {
-        PollenFilter { engine, key_version, rescan: None, continuity: Mutex::default() }
+        PollenFilter { engine, key_version, rescan: None, continuity: Arc::default() }
     }
 
     /// The same, which offers its batches to be scanned again.
     #[must_use]
     pub fn with_rescan(self, rescan: Option<Rescan>) -> Self {
         PollenFilter { rescan, ..self }
+    }
+
+    /// What it remembers from batch to batch.
+    pub fn continuity(&self) -> Arc<Mutex<Continuity>> {
+        self.continuity.clone()
+    }
+
+    /// The same, which remembers what another filter has seen: a private key that began there is redacted to its end here.
+    #[must_use]
+    pub fn with_continuity(self, continuity: Arc<Mutex<Continuity>>) -> Self {
+        PollenFilter { continuity, ..self }
     }
 }
 
@@ -95,6 +111,10 @@ impl Filter for PollenFilter {
 
     fn key_version(&self) -> u32 {
         self.key_version
+    }
+
+    fn engine(&self) -> Option<Arc<Engine>> {
+        Some(self.engine.clone())
     }
 
     fn register(&self, registry: &mut Registry) {

@@ -15,14 +15,17 @@
 //!                            └──────────────────────────────┘─ frame ─► spool ─┘
 //! ```
 //!
-//! Modules in reading order: [`config`], [`agent`], [`pump`], [`reader`], [`progress`], [`docker`], [`level`],
-//! [`timestamp`], [`multiline`], [`shaping`], [`selection`], [`filter`], [`picking`], [`rescan`], [`ship`], [`spool`].
+//! Modules in reading order: [`config`], [`agent`], [`reload`], [`pump`], [`reader`], [`progress`], [`docker`], [`level`],
+//! [`timestamp`], [`multiline`], [`shaping`], [`selection`], [`filter`], [`picking`], [`rescan`], [`ship`],
+//! [`spool`].
 
 pub mod limits;
 
 pub mod config;
 
 pub mod agent;
+
+pub mod reload;
 
 pub mod event;
 

@@ -4,6 +4,12 @@ use std::time::Duration;
 
 use beeacon_record::limits::{LINE_BYTES_MAX, LINE_OVERLAP_BYTES};
 
+/// How long a changed configuration waits for the known secrets that it requires, before it is refused.
+pub const KNOWN_WITHIN: Duration = Duration::from_secs(60);
+
+/// How often the files of the configuration are looked at. A change is taken once it has stood still for so long.
+pub const CONFIG_LOOK_EVERY: Duration = Duration::from_secs(1);
+
 /// How much of a log file is read at once, in bytes. It stays in the second-level cache while it is parsed.
 pub const BLOCK_BYTES: usize = 256 << 10;
 

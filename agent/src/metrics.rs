@@ -26,6 +26,8 @@ pub struct Metrics {
     pub rate_limited_rows: Counter,
     pub quarantined_rows: Counter,
     pub own_timestamps: Counter,
+    pub reloads: Counter,
+    pub refused_reloads: Counter,
     pub retries: Counter,
     pub refusals: Counter,
     pub rewinds: Counter,
@@ -120,6 +122,12 @@ impl Metrics {
             "own_timestamps",
             "Rows whose timestamp stood in their line.",
             self.own_timestamps.clone(),
+        );
+        registry.register("reloads", "Changed configurations that were taken.", self.reloads.clone());
+        registry.register(
+            "refused_reloads",
+            "Changed configurations that were refused: the one before stays.",
+            self.refused_reloads.clone(),
         );
         registry.register(
             "retries",

@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 use crate::known::board::KnownBoard;
 use crate::known::file::Stamp;
 use crate::known::{self, KnownConfig, KnownSecretsError};
-use crate::rescan::Rescan;
+use crate::rescan::{self, Rescan};
 use crate::ship::http::chain;
 use crate::state::{self, StateError};
 
@@ -136,6 +136,15 @@ pub struct Pollen {
     pub rescan: Option<Rescan>,
 }
 
+/// What goes on from one filter to the one that takes its place.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Carried {
+    /// How its known secrets are counted; has no sources.
+    pub(crate) known: KnownBoard,
+    /// What scanning again counts.
+    pub(crate) rescans: rescan::Counts,
+}
+
 /// Why there is no filter, and so no agent.
 #[derive(Debug, thiserror::Error)]
 pub enum PollenError {
@@ -211,15 +220,23 @@ impl FilterConfig {
     /// # Errors
     /// When a file or a key cannot be had, or with every fault of rules and keys.
     pub fn engine(&self, data: &Path) -> Result<Pollen, PollenError> {
+        self.engine_counting(data, Carried::default())
+    }
+
+    /// The same, which goes on counting where another has counted.
+    ///
+    /// # Errors
+    /// As [`FilterConfig::engine`].
+    pub(crate) fn engine_counting(&self, data: &Path, carried: Carried) -> Result<Pollen, PollenError> {
         let keys = match self.keys.as_slice() {
             [] => Ok(vec![Key::new(self.key_version, &state::redaction_key(data)?)?]),
             _ => self.key_ring(),
         };
         let (engine, stamp) = self.engine_with(keys, self.time_rules.then_some(nanoseconds))?;
-        let known = known::keep(&self.known, &engine, engine.known().zip(stamp))?;
+        let known = known::keep(&self.known, &engine, engine.known().zip(stamp), carried.known)?;
         let rescan = match self.rescan_millionths {
             0 => None,
-            part => Some(Rescan::start(engine.clone(), part).map_err(PollenError::Rescan)?),
+            part => Some(Rescan::start(engine.clone(), part, carried.rescans).map_err(PollenError::Rescan)?),
         };
         Ok(Pollen { engine, known, rescan })
     }
@@ -255,6 +272,12 @@ impl FilterConfig {
             }
         }
         if faults.is_empty() { Ok(rules) } else { Err(PollenError::Rules(RulesError(faults))) }
+    }
+
+    /// The files that it names, for whoever wants to know when they change. Known secrets are looked at by themselves.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        let keys = self.keys.iter().map(|key| key.file.as_path());
+        self.rules.iter().chain(&self.profiles).map(PathBuf::as_path).chain(keys)
     }
 
     /// Looks at everything that [`FilterConfig::engine`] needs and that is there before the first start.

@@ -36,10 +36,9 @@ use crate::container::Container;
 use crate::docker::attach::Portion;
 use crate::docker::host::DockerHost;
 use crate::docker::watch::Watch;
-use crate::event::Event;
+use crate::event::{Change, Event};
 use crate::filter::{self, Filter, ScrubError};
-use crate::known::board::KnownBoard;
-use crate::limits::{AT_RISK_BYTES_MIN, DRAIN_WITHIN, POLL_EVERY};
+use crate::limits::{AT_RISK_BYTES_MIN, CONTAINERS_MAX, DRAIN_WITHIN, POLL_EVERY};
 use crate::metrics::Metrics;
 use crate::picking;
 use crate::progress::{Acked, Sink, Step};
@@ -124,6 +123,8 @@ pub struct Pump {
     surroundings: Surroundings,
     changed: Arc<Notify>,
     entries: HashMap<String, Entry>,
+    /// Containers that the configuration leaves out.
+    passed_over: HashMap<String, Container>,
     /// The ids of the entries in the order of their turns.
     turns: Vec<String>,
     turn: usize,
@@ -207,6 +208,7 @@ impl Pump {
             surroundings,
             changed,
             entries: HashMap::new(),
+            passed_over: HashMap::new(),
             turns: Vec::new(),
             turn: 0,
             batch_started: None,
@@ -343,7 +345,9 @@ impl Pump {
     fn on(&mut self, event: Event) {
         match event {
             Event::Container(container) => self.on_container(*container),
+            Event::Change(change) => self.on_change(*change),
             Event::Removed { id } => {
+                self.passed_over.remove(&id);
                 if let Some(entry) = self.entries.get_mut(&id) {
                     entry.remove();
                 }
@@ -362,6 +366,9 @@ impl Pump {
             return;
         }
         if !self.parts.config.selection.takes(&container) {
+            if self.passed_over.len() < CONTAINERS_MAX {
+                self.passed_over.insert(container.id.clone(), container);
+            }
             return;
         }
         if !container.is_readable_yet() {
@@ -378,6 +385,38 @@ impl Pump {
             }
             Err(error) => tracing::warn!(container = id, %error, "cannot read a container's log"),
         }
+    }
+
+    /// Uses another configuration. What is under way and not confirmed is read again: a new session says what the collector has,
+    /// and fences off what may still be on its way, so that no line is lost or stored twice whatever has changed.
+    fn on_change(&mut self, change: Change) {
+        let Change { config, filter, collector } = change;
+        (self.parts.config, self.parts.filter, self.parts.collector) = (config, filter, collector);
+        let known: Vec<String> = self.entries.keys().cloned().collect();
+        for id in known {
+            let Some(entry) = self.entries.get_mut(&id) else { continue };
+            if self.parts.config.selection.takes(entry.container()) {
+                entry.configure(&self.parts.config);
+                continue;
+            }
+            self.passed_over.insert(id.clone(), entry.container().clone());
+            self.forget(&id);
+        }
+        let takes = |container: &Container| self.parts.config.selection.takes(container);
+        let (taken, rest) =
+            std::mem::take(&mut self.passed_over).into_iter().partition(|(_, one)| takes(one));
+        self.passed_over = rest;
+        let taken: HashMap<String, Container> = taken;
+        for container in taken.into_values() {
+            self.on_container(container);
+        }
+        let (key_version, level) = (self.parts.filter.key_version(), self.parts.config.compression_level);
+        match FrameEncoder::new(self.parts.agent, Epoch::default(), key_version, level) {
+            Ok(encoder) => self.encoder = encoder,
+            Err(error) => return self.fail("frames cannot be encoded", &error),
+        }
+        self.fenced_at = None;
+        self.open_session();
     }
 
     // === Reading ===
@@ -778,8 +817,8 @@ impl Pump {
         metrics.containers.set(i64::try_from(containers.len()).unwrap_or(i64::MAX));
         metrics.healthy.set(i64::from(problems.is_empty()));
         let known = self.parts.health.known();
-        known.inspect(|known| known.gauge());
-        let known = known.map(KnownBoard::status).unwrap_or_default();
+        known.as_ref().inspect(|known| known.gauge());
+        let known = known.map(|known| known.status()).unwrap_or_default();
         self.parts.board.set(AgentStatus {
             agent: self.parts.agent.to_string(),
             healthy: problems.is_empty(),
@@ -794,6 +833,7 @@ impl Pump {
             damaged_bytes: metrics.damaged_bytes.get(),
             quarantined_rows: metrics.quarantined_rows.get(),
             known,
+            ..AgentStatus::default()
         });
     }
 }

@@ -127,11 +127,7 @@ impl Entry {
             }
         };
         let origin = origin(&container, config);
-        let (treatment, errors) = config.selection.treatment(&container);
-        for error in errors {
-            let error = crate::ship::http::chain(&error);
-            tracing::warn!(container = container.name, error, "a container's label is not understood");
-        }
+        let treatment = treatment(&container, config);
         let no_source = Source::new(format!("docker:{}", container.id))?;
         let mut entry = Entry {
             container,
@@ -194,6 +190,19 @@ impl Entry {
                 api.backoff.reset();
             }
         }
+    }
+
+    /// The container, as Docker described it last.
+    pub fn container(&self) -> &Container {
+        &self.container
+    }
+
+    /// Takes another configuration. Nothing may be read before [`Entry::rewind`].
+    pub fn configure(&mut self, config: &AgentConfig) {
+        self.origin = origin(&self.container, config);
+        self.origin_ids = None;
+        let treatment = treatment(&self.container, config);
+        self.treat(treatment, config);
     }
 
     /// Says how lines are treated. Open groups are forgotten, so it comes before reading starts.
@@ -599,6 +608,16 @@ impl Drop for ApiReader {
             task.abort();
         }
     }
+}
+
+/// How a container's lines are treated; labels that are not understood are said in the log.
+fn treatment(container: &Container, config: &AgentConfig) -> Treatment {
+    let (treatment, errors) = config.selection.treatment(container);
+    for error in errors {
+        let error = crate::ship::http::chain(&error);
+        tracing::warn!(container = container.name, error, "a container's label is not understood");
+    }
+    treatment
 }
 
 /// Where a container's lines come from, with the service that its label names.

@@ -31,7 +31,7 @@ pub(crate) struct RuleLabel {
 
 /// What came out; clones count together.
 #[derive(Clone, Debug, Default)]
-struct Counts {
+pub struct Counts {
     batches: Counter,
     skipped: Counter,
     failed: Counter,
@@ -59,12 +59,17 @@ impl Rescan {
     ///
     /// # Errors
     /// When no thread can be started.
-    pub fn start(engine: Arc<Engine>, millionths: u32) -> std::io::Result<Rescan> {
-        Ok(Rescan::started(engine, millionths)?.0)
+    pub fn start(engine: Arc<Engine>, millionths: u32, counts: Counts) -> std::io::Result<Rescan> {
+        Ok(Rescan::started(engine, millionths, counts)?.0)
     }
 
-    fn started(engine: Arc<Engine>, millionths: u32) -> std::io::Result<(Rescan, JoinHandle<()>)> {
-        let (rescan, batches) = Rescan::new(millionths);
+    fn started(
+        engine: Arc<Engine>,
+        millionths: u32,
+        counts: Counts,
+    ) -> std::io::Result<(Rescan, JoinHandle<()>)> {
+        let (mut rescan, batches) = Rescan::new(millionths);
+        rescan.counts = counts;
         let counts = rescan.counts.clone();
         let thread = std::thread::Builder::new().name("rescan".to_owned());
         let thread = thread.spawn(move || {
@@ -97,10 +102,22 @@ impl Rescan {
         }
     }
 
+    /// What it counts.
+    pub fn counts(&self) -> Counts {
+        self.counts.clone()
+    }
+
     /// Registers what it counts.
     pub fn register(&self, registry: &mut Registry) {
+        self.counts.register(registry);
+    }
+}
+
+impl Counts {
+    /// Registers everything.
+    pub fn register(&self, registry: &mut Registry) {
         let registry = registry.sub_registry_with_prefix("beeacon_agent_rescan");
-        let Counts { batches, skipped, failed, findings, differences } = self.counts.clone();
+        let Counts { batches, skipped, failed, findings, differences } = self.clone();
         registry.register(
             "batches",
             "Batches that were scanned again by the plain meaning of the rules.",
@@ -196,7 +213,7 @@ mod tests {
     #[test]
     fn a_batch_that_comes_out_alike_is_counted_by_a_thread_that_ends_with_its_door() {
         let engine = Arc::new(Engine::new(EngineOptions::default()).unwrap());
-        let (rescan, thread) = Rescan::started(engine, 1_000_000).unwrap();
+        let (rescan, thread) = Rescan::started(engine, 1_000_000, Counts::default()).unwrap();
         rescan.offer(&batch());
         let counts = rescan.counts.clone();
         drop(rescan);

@@ -12,7 +12,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 /// The rules of an engine. One that has had no candidate is left out, so that a large library is a short page.
 struct RuleMetrics {
-    engine: Arc<Engine>,
+    engine: EngineNow,
 }
 
 impl fmt::Debug for RuleMetrics {
@@ -23,16 +23,25 @@ impl fmt::Debug for RuleMetrics {
 
 /// Registers the counts of an engine's rules.
 pub(crate) fn register(engine: Arc<Engine>, registry: &mut Registry) {
+    register_current(Arc::new(move || Some(engine.clone())), registry);
+}
+
+/// Registers the counts of the rules of whichever engine is in use when they are asked for.
+pub(crate) fn register_current(engine: EngineNow, registry: &mut Registry) {
     registry
         .sub_registry_with_prefix("beeacon_agent_rule")
         .register_collector(Box::new(RuleMetrics { engine }));
 }
 
+/// Says which engine is in use.
+pub(crate) type EngineNow = Arc<dyn Fn() -> Option<Arc<Engine>> + Send + Sync>;
+
 type Count = fn(&RuleStatistics) -> u64;
 
 impl Collector for RuleMetrics {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let mut rules = self.engine.statistics().rules;
+        let Some(engine) = (self.engine)() else { return Ok(()) };
+        let mut rules = engine.statistics().rules;
         rules.retain(|rule| rule.candidates > 0);
         let counters: [(&str, &str, Count); 3] = [
             ("candidates", "Places that were tried for a rule.", |rule| rule.candidates),

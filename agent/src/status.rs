@@ -1,7 +1,7 @@
 //! What the agent says about itself.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Serialize;
 
@@ -61,6 +61,19 @@ pub struct AgentStatus {
     pub quarantined_rows: u64,
     /// Known secrets and their sources.
     pub known: KnownStatus,
+    /// Changes of the configuration since the start.
+    pub reload: ReloadStatus,
+}
+
+/// How changes of the configuration went.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct ReloadStatus {
+    /// How many were taken.
+    pub taken: u64,
+    /// How many were refused.
+    pub refused: u64,
+    /// What was wrong with the last one, which is refused; empty when it was taken.
+    pub faults: String,
 }
 
 /// What works and what does not, told by whoever notices.
@@ -69,12 +82,12 @@ pub struct Health {
     docker: AtomicBool,
     collector: AtomicBool,
     filter: AtomicBool,
-    known: OnceLock<KnownBoard>,
+    known: Mutex<Option<KnownBoard>>,
 }
 
 impl Default for Health {
     fn default() -> Self {
-        Health { docker: false.into(), collector: false.into(), filter: true.into(), known: OnceLock::new() }
+        Health { docker: false.into(), collector: false.into(), filter: true.into(), known: Mutex::default() }
     }
 }
 
@@ -99,14 +112,14 @@ impl Health {
         self.filter.load(Ordering::Relaxed)
     }
 
-    /// Known secrets are told of here. Only the first call counts.
+    /// Known secrets are told of here from now on.
     pub fn set_known(&self, board: KnownBoard) {
-        self.known.set(board).ok();
+        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = Some(board);
     }
 
     /// How known secrets are doing, where there are any.
-    pub fn known(&self) -> Option<&KnownBoard> {
-        self.known.get()
+    pub fn known(&self) -> Option<KnownBoard> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// What does not work.
@@ -121,7 +134,7 @@ impl Health {
                 problems.push(problem.to_owned());
             }
         }
-        problems.extend(self.known().into_iter().flat_map(KnownBoard::problems));
+        problems.extend(self.known().into_iter().flat_map(|known| known.problems()));
         problems
     }
 }

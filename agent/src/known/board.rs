@@ -105,6 +105,13 @@ impl std::fmt::Debug for KnownBoard {
 }
 
 impl KnownBoard {
+    /// One without sources that counts where this one counts: for what takes its place.
+    pub(crate) fn succeeding(&self) -> KnownBoard {
+        let (is_ready, _) = watch::channel(true);
+        let metrics = self.0.metrics.clone();
+        KnownBoard(Arc::new(Inner { state: Mutex::default(), is_ready, metrics }))
+    }
+
     fn change(&self, change: impl FnOnce(&mut State)) {
         change(&mut self.0.state.lock().unwrap_or_else(PoisonError::into_inner));
     }

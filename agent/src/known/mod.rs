@@ -90,7 +90,7 @@ pub fn from_file(path: &Path) -> Result<(KnownSecrets, Stamp), KnownSecretsError
 }
 
 /// Keeps an engine's known secrets up to date for as long as the engine is there, on a thread of its own. `of_file` is what the
-/// engine was made with.
+/// engine was made with; how they are doing is told to `board`, which has no sources yet.
 ///
 /// # Errors
 /// When a Vault cannot be spoken to with this configuration, or no thread can be started.
@@ -98,8 +98,8 @@ pub fn keep(
     config: &KnownConfig,
     engine: &Arc<Engine>,
     of_file: Option<(KnownSecrets, Stamp)>,
+    board: KnownBoard,
 ) -> Result<KnownBoard, KnownSecretsError> {
-    let board = KnownBoard::default();
     let now = Instant::now();
     let vault = config.vault.clone().map(Vault::new).transpose()?;
     if let Some(vault) = &vault {

@@ -8,6 +8,8 @@ use std::time::Duration;
 use beeacon_agent::filter::{Filter, ScrubCounts, ScrubError};
 use beeacon_agent::multiline::Grouping;
 use beeacon_agent::picking::Picks;
+use beeacon_agent::pollen::FilterConfig;
+use beeacon_agent::reload::{self, Load};
 use beeacon_agent::selection::Condition;
 use beeacon_agent::timestamp::LineTime;
 use beeacon_agent::{Agent, AgentConfig, AgentError};
@@ -449,7 +451,8 @@ async fn a_killed_program_loses_and_repeats_nothing() {
             log.line("stderr", &format!("planted-8c1f@example.org line {line}"));
             line += 1;
             if line % 20 == 0 {
-                std::thread::sleep(Duration::from_millis(1));
+                // What Docker keeps lasts for some twenty seconds then, however slow a start is.
+                std::thread::sleep(Duration::from_millis(5));
             }
         }
         line
@@ -640,4 +643,142 @@ async fn fields_become_attributes_after_redaction_and_times_come_from_lines() {
     assert!(rows[1].timestamp_ns > rows[0].timestamp_ns, "a time of long ago is not believed");
     assert!(of("other")[0].attributes.is_empty() && of("other")[0].timestamp_ns > rows[0].timestamp_ns);
     assert!(!format!("{:?}", state.rows).contains("bob@"));
+}
+
+/// Scenario: while lines are written, the configuration's file is replaced again and again: lines are joined and not, by one rule
+/// and by another, another profile scrubs, the collector loses answers; now and then the file is faulty.
+/// Guarantees: every line is stored once and in order, alone or in its group; a faulty file changes nothing and its faults are in
+/// the status; the last configuration is the one in use.
+#[tokio::test(flavor = "multi_thread")]
+async fn changes_of_the_configuration_lose_and_repeat_no_line_and_faulty_ones_change_nothing() {
+    let (collector, directory) = (Collector::start().await, directory());
+    let mut log = log(&directory, "c", 100_000, 50);
+    let base = config(&collector, directory.path());
+    let file = directory.path().join("beeacon.toml");
+    let write = |text: &str| {
+        let temporary = file.with_extension("new");
+        std::fs::write(&temporary, text).unwrap();
+        std::fs::rename(temporary, &file).unwrap();
+    };
+    write("");
+    let (path, defaults) = (file.clone(), base.clone());
+    let load: Load = Arc::new(move || {
+        let text = std::fs::read_to_string(&path).unwrap();
+        let document = beeacon_settings::Document::parse("b.toml", &text, &beeacon_settings::Nothing);
+        let mut section = document.root().section("agent");
+        let config = defaults.clone().read(&document, &mut section);
+        section.close();
+        let filter = FilterConfig::read_document(&document);
+        document.finish().map_err(|faults| faults.to_string())?;
+        Ok((config, filter))
+    });
+    let filter = FilterConfig::default();
+    let pollen = filter.engine(&base.data).unwrap();
+    let running = Running::run(Agent::with_pollen(base, pollen, filter.key_version).unwrap());
+    let agent = running.agent.clone();
+    tokio::spawn(reload::follow(agent.clone(), Some(file.clone()), filter, load, running.stop.clone()));
+    let done = Arc::new(AtomicBool::new(false));
+    let finished = done.clone();
+    let writing = tokio::task::spawn_blocking(move || {
+        let mut line = 0;
+        while !finished.load(Ordering::Relaxed) {
+            let indent = if line % 4 == 0 { "" } else { "  " };
+            let stream = if line % 3 == 0 { "stderr" } else { "stdout" };
+            log.line(stream, &format!("{indent}bob@example.org {line}"));
+            line += 1;
+            std::thread::sleep(Duration::from_micros(500));
+        }
+        line
+    });
+    collector.state.lock().unwrap().mood = Mood::LosesAnswers;
+    let mut wanted = 0;
+    for round in 0..8 {
+        let text = match round % 4 {
+            0 => "[agent]\nmultiline = [\"name:* => indent\"]\n",
+            1 => "[agent]\nmultiline = [\"name:* => start:^b\"]\n[filter]\nprofile = \"gdpr\"\n",
+            2 => "[agent]\nmultilin = []\n[filter]\nprofile = \"gdpr\"\n",
+            _ => "[agent]\nhost = \"other\"\nflush_after = \"5 ms\"\n",
+        };
+        let before = agent.status().reload;
+        write(text);
+        for _ in 0..600 {
+            if agent.status().reload != before {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        let after = agent.status().reload;
+        if round % 4 == 2 {
+            assert_eq!((after.refused, after.taken), (before.refused + 1, before.taken));
+            assert!(after.faults.contains("agent.multilin"), "{}", after.faults);
+            continue;
+        }
+        wanted += 1;
+        assert_eq!((after.taken, after.faults.as_str()), (wanted, ""));
+    }
+    collector.state.lock().unwrap().mood = Mood::Well;
+    done.store(true, Ordering::Relaxed);
+    let lines: u64 = writing.await.unwrap();
+    let of = |message: &str| -> Vec<u64> { message.lines().map(number).collect() };
+    collector
+        .until("every line", |state| {
+            state.rows.iter().map(|(_, _, row)| row.message.lines().count() as u64).sum::<u64>() >= lines
+        })
+        .await;
+    assert_eq!(agent.config().host, "other");
+    running.stop().await;
+    let state = collector.state.lock().unwrap();
+    assert_eq!((state.duplicates_stored, state.gaps.len()), (0, 0));
+    let mut seen: Vec<u64> = state.rows.iter().flat_map(|(_, _, row)| of(&row.message)).collect();
+    seen.sort_unstable();
+    assert!(
+        seen.iter().enumerate().all(|(index, line)| index as u64 == *line),
+        "lines are missing or doubled"
+    );
+    assert_eq!(seen.len() as u64, lines);
+    for stream in ["stdout", "stderr"] {
+        let rows = state.rows.iter().filter(|(_, _, row)| row.stream == stream);
+        assert!(rows.flat_map(|(_, _, row)| of(&row.message)).is_sorted(), "order within {stream}");
+    }
+    let groups = state.rows.iter().filter(|(_, _, row)| row.message.contains('\n')).count();
+    assert!(groups > 10 && groups < state.rows.len(), "{groups} of {} rows", state.rows.len());
+    assert!(state.rows.iter().all(|(_, _, row)| !row.message.contains("example.org")));
+}
+
+/// Scenario: the program itself gets SIGHUP with another configuration, then with a faulty one.
+/// Guarantees: the first is in use without a new start, the second changes nothing, and both are said.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_program_takes_another_configuration_at_sighup() {
+    let (collector, directory) = (Collector::start().await, directory());
+    let mut log = log(&directory, "c", 0, 1);
+    let file = directory.path().join("b.toml");
+    std::fs::write(&file, "[agent]\nexclude = [\"name:*\"]\n").unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_beeacon-agent"));
+    command.args(["run", "--docker-host", "none", "--collector", &collector.url]);
+    command.arg("--config").arg(&file).arg("--data").arg(directory.path().join("data"));
+    command.arg("--containers-directory").arg(directory.path().join("containers"));
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let child = command.spawn().unwrap();
+    let signal = |signal| {
+        rustix::process::kill_process(rustix::process::Pid::from_child(&child), signal).unwrap();
+    };
+    log.line("stdout", "line 0");
+    collector.until("a session", |state| state.sessions == 1).await;
+    std::fs::write(&file, "[agent]\nlabels = []\n").unwrap();
+    signal(rustix::process::Signal::HUP);
+    collector.until("the line of what was left out", |state| state.rows.len() == 1).await;
+    std::fs::write(&file, "[agent]\nexclude = [\"planted\"]\n").unwrap();
+    signal(rustix::process::Signal::HUP);
+    log.line("stdout", "line 1");
+    collector.until("lines go on", |state| state.rows.len() == 2).await;
+    // The signal is taken in the background; what it said is in the log by the time that the next one is.
+    std::fs::write(&file, "[agent]\nflush_after = \"30 ms\"\n").unwrap();
+    let sessions = collector.state.lock().unwrap().sessions;
+    collector.until("the next one", |state| state.sessions > sessions).await;
+    signal(rustix::process::Signal::TERM);
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success());
+    let printed = String::from_utf8_lossy(&output.stderr);
+    assert!(printed.contains("another configuration is in use"), "{printed}");
+    assert!(printed.contains("is refused") && printed.contains("agent.exclude"), "{printed}");
 }

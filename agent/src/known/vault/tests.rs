@@ -445,7 +445,7 @@ async fn an_engine_follows_its_vault_and_keeps_the_last_set_while_it_is_away() {
     server.put("shop/db", json!({ "password": "synthetic Pa55 one" }));
     let known = KnownConfig { file: None, vault: Some(config(&server)) };
     let engine = bare_engine();
-    let board = keep(&known, &engine, None).unwrap();
+    let board = keep(&known, &engine, None, KnownBoard::default()).unwrap();
     board.ready().await;
     let scrubbed = |text: &str| engine.scrub_text(text).unwrap().0;
     assert_eq!(scrubbed("a synthetic Pa55 one b"), "a <VAULT_REF:shop/db/password> b");
@@ -475,7 +475,7 @@ async fn many_changes_make_a_set_anew_of_file_and_vault() {
     let (set, stamp) = crate::known::from_file(&file).unwrap();
     let engine = bare_engine();
     engine.replace_known(Some(set.clone()));
-    let board = keep(&known, &engine, Some((set, stamp))).unwrap();
+    let board = keep(&known, &engine, Some((set, stamp)), KnownBoard::default()).unwrap();
     board.ready().await;
     let scrubbed = |text: &str| engine.scrub_text(text).unwrap().0;
     for round in 1..40 {
@@ -506,7 +506,7 @@ async fn an_agent_that_needs_a_vault_ships_nothing_before_it_was_there() -> Resu
     };
     let engine = bare_engine();
     let known = KnownConfig { file: None, vault: Some(config(&server)) };
-    let board: KnownBoard = keep(&known, &engine, None).unwrap();
+    let board: KnownBoard = keep(&known, &engine, None, KnownBoard::default()).unwrap();
     let agent = Agent::new(config_of_agent, engine, 0)?.with_known(board.clone());
     let stop = CancellationToken::new();
     let running = tokio::spawn({
