@@ -1,7 +1,8 @@
 //! The alerts room: rules over what was stored and over what flows by, their states, and what is sent about them.
 //!
 //! The way of an alert: a rule file ([`rules`]) gives queries and stream counts; an evaluation of one goes into the rule's
-//! state machine ([`state`]), which answers with transitions.
+//! state machine ([`state`]), which answers with transitions; the notifier ([`notify`]) makes messages of them; a message
+//! becomes a body ([`payload`]), is signed ([`sign`]), and goes where the policy ([`outbound`]) lets it.
 //!
 //! What always holds:
 //! - Rules, states and counts are pure: they take a time and values and return values. No clock, no file, no socket.
@@ -13,8 +14,13 @@
 pub mod duration;
 pub mod labels;
 pub mod limits;
+pub mod matchers;
+pub mod notify;
+pub mod outbound;
+pub mod payload;
 pub mod rules;
 pub mod schedule;
+pub mod sign;
 pub mod state;
 pub mod stream;
 pub mod template;

@@ -70,3 +70,45 @@ pub const STREAM_TEXT_BYTES_MAX: usize = 256;
 
 /// The longest service name a streaming series is kept under, in bytes.
 pub const STREAM_SERVICE_BYTES_MAX: usize = 256;
+
+/// The longest text of a matcher, in bytes.
+pub const MATCHER_BYTES_MAX: usize = 4 << 10;
+
+/// The memory of a matcher's compiled expression, in bytes.
+pub const MATCHER_REGEX_BYTES_MAX: usize = 1 << 20;
+
+/// The alerts the notifier knows at a time. Ten rules at their limit.
+pub const NOTIFIER_ALERTS_MAX: usize = 10_000;
+
+/// How long the notifier remembers an alert that ended and that no group waits for.
+pub const NOTIFIER_RESOLVED_KEPT_FOR: Duration = Duration::from_secs(15 * 60);
+
+/// The silences at a time.
+pub const SILENCES_MAX: usize = 1_000;
+
+/// How long a silence is shown after its end: Alertmanager's five days.
+pub const SILENCE_KEPT_FOR: Duration = Duration::from_secs(5 * 24 * 3600);
+
+/// Alertmanager's `group_wait`.
+pub const GROUP_WAIT_DEFAULT: Duration = Duration::from_secs(30);
+
+/// Alertmanager's `group_interval`.
+pub const GROUP_INTERVAL_DEFAULT: Duration = Duration::from_secs(5 * 60);
+
+/// Alertmanager's `repeat_interval`.
+pub const REPEAT_INTERVAL_DEFAULT: Duration = Duration::from_secs(4 * 3600);
+
+/// The deepest tree of routes.
+pub const ROUTE_DEPTH_MAX: usize = 16;
+
+/// Where PagerDuty takes events.
+pub const PAGERDUTY_URL: &str = "https://events.pagerduty.com/v2/enqueue";
+
+/// The longest body of a message, in bytes. PagerDuty takes 512,000 and the others more.
+pub const BODY_BYTES_MAX: usize = 512_000;
+
+/// The steps a body's template may take.
+pub const TEMPLATE_FUEL: u64 = 1_000_000;
+
+/// How far the clocks of sender and receiver of a signed request may be apart: five minutes, as both schemes say.
+pub const SIGNATURE_WINDOW: Duration = Duration::from_secs(5 * 60);

@@ -65,7 +65,7 @@ pub(crate) struct Node {
 #[derive(Clone, Debug)]
 pub(crate) enum Value {
     Null,
-    Bool(#[cfg_attr(not(test), expect(dead_code, reason = "no file of today has a truth value"))] bool),
+    Bool(bool),
     Integer(i64),
     Float,
     Text(String),
@@ -137,6 +137,17 @@ impl Taker {
         }
     }
 
+    pub(crate) fn flag(&mut self, key: &str, faults: &mut Faults) -> Option<bool> {
+        let node = self.node(key)?;
+        match node.value {
+            Value::Bool(flag) => Some(flag),
+            other => {
+                faults.add(node.place, format!("`{key}` is true or false, not {}", other.kind()));
+                None
+            }
+        }
+    }
+
     pub(crate) fn duration(&mut self, key: &str, faults: &mut Faults) -> Option<std::time::Duration> {
         let (place, text) = self.text(key, faults)?;
         crate::duration::parse(&text).map_err(|error| faults.add(place, format!("`{key}`: {error}"))).ok()
@@ -151,6 +162,11 @@ impl Taker {
                 None
             }
         }
+    }
+
+    pub(crate) fn texts(&mut self, key: &str, faults: &mut Faults) -> Option<Vec<(Place, String)>> {
+        let items = self.list(key, faults)?;
+        Some(items.into_iter().filter_map(|item| text(item, key, faults)).collect())
     }
 
     /// A map of texts, with the places of the keys.

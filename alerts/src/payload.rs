@@ -1,0 +1,119 @@
+//! What is sent: the body of a message for each kind of receiver. Pure, and pinned by golden files.
+//!
+//! What always holds: a body has at most [`BODY_BYTES_MAX`] bytes: alerts are left out from its end, and the body says how
+//! many; what a label or an annotation holds is data in every format, never markup of it where the format allows that.
+
+pub mod alertmanager;
+pub mod chat;
+pub(crate) mod json;
+pub mod pagerduty;
+pub mod template;
+#[cfg(test)]
+mod tests;
+
+use thiserror::Error;
+
+use crate::limits::BODY_BYTES_MAX;
+use crate::notify::Notification;
+use crate::notify::config::{Receiver, ReceiverKind, WebhookBody};
+
+/// Why there is no body.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum PayloadError {
+    /// The receiver's template failed.
+    #[error("the template of the receiver {receiver} failed in line {line}: {kind}")]
+    Template {
+        /// The receiver.
+        receiver: String,
+        /// Where.
+        line: usize,
+        /// What kind of failure.
+        kind: String,
+    },
+    /// Even with one alert it is too long.
+    #[error(
+        "the body for the receiver {receiver} has {bytes} bytes with one alert, the limit is {BODY_BYTES_MAX}"
+    )]
+    Large {
+        /// The receiver.
+        receiver: String,
+        /// Its length.
+        bytes: usize,
+    },
+}
+
+/// The body of a message. None when the receiver is nobody.
+///
+/// # Errors
+///
+/// When the receiver's template fails, or the body is too long with one alert.
+pub fn body(
+    receiver: &Receiver,
+    notification: &Notification,
+    external_url: &str,
+) -> Result<Option<Vec<u8>>, PayloadError> {
+    // Halving ends: with one alert it fits or never will.
+    let mut alerts_max = match &receiver.kind {
+        ReceiverKind::Webhook(webhook) if webhook.max_alerts > 0 => webhook.max_alerts,
+        _ => usize::MAX,
+    }
+    .min(notification.alerts.len());
+    loop {
+        let Some(body) = body_of(receiver, notification, external_url, alerts_max)? else { return Ok(None) };
+        if body.len() <= BODY_BYTES_MAX {
+            return Ok(Some(body));
+        }
+        if alerts_max <= 1 {
+            return Err(PayloadError::Large { receiver: receiver.name.clone(), bytes: body.len() });
+        }
+        alerts_max /= 2;
+    }
+}
+
+fn body_of(
+    receiver: &Receiver,
+    notification: &Notification,
+    external_url: &str,
+    alerts_max: usize,
+) -> Result<Option<Vec<u8>>, PayloadError> {
+    let message = alertmanager::message(notification, external_url, alerts_max);
+    Ok(Some(match &receiver.kind {
+        ReceiverKind::Nobody => return Ok(None),
+        ReceiverKind::Webhook(webhook) => match &webhook.body {
+            WebhookBody::Alertmanager => json::go_line(&message),
+            WebhookBody::Grafana => json::go_line(&alertmanager::grafana(&message, notification)),
+            WebhookBody::Template(source) => template::render(source, &message, notification)
+                .map_err(|(line, kind)| PayloadError::Template {
+                    receiver: receiver.name.clone(),
+                    line,
+                    kind,
+                })?
+                .into_bytes(),
+        },
+        ReceiverKind::Slack { channel, .. } => json::go_line(&chat::slack(&message, channel.as_deref())),
+        ReceiverKind::Teams { .. } => json::go_line(&chat::teams(&message)),
+        ReceiverKind::PagerDuty { routing_key, .. } => {
+            json::go_line(&pagerduty::event(&message, notification, routing_key.reveal()))
+        }
+    }))
+}
+
+/// The headline that Alertmanager's default templates make: `[FIRING:2] PiiLeak (a critical)`.
+#[must_use]
+pub fn title(message: &alertmanager::Message) -> String {
+    let firing = message.alerts.iter().filter(|alert| alert.status == "firing").count();
+    let status = message.status.to_uppercase();
+    let count = if message.status == "firing" { format!(":{firing}") } else { String::new() };
+    let group: Vec<&str> = message.group_labels.values().map(String::as_str).collect();
+    let rest: Vec<&str> = message
+        .common_labels
+        .iter()
+        .filter(|(name, _)| !message.group_labels.contains_key(*name))
+        .map(|(_, value)| value.as_str())
+        .collect();
+    let mut title = format!("[{status}{count}] {}", group.join(" "));
+    if !rest.is_empty() {
+        title.push_str(&format!(" ({})", rest.join(" ")));
+    }
+    title.trim_end().to_owned()
+}
