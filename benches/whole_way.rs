@@ -265,7 +265,7 @@ fn ingest(directory: &Path, frames: &[Bytes]) -> Ingest {
         TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port");
     let mut server = Server(
         Command::new(env!("CARGO_BIN_EXE_beeacon"))
-            .args(["server", "--listen", &address.to_string(), "--data"])
+            .args(["server", "--postgres", "none", "--listen", &address.to_string(), "--data"])
             .arg(&data)
             .stderr(Stdio::null())
             .spawn()

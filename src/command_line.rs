@@ -54,6 +54,9 @@ pub(crate) struct ListenArguments {
     /// Where HTTP is served; anything but loopback needs http.token
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub(crate) listen: Option<SocketAddr>,
+    /// Where clients of PostgreSQL are served, or "none"; anything but loopback needs http.token and a certificate
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub(crate) postgres: Option<String>,
     /// Forward to the Loki at this address too
     #[arg(long, value_name = "URL")]
     pub(crate) loki: Option<String>,

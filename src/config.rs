@@ -1,6 +1,6 @@
 //! The configuration: one TOML file, flags over it, every fault in one report.
 //!
-//! Sections: `http`, `data`, `journal`, `store`, `query`, `loki` here; `agent` and `filter` are the agent's, because the small
+//! Sections: `http`, `postgres`, `data`, `journal`, `store`, `query`, `loki` here; `agent` and `filter` are the agent's, because the small
 //! program reads them too. `deploy/beeacon.toml` documents every key with its default; a test holds it to this code.
 
 use std::net::SocketAddr;
@@ -40,6 +40,8 @@ pub(crate) struct ServerConfig {
     pub(crate) listen: SocketAddr,
     pub(crate) token: Option<String>,
     pub(crate) tls: Option<TlsFiles>,
+    /// Where clients of PostgreSQL are served, if they are.
+    pub(crate) postgres: Option<SocketAddr>,
     pub(crate) collector: CollectorOptions,
     pub(crate) store: StoreOptions,
     pub(crate) query: QueryOptions,
@@ -88,6 +90,8 @@ pub(crate) fn resolve(
     let mut root = document.root();
     let data = data_directory(&mut root, data);
     let (address, token, tls) = read_http(root.section("http"), listen.listen);
+    let secured = (token.is_some(), tls.is_some());
+    let postgres = read_postgres(root.section("postgres"), listen.postgres.as_deref(), secured);
     let journal = read_journal(root.section("journal"), &document);
     let store = read_store(root.section("store"), &document, &data);
     let query = read_query(root.section("query"), &data);
@@ -104,7 +108,7 @@ pub(crate) fn resolve(
     let mut collector = CollectorOptions::new(data.join("journal"));
     collector.journal = journal;
     collector.loki = loki;
-    let server = ServerConfig { listen: address, token, tls, collector, store, query };
+    let server = ServerConfig { listen: address, token, tls, postgres, collector, store, query };
     Ok(Config { data, server, agent, filter: rules })
 }
 
@@ -158,6 +162,34 @@ fn read_http(
     };
     http.close();
     (listen, token, tls)
+}
+
+/// Where clients of PostgreSQL are served. They show the token of HTTP as their password, and other hosts see its certificate.
+fn read_postgres(
+    mut section: Section<'_>,
+    flag: Option<&str>,
+    (has_token, has_certificate): (bool, bool),
+) -> Option<SocketAddr> {
+    let configured = section.text("listen", "127.0.0.1:5439");
+    let text = flag.unwrap_or(&configured);
+    let address = (text != "none").then(|| text.parse::<SocketAddr>());
+    if let Some(Err(_)) = address {
+        let wanted = "an address with a port such as \"127.0.0.1:5439\", or \"none\"";
+        section.fault("listen", format!("got \"{text}\", wanted {wanted}"));
+    }
+    let address = address.and_then(Result::ok);
+    if let Some(address) = address.filter(|address| !doors::is_loopback(*address)) {
+        let reached = format!("{address} is reached from other hosts, so");
+        if !has_token {
+            section
+                .fault("listen", format!("{reached} http.token is needed, which is also the password here"));
+        }
+        if !has_certificate {
+            section.fault("listen", format!("{reached} http.tls_certificate and http.tls_key are needed"));
+        }
+    }
+    section.close();
+    address
 }
 
 fn read_journal(mut section: Section<'_>, document: &Document) -> JournalOptions {
@@ -273,6 +305,7 @@ mod tests {
         assert_eq!(sample.agent, none.agent);
         assert_eq!(sample.filter, none.filter);
         assert_eq!(sample.server.listen, none.server.listen);
+        assert_eq!(sample.server.postgres, none.server.postgres);
         assert_eq!(format!("{:?}", sample.server.collector), format!("{:?}", none.server.collector));
         assert_eq!(format!("{:?}", sample.server.store), format!("{:?}", none.server.store));
         assert_eq!(format!("{:?}", sample.server.query), format!("{:?}", none.server.query));
@@ -299,11 +332,12 @@ mod tests {
 
     #[test]
     fn nonsense_is_reported_in_one_run() {
-        let text = "[http]\nlisten = \"0.0.0.0:1\"\nlisen = 3\n[journal]\nbytes_max = \"64 MiB\"\n\
+        let text = "[http]\nlisten = \"0.0.0.0:1\"\nlisen = 3\n[postgres]\nlisten = \"0.0.0.0:2\"\n[journal]\nbytes_max = \"64 MiB\"\n\
                     [store]\nflush_bytes = \"100 MiB\"\n[agent]\nreader = \"fil\"\n[loki]\nurl = \"nowhere\"\n";
         let faults = resolved(text).err().unwrap().to_string();
         for part in [
             "http.token is needed",
+            "0.0.0.0:2 is reached from other hosts, so http.tls_certificate",
             "http.lisen: no such key; did you mean \"listen\"?",
             "journal.bytes_max must hold two segments: got 64 MiB",
             "store.fresh_bytes_max must be twice store.flush_bytes",

@@ -12,7 +12,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use beeacon_collector::Collector;
-use beeacon_query::Query;
+use beeacon_query::{Postgres, PostgresOptions, Query};
 use beeacon_store::Store;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -43,6 +43,7 @@ pub(crate) struct Server {
     collector: Collector,
     query: Query,
     listener: TcpListener,
+    postgres: Option<(Postgres, TcpListener)>,
     tls: Option<TlsAcceptor>,
     token: Option<Token>,
     pub(crate) registry: Arc<Mutex<Registry>>,
@@ -55,6 +56,14 @@ impl Server {
         let listener = TcpListener::bind(config.listen)
             .await
             .with_context(|| format!("listen on {} (is another Beeacon running?)", config.listen))?;
+        let postgres = match config.postgres {
+            None => None,
+            Some(address) => Some(TcpListener::bind(address).await.with_context(|| {
+                format!(
+                    "listen on {address} for PostgreSQL clients (postgres.listen = \"none\" turns it off)"
+                )
+            })?),
+        };
         let store = Store::open(config.store).await.context("open the store")?;
         let collector =
             Collector::open(config.collector, store.clone()).await.context("open the collector")?;
@@ -64,14 +73,23 @@ impl Server {
         store.register(&mut registry);
         collector.register(&mut registry);
         query.register(&mut registry);
+        let options =
+            PostgresOptions { tenant: TENANT.to_owned(), token: config.token.clone(), tls: tls.clone() };
+        let door = Postgres::new(query.clone(), options).context("make the PostgreSQL door ready")?;
+        let postgres = postgres.map(|listener| (door, listener));
         let token = config.token.as_deref().map(Token::new);
         let registry = Arc::new(Mutex::new(registry));
-        Ok(Server { store, collector, query, listener, tls, token, registry })
+        Ok(Server { store, collector, query, listener, postgres, tls, token, registry })
     }
 
     /// Where HTTP is served.
     pub(crate) fn address(&self) -> io::Result<SocketAddr> {
         self.listener.local_addr()
+    }
+
+    /// Where clients of PostgreSQL are served, if they are.
+    pub(crate) fn postgres_address(&self) -> Option<SocketAddr> {
+        self.postgres.as_ref().and_then(|(_, listener)| listener.local_addr().ok())
     }
 
     /// The URL under which this process reaches itself.
@@ -106,7 +124,14 @@ impl Server {
                 ended
             }
         });
+        let postgres = self.postgres.map(|(door, listener)| {
+            let halted = halted.clone();
+            tokio::spawn(async move { door.serve(listener, halted).await })
+        });
         let served = doors::serve(self.listener, self.tls, router, halted).await;
+        if let Some(postgres) = postgres {
+            postgres.await.context("the PostgreSQL door ended badly")?;
+        }
         consumers.await.context("the collector's consumers ended badly")??;
         self.collector.close().await.context("close the collector")?;
         self.store.close().await.context("close the store")?;

@@ -49,6 +49,9 @@ pub(crate) async fn server(arguments: ServerArguments) -> anyhow::Result<Exit> {
     let config = config::load(&arguments.common, &arguments.listen)?;
     let server = Server::open(config.server).await?;
     say(&format!("listening on {}", server.url()?));
+    if let Some(address) = server.postgres_address() {
+        say(&format!("PostgreSQL clients on {address}"));
+    }
     server.run(None, stop_signal()?).await?;
     Ok(Exit::Done)
 }
@@ -100,9 +103,13 @@ async fn together(config: Config, reloading: Option<Reloading>) -> anyhow::Resul
     let server = Server::open(server).await?;
     let url = server.url()?;
     agent.collector.clone_from(&url);
+    let postgres = server.postgres_address();
     let worker = Worker::new(agent, &filter)?;
     worker.agent.register(&mut locked(&server.registry));
     say(&format!("listening on {url}, data in {}", data.display()));
+    if let Some(address) = postgres {
+        say(&format!("psql \"host={} port={}\"", address.ip(), address.port()));
+    }
     say("ask: beeacon sql \"select service, level, count(*) from logs group by 1, 2\"");
 
     let (serve_until, served_until) = watch::channel(false);

@@ -15,14 +15,18 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use beeacon_store::Store;
-use datafusion::arrow::array::RecordBatch;
-use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::arrow::array::{ArrayRef, RecordBatch, StringArray};
+use datafusion::arrow::compute::cast;
+use datafusion::arrow::datatypes::{DataType, SchemaRef};
+use datafusion::common::ParamValues;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
 use datafusion::error::DataFusionError;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::cache::cache_manager::FileMetadataCache;
 use datafusion::execution::cache::default_cache::DefaultCache;
+use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::coop::CooperativeExec;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use futures_util::{Stream, StreamExt};
 use prometheus_client::registry::Registry;
@@ -35,9 +39,10 @@ use tokio::time::{Instant, Sleep, timeout, timeout_at};
 use crate::error::{Phase, QueryError};
 use crate::limits;
 use crate::metrics::Metrics;
+use crate::postgres::settings::Settings;
 use crate::session::Session;
 use crate::tables::Moment;
-use crate::{guard, session};
+use crate::{dialect, guard, session};
 
 /// What a query may cost. Every field has a default.
 #[derive(Clone, Debug)]
@@ -160,7 +165,32 @@ impl Query {
     /// # Errors
     /// Whatever stops the query before its first row; later errors come in the stream.
     pub async fn sql(&self, tenant: &str, text: &str) -> Result<Rows, QueryError> {
-        self.start(tenant, text, |_| Ok(AsTheyAre)).await
+        self.ask(Ask::new(tenant, text)).await
+    }
+
+    /// Runs one query and gives its rows as they come.
+    ///
+    /// # Errors
+    /// Whatever stops the query before its first row; later errors come in the stream.
+    pub async fn ask(&self, ask: Ask) -> Result<Rows, QueryError> {
+        self.start(ask, |_| Ok(AsTheyAre)).await
+    }
+
+    /// Says what a query would give and which parameters it has, without running it.
+    pub(crate) async fn describe(&self, ask: Ask) -> Result<Described, QueryError> {
+        let run = self.0.admitted(ask).await?;
+        let Some(runtime) = &self.0.runtime else { return Err(QueryError::internal("shutting down")) };
+        let limit = run.limit;
+        let (sender, described) = oneshot::channel();
+        let task = runtime.spawn(async move {
+            let mut run = run;
+            let worked = timeout_at(run.deadline, run.described()).await;
+            run.running.outcome = "ok";
+            // Nobody may be waiting any more.
+            drop(sender.send(worked.unwrap_or(Err(QueryError::Time { limit }))));
+        });
+        let _task = Abort(task.abort_handle());
+        described.await.unwrap_or_else(|_| Err(QueryError::internal("the query's task ended early")))
     }
 
     /// Adds the room's metrics, all named `beeacon_query_…`.
@@ -195,48 +225,75 @@ impl Query {
     /// Runs a query whose batches are made into pieces by a transform, on the query threads.
     pub(crate) async fn start<T: Transform>(
         &self,
-        tenant: &str,
-        text: &str,
+        ask: Ask,
         transform: impl FnOnce(&SchemaRef) -> Result<T, QueryError> + Send + 'static,
     ) -> Result<Pieces<T::Piece>, QueryError> {
-        let counted = |error: QueryError| {
-            self.0.metrics.ended(error.code());
-            error
-        };
-        let permit = self.0.admit().await.map_err(counted)?;
-        let deadline = Instant::now() + self.0.options.time_max;
+        let run = self.0.admitted(ask).await?;
+        let (deadline, limit) = (run.deadline, run.limit);
         let (head_sender, head) = oneshot::channel();
         let (sender, pieces) = mpsc::channel(limits::ANSWER_QUEUE_PIECES);
         let outlet = Outlet { head: Some(head_sender), pieces: sender };
-        let run = Run {
-            room: self.0.clone(),
-            permit,
-            tenant: tenant.to_owned(),
-            text: text.to_owned(),
-            deadline,
-            running: Running::new(self.0.metrics.clone()),
-        };
         let Some(runtime) = &self.0.runtime else { return Err(QueryError::internal("shutting down")) };
         let task = Abort(runtime.spawn(run.finish(transform, outlet)).abort_handle());
-        let seconds = self.0.options.time_max.as_secs();
         let head = match timeout_at(deadline, head).await {
-            Err(_) => Err(QueryError::Time { seconds }),
+            Err(_) => Err(QueryError::Time { limit }),
             Ok(Err(_)) => Err(QueryError::internal("the query's task ended early")),
             Ok(Ok(head)) => head,
         }?;
         Ok(Pieces {
             schema: head.schema,
+            names: head.names,
             files_damaged: head.files_damaged,
             pieces,
             deadline: Box::pin(tokio::time::sleep_until(deadline)),
-            seconds,
+            limit,
             done: false,
             _task: task,
         })
     }
 }
 
+/// A query, and what goes with it.
+#[derive(Clone, Debug)]
+pub struct Ask {
+    /// Whose rows it reads.
+    pub tenant: String,
+    /// The query.
+    pub text: String,
+    /// The values of `$1`, `$2`, … or of `$name`.
+    pub parameters: Option<ParamValues>,
+    /// How long it may take, where that is less than [`QueryOptions::time_max`].
+    pub time_max: Option<Duration>,
+    pub(crate) settings: Settings,
+}
+
+impl Ask {
+    /// A query without parameters.
+    pub fn new(tenant: impl Into<String>, text: impl Into<String>) -> Self {
+        let (tenant, text) = (tenant.into(), text.into());
+        Ask { tenant, text, parameters: None, time_max: None, settings: Settings::default() }
+    }
+}
+
+/// What a query would give.
+pub(crate) struct Described {
+    pub(crate) schema: SchemaRef,
+    /// See [`Pieces::names`].
+    pub(crate) names: Option<Vec<String>>,
+    /// The types of `$1`, `$2`, …, where the query tells.
+    pub(crate) parameters: Vec<Option<DataType>>,
+}
+
 impl Room {
+    /// A query with its permit, its deadline running.
+    async fn admitted(self: &Arc<Self>, ask: Ask) -> Result<Run, QueryError> {
+        let permit = self.admit().await.inspect_err(|error| self.metrics.ended(error.code()))?;
+        let limit = ask.time_max.map_or(self.options.time_max, |own| own.min(self.options.time_max));
+        let deadline = Instant::now() + limit;
+        let running = Running::new(self.metrics.clone());
+        Ok(Run { room: self.clone(), permit, ask, limit, deadline, running })
+    }
+
     async fn admit(&self) -> Result<OwnedSemaphorePermit, QueryError> {
         if let Ok(permit) = self.permits.clone().try_acquire_owned() {
             return Ok(permit);
@@ -333,6 +390,7 @@ impl Transform for AsTheyAre {
 /// What is known before the first row.
 struct Head {
     schema: SchemaRef,
+    names: Option<Vec<String>>,
     files_damaged: u64,
 }
 
@@ -363,10 +421,12 @@ struct Outlet<P> {
 }
 
 impl<P> Outlet<P> {
-    fn open(&mut self, schema: &SchemaRef, files_damaged: u64) -> Result<(), Stop> {
+    fn open(&mut self, schema: &SchemaRef, planned: &Planned) -> Result<(), Stop> {
         match self.head.take() {
             Some(head) => {
-                head.send(Ok(Head { schema: schema.clone(), files_damaged })).map_err(|_| Stop::Left)
+                let (schema, names) = (schema.clone(), planned.names.clone());
+                let files_damaged = planned.files_damaged;
+                head.send(Ok(Head { schema, names, files_damaged })).map_err(|_| Stop::Left)
             }
             None => Ok(()),
         }
@@ -389,10 +449,18 @@ impl<P> Outlet<P> {
 struct Run {
     room: Arc<Room>,
     permit: OwnedSemaphorePermit,
-    tenant: String,
-    text: String,
+    ask: Ask,
+    limit: Duration,
     deadline: Instant,
     running: Running,
+}
+
+/// A plan that runs.
+struct Planned {
+    stream: SendableRecordBatchStream,
+    names: Option<Vec<String>>,
+    moment: Arc<Moment>,
+    files_damaged: u64,
 }
 
 impl Run {
@@ -401,7 +469,7 @@ impl Run {
         transform: impl FnOnce(&SchemaRef) -> Result<T, QueryError> + Send + 'static,
         mut outlet: Outlet<T::Piece>,
     ) {
-        let late = QueryError::Time { seconds: self.room.options.time_max.as_secs() };
+        let late = QueryError::Time { limit: self.limit };
         let worked = timeout_at(self.deadline, self.work(transform, &mut outlet)).await;
         match worked.unwrap_or(Err(Stop::Failed(late))) {
             Ok(()) => self.running.outcome = "ok",
@@ -421,11 +489,11 @@ impl Run {
         outlet: &mut Outlet<T::Piece>,
     ) -> Result<(), Stop> {
         let options = &self.room.options;
-        let (mut stream, moment, files_damaged) = self.plan().await?;
-        let schema = stream.schema();
+        let mut planned = self.plan().await?;
+        let schema = planned.stream.schema();
         let mut transform = transform(&schema)?;
         let mut rows = 0_u64;
-        while let Some(batch) = stream.next().await {
+        while let Some(batch) = planned.stream.next().await {
             let batch = batch.map_err(|error| self.sort(error, Phase::Run))?;
             rows = rows.saturating_add(u64::try_from(batch.num_rows()).unwrap_or(u64::MAX));
             if rows > options.rows_max {
@@ -434,49 +502,114 @@ impl Run {
             let step = if T::SLICES { limits::PIECE_ROWS } else { batch.num_rows().max(1) };
             for start in (0..batch.num_rows()).step_by(step) {
                 let piece = transform.rows(batch.slice(start, step.min(batch.num_rows() - start)))?;
-                outlet.open(&schema, files_damaged)?;
+                outlet.open(&schema, &planned)?;
                 outlet.send(Message::Piece(piece)).await?;
             }
             self.room.metrics.rows.inc_by(u64::try_from(batch.num_rows()).unwrap_or_default());
         }
         let last = transform.end()?;
-        outlet.open(&schema, files_damaged)?;
+        outlet.open(&schema, &planned)?;
         if let Some(piece) = last {
             outlet.send(Message::Piece(piece)).await?;
         }
         // Until here the files of the snapshot were in use.
-        drop(moment);
+        drop(planned.moment);
         outlet.send(Message::End).await
     }
 
-    /// From text to a running plan.
-    async fn plan(&self) -> Result<(SendableRecordBatchStream, Arc<Moment>, u64), QueryError> {
-        guard::check_text(&self.text)?;
-        let statement = guard::parse(&self.text)?;
+    /// From text to a logical plan, whose parameters have no values yet.
+    async fn understood(&self) -> Result<(Session, LogicalPlan, Option<Vec<String>>), QueryError> {
+        guard::check_text(&self.ask.text)?;
+        let mut statement = guard::parse(&self.ask.text)?;
+        let names = dialect::column_names(&statement);
         let planning = |error| self.sort(error, Phase::Plan);
-        let footers = self.room.footers(&self.tenant);
-        let Session { state, moment } =
-            session::open(&self.room.store, &self.tenant, &self.room.options, footers).map_err(planning)?;
-        let plan = state.statement_to_plan(statement).await.map_err(planning)?;
+        let footers = self.room.footers(&self.ask.tenant);
+        let session = session::open(&self.room.store, &self.ask.tenant, &self.room.options, footers)
+            .map_err(planning)?;
+        dialect::understand(&mut statement, &self.ask.settings)?;
+        let plan = session.state.statement_to_plan(statement).await.map_err(planning)?;
+        Ok((session, plan, names))
+    }
+
+    /// What the query would give.
+    async fn described(&self) -> Result<Described, QueryError> {
+        let (_session, plan, names) = self.understood().await?;
+        let types = plan.get_parameter_types().map_err(|error| self.sort(error, Phase::Plan))?;
+        let places =
+            types.keys().map(|name| name.strip_prefix('$').and_then(|place| place.parse::<usize>().ok()));
+        let count = places.collect::<Option<Vec<_>>>().map(|places| places.into_iter().max().unwrap_or(0));
+        let count = count.ok_or(QueryError::Parameters { fault: "here they are $1, $2 and so on" })?;
+        if count > limits::PARAMETERS_MAX {
+            return Err(QueryError::Parameters { fault: "there are more than 1000" });
+        }
+        let parameters =
+            (1..=count).map(|place| types.get(&format!("${place}")).cloned().flatten()).collect();
+        Ok(Described { schema: Arc::clone(plan.schema().inner()), names, parameters })
+    }
+
+    /// The plan with the parameters' values in their places.
+    fn bound(&self, plan: LogicalPlan) -> Result<LogicalPlan, QueryError> {
+        let planning = |error| self.sort(error, Phase::Plan);
+        let names = plan.get_parameter_names().map_err(planning)?;
+        match &self.ask.parameters {
+            None if names.is_empty() => Ok(plan),
+            None => Err(QueryError::Parameters { fault: "it has some, and no values came with it" }),
+            Some(values) => plan.with_param_values(values.clone()).map_err(planning),
+        }
+    }
+
+    /// From text to a running plan.
+    async fn plan(&self) -> Result<Planned, QueryError> {
+        let (Session { state, moment }, plan, names) = self.understood().await?;
+        let planning = |error| self.sort(error, Phase::Plan);
+        let plan = self.bound(plan)?;
         guard::check_plan(&plan)?;
+        let explains = matches!(plan, LogicalPlan::Explain(_) | LogicalPlan::Analyze(_));
         let plan = state.optimize(&plan).map_err(planning)?;
-        let mut files_damaged = 0;
+        let (mut files_damaged, mut files) = (0, None);
         if let Some(snapshot) = moment.arrive(&plan).await? {
             let metrics = &self.room.metrics;
             metrics.files_total.inc_by(snapshot.files_total);
             metrics.files_skipped.inc_by(snapshot.files_pruned);
             metrics.files_damaged.inc_by(snapshot.files_damaged);
             files_damaged = snapshot.files_damaged;
+            files = Some(format!(
+                "logs: {} of {} files and {} fresh batches; {} files skipped by time and service, {} damaged",
+                snapshot.files.len(),
+                snapshot.files_total,
+                snapshot.fresh.len(),
+                snapshot.files_pruned,
+                snapshot.files_damaged
+            ));
         }
         let plan = state.query_planner().create_physical_plan(&plan, &state).await.map_err(planning)?;
         let plan = yielding(plan).map_err(planning)?;
-        let stream = execute_stream(plan, state.task_ctx()).map_err(planning)?;
-        Ok((stream, moment, files_damaged))
+        let mut stream = execute_stream(plan, state.task_ctx()).map_err(planning)?;
+        if let Some(files) = files.filter(|_| explains) {
+            stream = with_row(stream, "files", &files).map_err(planning)?;
+        }
+        Ok(Planned { stream, names, moment, files_damaged })
     }
 
     fn sort(&self, error: DataFusionError, phase: Phase) -> QueryError {
-        QueryError::from_datafusion(error, phase, &self.text, self.room.options.memory_bytes_max)
+        QueryError::from_datafusion(error, phase, &self.ask.text, self.room.options.memory_bytes_max)
     }
+}
+
+/// An explanation with a row of our own after its rows.
+fn with_row(
+    stream: SendableRecordBatchStream,
+    name: &str,
+    text: &str,
+) -> Result<SendableRecordBatchStream, DataFusionError> {
+    let schema = stream.schema();
+    let columns = schema.fields().iter().zip([name, text]).map(|(field, text)| {
+        let text: ArrayRef = Arc::new(StringArray::from(vec![text]));
+        Ok(cast(&text, field.data_type())?)
+    });
+    let row = RecordBatch::try_new(schema.clone(), columns.collect::<Result<_, DataFusionError>>()?)?;
+    let rows = stream.chain(futures_util::stream::once(async move { Ok(row) }));
+    Ok(Box::pin(RecordBatchStreamAdapter::new(schema, rows)))
 }
 
 /// Makes joins give way to cancelling between their output batches. DataFusion gives way where rows are read, but a join can
@@ -506,10 +639,11 @@ pub type Rows = Pieces<RecordBatch>;
 /// An answer in pieces. It is complete when the stream ends without an error.
 pub struct Pieces<P> {
     schema: SchemaRef,
+    names: Option<Vec<String>>,
     files_damaged: u64,
     pieces: mpsc::Receiver<Message<P>>,
     deadline: Pin<Box<Sleep>>,
-    seconds: u64,
+    limit: Duration,
     done: bool,
     _task: Abort,
 }
@@ -518,6 +652,11 @@ impl<P> Pieces<P> {
     /// The answer's columns.
     pub fn schema(&self) -> &SchemaRef {
         &self.schema
+    }
+
+    /// The columns' names as PostgreSQL has them, which may be equal; `None` where they are those of the schema.
+    pub(crate) fn names(&self) -> Option<&[String]> {
+        self.names.as_deref()
     }
 
     /// How many files are missing from the answer because they are missing or damaged on disk. Not zero means that rows may
@@ -547,14 +686,14 @@ impl<P> Stream for Pieces<P> {
             }
             Poll::Ready(Some(Message::Failed(error))) => self.last(error),
             Poll::Ready(None) if self.deadline.is_elapsed() => {
-                let seconds = self.seconds;
-                self.last(QueryError::Time { seconds })
+                let limit = self.limit;
+                self.last(QueryError::Time { limit })
             }
             Poll::Ready(None) => self.last(QueryError::internal("the query's task ended early")),
             Poll::Pending => {
                 ready!(self.deadline.as_mut().poll(context));
-                let seconds = self.seconds;
-                self.last(QueryError::Time { seconds })
+                let limit = self.limit;
+                self.last(QueryError::Time { limit })
             }
         }
     }

@@ -5,6 +5,7 @@
 //! error can be logged as it is.
 
 use std::fmt;
+use std::time::Duration;
 
 use beeacon_store::StoreError;
 use datafusion::arrow::error::ArrowError;
@@ -112,11 +113,17 @@ pub enum QueryError {
         /// What the operator says.
         shown: Shown,
     },
+    /// Its parameters do not fit it.
+    #[error("parameters do not fit the query: {fault}")]
+    Parameters {
+        /// What does not fit.
+        fault: &'static str,
+    },
     /// It took too long.
-    #[error("query took longer than {seconds} s")]
+    #[error("query took longer than {}", span(*limit))]
     Time {
         /// The limit.
-        seconds: u64,
+        limit: Duration,
     },
     /// It needed too much memory, or spilled too much.
     #[error("query needed more memory than {bytes} bytes")]
@@ -194,6 +201,7 @@ impl QueryError {
             QueryError::Syntax { .. } => "syntax",
             QueryError::Plan { .. } => "plan",
             QueryError::Execution { .. } => "execution",
+            QueryError::Parameters { .. } => "parameters",
             QueryError::Time { .. } => "limit_time",
             QueryError::Memory { .. } => "limit_memory",
             QueryError::Rows { .. } => "limit_rows",
@@ -272,6 +280,15 @@ impl QueryError {
             _ if phase == Phase::Plan => QueryError::Plan { shown, place },
             _ => QueryError::Execution { shown },
         }
+    }
+}
+
+/// A time as people write it.
+fn span(time: Duration) -> String {
+    if time.subsec_millis() == 0 {
+        format!("{} s", time.as_secs())
+    } else {
+        format!("{} ms", time.as_millis())
     }
 }
 

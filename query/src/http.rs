@@ -5,13 +5,17 @@
 //! Content-Type: application/json
 //! Accept: application/json | application/x-ndjson | text/csv | application/vnd.apache.arrow.stream
 //!
-//! {"query": "select service, count(*) from logs group by 1"}
+//! {"query": "select service, count(*) from logs where level = $1 group by 1", "parameters": ["error"]}
 //! ```
+//! `parameters` are an array for `$1`, `$2`, …, or an object for `$name`; they may be left out.
+//!
 //! The body must say that it is JSON, so that no web page can send it without the browser asking first. Rows are sent as they
 //! are produced. An error before the first one is a status and an envelope,
 //! `{"error": {"code", "message", "line", "column"}}`, the last two where the place in the query is known. After the first
 //! one the connection is closed without the last chunk, which every HTTP client reports as a broken body. A client that
 //! leaves cancels its query. `beeacon-damaged-files` says that rows may be missing, and from how many files.
+
+use std::collections::HashMap;
 
 use axum::body::{Body, Bytes};
 use axum::extract::rejection::BytesRejection;
@@ -20,13 +24,16 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Json, Router};
+use datafusion::common::ParamValues;
+use datafusion::scalar::ScalarValue;
 use futures_util::TryStreamExt;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::encode::{Encoder, Format};
-use crate::engine::Query;
+use crate::engine::{Ask, Query};
 use crate::error::QueryError;
-use crate::limits::REQUEST_BYTES_MAX;
+use crate::limits::{PARAMETERS_MAX, REQUEST_BYTES_MAX};
 use crate::position::Place;
 
 /// Where queries go.
@@ -66,6 +73,44 @@ pub struct ErrorBody {
 #[serde(deny_unknown_fields)]
 struct Request {
     query: String,
+    #[serde(default)]
+    parameters: Option<Value>,
+}
+
+/// Values for `$1`, `$2`, … from an array, for `$name` from an object.
+fn parameters(given: Value) -> Result<ParamValues, QueryError> {
+    let misfit = || QueryError::Parameters {
+        fault: "they are an array for $1, $2 and so on, or an object for $name, of texts, numbers, booleans and null",
+    };
+    let scalar = |value: Value| match value {
+        Value::Null => Ok(ScalarValue::Null),
+        Value::Bool(flag) => Ok(ScalarValue::Boolean(Some(flag))),
+        Value::String(text) => Ok(ScalarValue::from(text)),
+        Value::Number(number) => {
+            let whole = number.as_i64().map(|number| ScalarValue::Int64(Some(number)));
+            let whole = whole.or_else(|| number.as_u64().map(|number| ScalarValue::UInt64(Some(number))));
+            whole
+                .or_else(|| number.as_f64().map(|number| ScalarValue::Float64(Some(number))))
+                .ok_or_else(misfit)
+        }
+        Value::Array(_) | Value::Object(_) => Err(misfit()),
+    };
+    let count = match &given {
+        Value::Array(values) => values.len(),
+        Value::Object(values) => values.len(),
+        _ => return Err(misfit()),
+    };
+    if count > PARAMETERS_MAX {
+        return Err(QueryError::Parameters { fault: "there are more than 1000" });
+    }
+    match given {
+        Value::Array(values) => Ok(values.into_iter().map(scalar).collect::<Result<Vec<_>, _>>()?.into()),
+        Value::Object(values) => {
+            let named = values.into_iter().map(|(name, value)| Ok((name, scalar(value)?)));
+            Ok(named.collect::<Result<HashMap<_, _>, QueryError>>()?.into())
+        }
+        _ => Err(misfit()),
+    }
 }
 
 impl Query {
@@ -119,8 +164,12 @@ async fn answer(
     };
     let tenant = tenant.map_or_else(|| "default".to_owned(), |Extension(Tenant(name))| name);
     let bytes_max = query.options().answer_bytes_max;
-    let started =
-        query.start(&tenant, &request.query, move |schema| Encoder::new(format, schema, bytes_max)).await;
+    let mut ask = Ask::new(tenant, request.query);
+    ask.parameters = match request.parameters.map(parameters).transpose() {
+        Ok(parameters) => parameters,
+        Err(error) => return error.into_response(),
+    };
+    let started = query.start(ask, move |schema| Encoder::new(format, schema, bytes_max)).await;
     match started {
         Err(error) => error.into_response(),
         Ok(pieces) => {

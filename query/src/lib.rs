@@ -14,12 +14,14 @@
 //! - [`limits`]: every limit;
 //! - [`error`] and [`position`]: why a query has no answer, and where in its text the reason lies;
 //! - `guard`: what is checked before a query is planned and run;
+//! - `dialect`: PostgreSQL's words put in DataFusion's;
+//! - `sql_type`, `system` and `functions`: types, catalog and functions as users and clients of PostgreSQL know them;
 //! - `prune`: what a filter says about time and service;
 //! - `tables`: the tables;
 //! - `session`: one DataFusion session per query and tenant;
 //! - [`engine`]: admission, threads, deadline, rows;
 //! - [`encode`]: answers as bytes;
-//! - [`http`]: the door;
+//! - [`http`] and [`postgres`]: the doors;
 //! - [`display`]: rows for a terminal;
 //! - [`pollen`]: totals of what was redacted;
 //! - `metrics`: what Prometheus is told.
@@ -31,6 +33,14 @@ pub mod error;
 pub mod position;
 
 mod guard;
+
+mod dialect;
+
+mod sql_type;
+
+mod system;
+
+mod functions;
 
 mod prune;
 
@@ -44,6 +54,8 @@ pub mod encode;
 
 pub mod http;
 
+pub mod postgres;
+
 pub mod display;
 
 pub mod pollen;
@@ -51,7 +63,8 @@ pub mod pollen;
 mod metrics;
 
 pub use encode::Format;
-pub use engine::{Query, QueryOptions, Rows, Statistics};
+pub use engine::{Ask, Query, QueryOptions, Rows, Statistics};
 pub use error::QueryError;
 pub use http::{SQL_PATH, Tenant};
 pub use pollen::PollenFilterStatistics;
+pub use postgres::{Postgres, PostgresOptions};

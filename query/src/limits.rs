@@ -74,3 +74,33 @@ pub const SORT_RESERVE_BYTES: usize = 10 << 20;
 
 /// The most files one scan reads; beyond it a query must narrow its time. Each costs memory for its plan.
 pub const SCAN_FILES_MAX: usize = 100_000;
+
+/// The longest message of a PostgreSQL client, in bytes: a query of [`QUERY_TEXT_BYTES_MAX`] and values of its parameters.
+pub const POSTGRES_MESSAGE_BYTES_MAX: usize = 1 << 20;
+
+/// The longest opening message of a PostgreSQL connection, in bytes: PostgreSQL's own limit.
+pub const POSTGRES_OPENING_BYTES_MAX: usize = 10_000;
+
+/// How many PostgreSQL connections there are at once. Grafana keeps up to 100 by default.
+pub const POSTGRES_CONNECTIONS_MAX: usize = 128;
+
+/// How many prepared statements one session keeps; drivers keep up to 100 by themselves.
+pub const POSTGRES_STATEMENTS_MAX: usize = 256;
+
+/// How many portals one session keeps; each may hold a running query.
+pub const POSTGRES_PORTALS_MAX: usize = 32;
+
+/// How long a PostgreSQL client may take to open a connection, and again to log in.
+pub const POSTGRES_LOGIN_TIME: Duration = Duration::from_secs(10);
+
+/// How long a PostgreSQL client may take to read what is sent to it.
+pub const POSTGRES_WRITE_TIME: Duration = Duration::from_secs(60);
+
+/// How many bytes of rows are gathered before they are sent.
+pub const POSTGRES_WRITE_BYTES: usize = 64 << 10;
+
+/// How long PostgreSQL statements may take to end after the program was asked to stop.
+pub const POSTGRES_DRAIN_TIME: Duration = Duration::from_secs(5);
+
+/// The most parameters of one query: PostgreSQL's own limit is that of a 16-bit count.
+pub const PARAMETERS_MAX: usize = 1_000;

@@ -1,10 +1,10 @@
 //! One DataFusion session per query and tenant.
 //!
 //! What always holds:
-//! - the catalog has the tables of one tenant and the information schema, nothing else, and nothing can be added to it;
+//! - the catalog has the tables of one tenant and what describes them, nothing else, and nothing can be added to it;
 //! - the only object store is the tenant's own prefix of the log store, under a name made for this query; there is no
 //!   `file://`, so no plan can name a path of the machine;
-//! - functions are those of the DataFusion features this crate turns on; table functions are `generate_series` and `range`;
+//! - functions are those of the DataFusion features this crate turns on, and our own; table functions are `generate_series` and `range`;
 //! - memory is bounded by a pool of the query's own, and disk by the spill directory's limit.
 
 use std::collections::HashMap;
@@ -23,6 +23,7 @@ use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::object_store::{ObjectStoreRegistry, ObjectStoreUrl};
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
+use datafusion::logical_expr::planner::ExprPlanner;
 use datafusion::prelude::SessionConfig;
 use object_store::ObjectStore;
 use object_store::path::Path;
@@ -31,6 +32,7 @@ use object_store::prefix::PrefixStore;
 use crate::engine::QueryOptions;
 use crate::limits::{BATCH_ROWS, PARSER_RECURSION_MAX, SORT_RESERVE_BYTES};
 use crate::tables::{Moment, Tables};
+use crate::{functions, system};
 
 /// The catalog's and the schema's name, as SQL users see them.
 const CATALOG: &str = "beeacon";
@@ -56,7 +58,11 @@ pub(crate) fn open(
     let moment = Moment::new(store.clone(), tenant, options.partitions, files, prefix, url, footers);
     let moment = Arc::new(moment);
     let catalog = MemoryCatalogProvider::new();
-    catalog.register_schema(SCHEMA, Arc::new(Tables(moment.clone())))?;
+    let tables = Tables(moment.clone());
+    let catalogs = system::catalogs(&tables.relations()?, function_names)?;
+    catalog.register_schema(SCHEMA, Arc::new(tables))?;
+    catalog.register_schema("pg_catalog", catalogs.pg_catalog.clone())?;
+    catalog.register_schema("information_schema", catalogs.information_schema.clone())?;
     let catalogs = MemoryCatalogProviderList::new();
     catalogs.register_catalog(CATALOG.to_owned(), Arc::new(catalog));
     let table_functions: HashMap<String, Arc<TableFunction>> =
@@ -65,12 +71,16 @@ pub(crate) fn open(
             .map(|function| (function.name().to_owned(), function))
             .filter(|(name, _)| matches!(name.as_str(), "generate_series" | "range"))
             .collect();
+    let mut planners: Vec<Arc<dyn ExprPlanner>> = vec![Arc::new(functions::json::Arrows)];
+    planners.extend(SessionStateDefaults::default_expr_planners());
+    let mut scalar_functions = SessionStateDefaults::default_scalar_functions();
+    scalar_functions.extend(functions::all().iter().cloned());
     let mut state = SessionStateBuilder::new()
         .with_config(config(options)?)
         .with_runtime_env(runtime)
         .with_catalog_list(Arc::new(catalogs))
-        .with_expr_planners(SessionStateDefaults::default_expr_planners())
-        .with_scalar_functions(SessionStateDefaults::default_scalar_functions())
+        .with_expr_planners(planners)
+        .with_scalar_functions(scalar_functions)
         .with_higher_order_functions(SessionStateDefaults::default_higher_order_functions())
         .with_aggregate_functions(SessionStateDefaults::default_aggregate_functions())
         .with_window_functions(SessionStateDefaults::default_window_functions())
@@ -78,6 +88,22 @@ pub(crate) fn open(
         .build();
     state.mark_start_execution();
     Ok(Session { state, moment })
+}
+
+/// The functions that there are, for `pg_proc`, with the letter of their kind.
+fn function_names() -> Vec<(String, &'static str)> {
+    let scalar = SessionStateDefaults::default_scalar_functions();
+    let scalar = scalar.iter().chain(functions::all()).map(|function| (function.name().to_owned(), "f"));
+    let aggregate = SessionStateDefaults::default_aggregate_functions();
+    let aggregate = aggregate.iter().map(|function| (function.name().to_owned(), "a"));
+    let window = SessionStateDefaults::default_window_functions();
+    let window = window.iter().map(|function| (function.name().to_owned(), "w"));
+    let mut names: Vec<_> = scalar.chain(aggregate).chain(window).collect();
+    names.push(("time_bucket".to_owned(), "f"));
+    names.retain(|(name, _)| !name.starts_with("beeacon_"));
+    names.sort();
+    names.dedup_by(|one, other| one.0 == other.0);
+    names
 }
 
 fn config(options: &QueryOptions) -> Result<SessionConfig> {
@@ -89,7 +115,8 @@ fn config(options: &QueryOptions) -> Result<SessionConfig> {
         .with_sort_spill_reservation_bytes(
             SORT_RESERVE_BYTES.min(options.memory_bytes_max / (8 * options.partitions.max(1))),
         )
-        .with_information_schema(true);
+        // There is one of our own, with PostgreSQL's columns and types.
+        .with_information_schema(false);
     let settings = config.options_mut();
     settings.sql_parser.collect_spans = true;
     settings.sql_parser.recursion_limit = ConfigNonZeroUsize::try_new(PARSER_RECURSION_MAX)?;

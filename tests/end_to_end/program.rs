@@ -172,6 +172,7 @@ fn the_demo_has_rows_and_redactions_within_seconds() {
         .argument("demo")
         .option("--data", folder.path().join("data"))
         .option("--listen", address.to_string())
+        .option("--postgres", "none")
         .option("--rate", "500");
     demo.start();
     let sql = Sql { address };
@@ -215,6 +216,7 @@ fn up_reads_past_and_new_lines_of_the_local_docker() {
         .argument("up")
         .option("--data", folder.path().join("data"))
         .option("--listen", address.to_string())
+        .option("--postgres", "none")
         .option("--docker-host", docker.host())
         .option("--containers-directory", docker.containers_directory());
     up.start();
@@ -256,6 +258,7 @@ fn metrics_pass_promtool() {
         .argument("up")
         .option("--data", world.path("up-data"))
         .option("--listen", address.to_string())
+        .option("--postgres", "none")
         .option("--docker-host", world.docker.host())
         .option("--containers-directory", world.docker.containers_directory());
     up.start();

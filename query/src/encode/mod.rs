@@ -154,7 +154,7 @@ impl Transform for Encoder {
 }
 
 /// How values other than text are written, in JSON and in CSV alike.
-fn options() -> ::arrow_json::writer::EncoderOptions {
+pub(crate) fn options() -> ::arrow_json::writer::EncoderOptions {
     ::arrow_json::writer::EncoderOptions::default()
         .with_explicit_nulls(true)
         .with_timestamp_format("%Y-%m-%dT%H:%M:%S%.9f".to_owned())

@@ -32,6 +32,7 @@ use tokio::sync::OnceCell;
 
 use crate::error::QueryError;
 use crate::prune::Bounds;
+use crate::system::{self, Relation};
 
 /// What one query sees.
 pub(crate) struct Moment {
@@ -108,6 +109,19 @@ const NAMES: [&str; 3] = ["gaps", "logs", "redactions"];
 #[derive(Debug)]
 pub(crate) struct Tables(pub(crate) Arc<Moment>);
 
+impl Tables {
+    /// What describes the tables to clients.
+    pub(crate) fn relations(&self) -> Result<Vec<Relation>> {
+        let relation =
+            |name, is_view, table: Arc<dyn TableProvider>| Relation { name, is_view, schema: table.schema() };
+        Ok(vec![
+            relation("gaps", false, Arc::new(gaps::Gaps::new(self.0.clone()))),
+            relation("logs", false, logs::view(&self.0)?),
+            relation("redactions", true, redactions::view(&self.0)?),
+        ])
+    }
+}
+
 #[async_trait]
 impl SchemaProvider for Tables {
     fn table_names(&self) -> Vec<String> {
@@ -119,11 +133,16 @@ impl SchemaProvider for Tables {
             "gaps" => Some(Arc::new(gaps::Gaps::new(self.0.clone()))),
             "logs" => Some(logs::view(&self.0)?),
             "redactions" => Some(redactions::view(&self.0)?),
+            // Clients of PostgreSQL leave out the schema of the catalog, which is always searched.
+            name if name.starts_with("pg_") => {
+                let catalogs = system::catalogs(&self.relations()?, Vec::new)?;
+                catalogs.pg_catalog.table(name).await?
+            }
             _ => None,
         })
     }
 
     fn table_exist(&self, name: &str) -> bool {
-        NAMES.contains(&name)
+        NAMES.contains(&name) || name.starts_with("pg_")
     }
 }

@@ -7,8 +7,8 @@ use datafusion::arrow::array::{Array, AsArray};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, TimestampNanosecondType, UInt64Type};
 use serde_json::{Value, json};
 
-use crate::client::{ask, serve};
-use crate::world::{NOON_NS, World, said};
+use crate::client::{answer, ask, send_raw, serve};
+use crate::world::{HOUR_NS, NOON_NS, World, said};
 
 const ROWS: &str = "select timestamp, service, message, labels, attributes, redactions, position_minor, \
                     cast(null as int) as nothing, 1.5 as number, arrow_cast(18446744073709551615, 'UInt64') as large \
@@ -129,4 +129,68 @@ async fn a_terminal_table_escapes_what_strangers_wrote() {
     let table = beeacon_query::display::table(&rows).unwrap();
     assert!(table.contains(r"\u{1b}[31mred\u{7}\u{202e}\nnext\u{9b}2J"), "{table}");
     assert!(table.chars().all(|c| c == '\n' || !c.is_control()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn parameters_are_bound_by_place_and_by_name_and_misfits_are_refused() {
+    let world = World::new().await;
+    world.publish("default", &[said("web", NOON_NS, "it's"), said("db", NOON_NS, "two")]).await;
+    let address = serve(&world.query).await;
+    let asked = async |body: serde_json::Value| {
+        let body = body.to_string();
+        answer(send_raw(address, "application/json", "application/json", body.as_bytes()).await, Vec::new())
+            .await
+    };
+    let table = [
+        (
+            serde_json::json!({"query": "select service from logs where message = $1", "parameters": ["it's"]}),
+            "web",
+        ),
+        (
+            serde_json::json!({"query": "select service from logs where message = $text", "parameters": {"text": "two"}}),
+            "db",
+        ),
+        (
+            serde_json::json!({"query": "select service from logs where timestamp >= $1 and message <> $2 and $3", "parameters": ["2026-01-05T12:00:00Z", "two", true]}),
+            "web",
+        ),
+    ];
+    for (body, service) in table {
+        let answer = asked(body).await;
+        assert_eq!(answer.json(), serde_json::json!([{ "service": service }]), "{}", answer.text());
+    }
+    for parameters in [
+        serde_json::json!(null),
+        serde_json::json!("x"),
+        serde_json::json!([[1]]),
+        serde_json::json!({"a": {}}),
+    ] {
+        let answer = asked(serde_json::json!({"query": "select $1", "parameters": parameters})).await;
+        assert_eq!(
+            (answer.status, answer.json()["error"]["code"].as_str()),
+            (400, Some("parameters")),
+            "{}",
+            answer.text()
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_explanation_says_how_many_files_were_skipped() {
+    let world = World::new().await;
+    for hour in 0..4 {
+        world.publish_and_flush("default", &[said("web", NOON_NS + hour * HOUR_NS, "one")]).await;
+    }
+    for explain in ["explain", "explain analyze"] {
+        let rows = world
+            .cells(&format!("{explain} select * from logs where timestamp < '2026-01-05T13:30:00Z'"))
+            .await;
+        let files = rows.iter().find(|row| row[0] == "files").unwrap_or_else(|| panic!("{rows:?}"));
+        assert_eq!(
+            files[1],
+            "logs: 2 of 4 files and 0 fresh batches; 2 files skipped by time and service, 0 damaged"
+        );
+    }
+    let rows = world.cells("explain analyze select * from logs where message = 'none'").await;
+    assert!(rows.iter().any(|row| row[1].contains("rows_pruned")), "{rows:?}");
 }

@@ -10,7 +10,9 @@
 mod client;
 mod formats;
 mod hostile;
+mod page;
 mod positions;
+mod postgres;
 mod pruning;
 mod refusals;
 mod rows;

@@ -96,6 +96,7 @@ impl World {
             .argument("server")
             .option("--data", &server_data)
             .option("--listen", address.to_string())
+            .option("--postgres", "none")
             .option("--loki", loki.url());
         if let Some(text) = plan.server_config {
             std::fs::write(path("server.toml"), text).unwrap();
@@ -260,7 +261,8 @@ impl Alone {
         let mut server = Program::new("server", beeacon(), &folder.path().join("output"), Some(address))
             .argument("server")
             .option("--data", &data)
-            .option("--listen", address.to_string());
+            .option("--listen", address.to_string())
+            .option("--postgres", "none");
         if let Some(loki) = loki {
             server = server.option("--loki", loki);
         }

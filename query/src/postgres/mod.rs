@@ -1,0 +1,187 @@
+//! The PostgreSQL door: psql, Grafana's own data source and every driver, read-only.
+//!
+//! What always holds:
+//! - a query goes through the same guard, limits and tenant's tables as one over HTTP;
+//! - with a token, nothing is answered before the client has proved that it knows it (SCRAM-SHA-256), and a client on another host
+//!   proves it within TLS; without a token, only this host is served;
+//! - what was sent before TLS began is never taken for something sent within it;
+//! - whatever cannot be answered has an error with its SQLSTATE, and the session goes on;
+//! - a client that leaves, or cancels, ends its query;
+//! - connections, messages, prepared statements and portals have limits.
+//!
+//! The protocol is read and written here rather than by a library: the one there is keeps bytes from before the handshake,
+//! compares proofs byte by byte, keeps prepared statements without limit, and cannot cancel a query whose rows are flowing.
+//!
+//! Modules in reading order:
+//! - `message`: the protocol's bytes, pure;
+//! - `scram`: the login, pure;
+//! - `settings` and `local`: what a session can set, and statements that never reach the planner;
+//! - `parameters` and `rows`: values on their way in and out;
+//! - `sqlstate`: errors;
+//! - `connection`: one client.
+
+mod connection;
+pub(crate) mod local;
+pub(crate) mod message;
+pub(crate) mod parameters;
+pub(crate) mod rows;
+pub(crate) mod scram;
+pub(crate) mod settings;
+pub(crate) mod sqlstate;
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, Read};
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use subtle::ConstantTimeEq;
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, watch};
+use tokio_rustls::TlsAcceptor;
+
+use crate::engine::Query;
+use crate::limits::{POSTGRES_CONNECTIONS_MAX, POSTGRES_DRAIN_TIME};
+use scram::Verifier;
+
+/// How the door is opened.
+#[derive(Clone, Default)]
+pub struct PostgresOptions {
+    /// Whose rows are read.
+    pub tenant: String,
+    /// What clients have to know as their password, under whatever name. Without it only this host is served.
+    pub token: Option<String>,
+    /// TLS. Without it, clients of other hosts are refused.
+    pub tls: Option<TlsAcceptor>,
+}
+
+/// The door: cheap to clone.
+#[derive(Clone)]
+pub struct Postgres(Arc<Door>);
+
+struct Door {
+    query: Query,
+    tenant: String,
+    verifier: Option<Verifier>,
+    tls: Option<TlsAcceptor>,
+    connections: Arc<Semaphore>,
+    next_process: AtomicI32,
+    cancels: Mutex<HashMap<i32, Cancel>>,
+}
+
+/// How a running query of a connection is cancelled.
+struct Cancel {
+    secret: i32,
+    signal: watch::Sender<u64>,
+}
+
+impl Postgres {
+    /// Makes the door over a query room.
+    ///
+    /// # Errors
+    /// When the system gives no random bytes.
+    pub fn new(query: Query, options: PostgresOptions) -> io::Result<Self> {
+        let verifier = match &options.token {
+            Some(token) => Some(Verifier::new(token, random()?)),
+            None => None,
+        };
+        Ok(Postgres(Arc::new(Door {
+            query,
+            tenant: options.tenant,
+            verifier,
+            tls: options.tls,
+            connections: Arc::new(Semaphore::new(POSTGRES_CONNECTIONS_MAX)),
+            next_process: AtomicI32::new(1),
+            cancels: Mutex::new(HashMap::new()),
+        })))
+    }
+
+    /// Serves until asked to stop. Clients then get what their statements still give within a short time.
+    pub async fn serve(&self, listener: TcpListener, mut stop: watch::Receiver<bool>) {
+        loop {
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                () = until_stopped(&mut stop) => break,
+            };
+            let (stream, peer) = match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    tracing::warn!(error = %error.kind(), "a connection could not be accepted");
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    continue;
+                }
+            };
+            let permit = self.0.connections.clone().try_acquire_owned().ok();
+            if permit.is_none() {
+                tracing::warn!(
+                    limit = POSTGRES_CONNECTIONS_MAX,
+                    "too many PostgreSQL connections: one is refused"
+                );
+            }
+            let (door, stop) = (self.0.clone(), stop.clone());
+            tokio::spawn(async move {
+                connection::serve(&door, stream, peer, permit.is_some(), stop).await;
+                drop(permit);
+            });
+        }
+        drop(listener);
+        let all = u32::try_from(POSTGRES_CONNECTIONS_MAX).unwrap_or(u32::MAX);
+        if tokio::time::timeout(POSTGRES_DRAIN_TIME, self.0.connections.acquire_many(all)).await.is_err() {
+            tracing::warn!("some PostgreSQL connections did not end in time and were cut off");
+        }
+    }
+}
+
+impl Door {
+    /// A key with which a connection's queries can be cancelled from another one, for as long as the result lives.
+    fn register(self: &Arc<Self>) -> io::Result<(Registered, watch::Receiver<u64>)> {
+        let process = self.next_process.fetch_add(1, Ordering::Relaxed);
+        let secret = i32::from_be_bytes(random()?);
+        let (signal, cancelled) = watch::channel(0);
+        self.cancels().insert(process, Cancel { secret, signal });
+        Ok((Registered { door: self.clone(), process, secret }, cancelled))
+    }
+
+    fn cancel(&self, process: i32, secret: i32) {
+        let cancels = self.cancels();
+        if let Some(cancel) = cancels.get(&process)
+            && bool::from(cancel.secret.to_be_bytes().ct_eq(&secret.to_be_bytes()))
+        {
+            cancel.signal.send_modify(|count| *count += 1);
+        }
+    }
+
+    fn cancels(&self) -> std::sync::MutexGuard<'_, HashMap<i32, Cancel>> {
+        // A thread that panicked with the lock held left a usable map behind: every step of it is one call.
+        self.cancels.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A connection among those whose queries can be cancelled.
+struct Registered {
+    door: Arc<Door>,
+    process: i32,
+    secret: i32,
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        self.door.cancels().remove(&self.process);
+    }
+}
+
+fn random<const BYTES: usize>() -> io::Result<[u8; BYTES]> {
+    let mut bytes = [0; BYTES];
+    File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Ends when the program was asked to stop, or nobody is left who could ask.
+async fn until_stopped(stop: &mut watch::Receiver<bool>) {
+    while !*stop.borrow_and_update() {
+        if stop.changed().await.is_err() {
+            return;
+        }
+    }
+}
