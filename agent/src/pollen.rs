@@ -76,6 +76,8 @@ pub struct FieldConfig {
     pub keep_last: u8,
     /// What it is called in markers; by default its name.
     pub marker: Option<String>,
+    /// With the action `off`: the rules whose findings in the field stay.
+    pub rules: Vec<String>,
 }
 
 /// One `[[filter.scope]]`.
@@ -464,7 +466,11 @@ fn read_field(mut section: Section<'_>) -> FieldConfig {
         keep_first,
         keep_last,
         marker: section.optional_text("marker"),
+        rules: section.texts("rules"),
     };
+    if field.action != "off" && !field.rules.is_empty() {
+        section.fault("rules", "has a meaning only with action = \"off\"");
+    }
     section.close();
     field
 }
@@ -481,8 +487,11 @@ fn read_scope(mut section: Section<'_>) -> ScopeConfig {
 }
 
 fn field_rule(field: &FieldConfig) -> Result<FieldRule, RulesError> {
-    let FieldConfig { name, action, keep_first, keep_last, marker } = field;
-    FieldRule::new(name, action, *keep_first, *keep_last, marker.as_deref())
+    let FieldConfig { name, action, keep_first, keep_last, marker, rules } = field;
+    match action.as_str() {
+        "off" => FieldRule::sparing(name, rules),
+        _ => FieldRule::new(name, action, *keep_first, *keep_last, marker.as_deref()),
+    }
 }
 
 fn scope_rules(scope: &ScopeConfig) -> Result<Scope, RulesError> {

@@ -281,6 +281,12 @@ impl Engine {
                 faults.push(RuleFault::new(field.name(), "field stands twice", "give each name one action"));
             }
             rule.description = format!("Values of fields named {}", field.name());
+            for spared in field.spared() {
+                if !chosen.iter().any(|(other, _)| other.id == *spared) {
+                    let reason = format!("names the rule {spared}, which does not run");
+                    faults.push(RuleFault::new(field.name(), reason, "see `beeacon rules list`"));
+                }
+            }
             let action = rule.action;
             chosen.push((rule, action));
         }
@@ -313,7 +319,7 @@ impl Engine {
     ) -> Result<Engine, RulesError> {
         let rules: Vec<&Rule> = chosen.iter().map(|(rule, _)| rule).collect();
         let (scanner, costs) = Scanner::new(&rules, options.clock, options.level).map_err(RulesError)?;
-        let id = identify(&chosen, options.key.as_ref());
+        let id = identify(&chosen, options.key.as_ref(), &options.fields);
         let names = Names::new(rules.iter().map(|rule| rule.marker.as_str())).with_known(known.clone());
         let standing = chosen
             .iter()
@@ -329,6 +335,12 @@ impl Engine {
         let private_key = private_key.and_then(|rule| u32::try_from(rule).ok());
         let fields: Vec<Vec<String>> = options.fields.iter().map(|field| field.segments().to_vec()).collect();
         let first_field = u32::try_from(chosen.len().saturating_sub(fields.len())).unwrap_or(u32::MAX);
+        let number = |id: &String| {
+            let number = chosen.iter().position(|(rule, _)| rule.id == *id);
+            number.and_then(|number| u32::try_from(number).ok())
+        };
+        let spared =
+            options.fields.iter().map(|field| field.spared().iter().filter_map(number).collect()).collect();
         let ids = chosen.iter().map(|(rule, _)| rule.id.clone()).collect();
         let keys = options.key.iter().chain(&options.old_keys).cloned().collect();
         let active =
@@ -346,6 +358,7 @@ impl Engine {
                 key: options.key,
                 fields,
                 first_field,
+                spared,
                 allow: options.allow,
                 ids,
                 keys,
@@ -787,7 +800,7 @@ fn character_before(text: &[u8], at: usize) -> usize {
     at.saturating_sub(back)
 }
 
-fn identify(chosen: &[(Rule, Action)], key: Option<&Key>) -> RuleSetId {
+fn identify(chosen: &[(Rule, Action)], key: Option<&Key>, fields: &[FieldRule]) -> RuleSetId {
     let mut hash = Xxh3::new();
     let mut feed = |text: &str| {
         hash.update(&u64::try_from(text.len()).unwrap_or(u64::MAX).to_le_bytes());
@@ -809,6 +822,7 @@ fn identify(chosen: &[(Rule, Action)], key: Option<&Key>) -> RuleSetId {
             rule.precedence
         ));
     }
+    fields.iter().flat_map(FieldRule::spared).for_each(|rule| feed(rule));
     feed(&key.map_or(String::new(), |key| key.version().to_string()));
     RuleSetId(hash.digest())
 }

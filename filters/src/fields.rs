@@ -7,6 +7,8 @@
 //! A field rule is found as a rule like any other, by a pattern over its last segment and an operator; so it costs what one more
 //! rule costs, and nothing where there is none. How far the value reaches is decided here.
 //!
+//! A field may also spare: what rules that are named find in it stays ([`FieldRule::sparing`]).
+//!
 //! What always holds: where the keys above a value cannot be told, as inside of a string, the last segment decides.
 
 use std::ops::Range;
@@ -25,6 +27,8 @@ pub struct FieldRule {
     name: String,
     segments: Vec<String>,
     rule: Rule,
+    /// The rules whose findings in it stay.
+    spared: Vec<String>,
 }
 
 impl FieldRule {
@@ -46,6 +50,33 @@ impl FieldRule {
         keep_first: u8,
         keep_last: u8,
         marker: Option<&str>,
+    ) -> Result<FieldRule, RulesError> {
+        FieldRule::read(name, action, (keep_first, keep_last), marker, &[])
+    }
+
+    /// In the fields called `name`, what the rules of these ids find stays as it is: order numbers that look like cards. Known secrets
+    /// and what other rules find is redacted as elsewhere.
+    ///
+    /// ```
+    /// use beeacon_filters::{Engine, EngineOptions, FieldRule};
+    /// let order = FieldRule::sparing("order_*", &["credit_card".to_owned()]).unwrap();
+    /// let engine = Engine::new(EngineOptions { fields: vec![order], ..EngineOptions::default() }).unwrap();
+    /// let (text, _) = engine.scrub_text("order_id=4539148803436467 card=4539148803436467").unwrap();
+    /// assert_eq!(text, "order_id=4539148803436467 card=<CARD>");
+    /// ```
+    ///
+    /// # Errors
+    /// With every fault found.
+    pub fn sparing(name: &str, rules: &[String]) -> Result<FieldRule, RulesError> {
+        FieldRule::read(name, "off", (0, 0), None, rules)
+    }
+
+    fn read(
+        name: &str,
+        action: &str,
+        (keep_first, keep_last): (u8, u8),
+        marker: Option<&str>,
+        spared: &[String],
     ) -> Result<FieldRule, RulesError> {
         let mut faults = Vec::new();
         let subject = format!("field {name}");
@@ -80,6 +111,18 @@ impl FieldRule {
                 format!("choose one of {}", Action::NAMES),
             );
         }
+        if parsed == Some(Action::Off) && spared.is_empty() {
+            fault(
+                "action off names no rule".to_owned(),
+                "give `rules`, whose findings in the field stay".to_owned(),
+            );
+        }
+        if parsed != Some(Action::Off) && !spared.is_empty() {
+            fault(
+                format!("`rules` have no meaning with the action {action}"),
+                "leave them out, or choose the action off".to_owned(),
+            );
+        }
         if !faults.is_empty() {
             return Err(RulesError(faults));
         }
@@ -108,7 +151,12 @@ impl FieldRule {
         let file = RuleFile::read(&subject, &text)?;
         let rule = file.rules().first().cloned();
         let missing = || RulesError(vec![RuleFault::new(&subject, "makes no rule", "")]);
-        Ok(FieldRule { name: name.to_owned(), segments, rule: rule.ok_or_else(missing)? })
+        Ok(FieldRule {
+            name: name.to_owned(),
+            segments,
+            rule: rule.ok_or_else(missing)?,
+            spared: spared.to_vec(),
+        })
     }
 
     /// Its name, as it was given.
@@ -122,6 +170,11 @@ impl FieldRule {
 
     pub(crate) fn segments(&self) -> &[String] {
         &self.segments
+    }
+
+    /// The rules whose findings in it stay.
+    pub(crate) fn spared(&self) -> &[String] {
+        &self.spared
     }
 }
 
@@ -227,6 +280,31 @@ pub(crate) fn refine(
         (hit.start, hit.end) = (narrow(value.start), narrow(value.end));
         hit.match_end = hit.end;
         true
+    });
+}
+
+/// Takes out what is spared: hits of field rules that spare, and the hits of the rules that they spare inside of their values.
+/// `spared` are the numbers of these rules, for each field rule.
+pub(crate) fn spare(first: u32, spared: &[Vec<u32>], hits: &mut Vec<Hit>) {
+    let of = |hit: &Hit| -> Option<&Vec<u32>> {
+        let number = usize::try_from(hit.rule.checked_sub(first)?).ok()?;
+        spared.get(number).filter(|spared| !spared.is_empty())
+    };
+    let sparing: Vec<(Hit, &Vec<u32>)> = hits.iter().filter_map(|hit| Some((*hit, of(hit)?))).collect();
+    if sparing.is_empty() {
+        return;
+    }
+    let covers = |(field, rules): &(Hit, &Vec<u32>), hit: &Hit| {
+        field.line == hit.line
+            && field.start <= hit.start
+            && hit.end <= field.end
+            && rules.contains(&hit.rule)
+    };
+    hits.retain(|hit| {
+        // Field rules come in order of lines and of places.
+        let from = sparing.partition_point(|(field, _)| field.line < hit.line);
+        let here = sparing.iter().skip(from).take_while(|(field, _)| field.line == hit.line);
+        of(hit).is_none() && !here.clone().any(|field| covers(field, hit))
     });
 }
 

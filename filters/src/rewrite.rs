@@ -39,6 +39,8 @@ pub(crate) struct Rewriter {
     /// The segments of field rules, and the number of the first.
     pub(crate) fields: Vec<Vec<String>>,
     pub(crate) first_field: u32,
+    /// For each field rule, the rules whose findings in its values stay.
+    pub(crate) spared: Vec<Vec<u32>>,
     /// Values that stay, the rules' ids, and every key under which a token may have been made.
     pub(crate) allow: Vec<Allow>,
     pub(crate) ids: Vec<String>,
@@ -155,6 +157,7 @@ impl Rewriter {
         }
         let outside = |line: &[u8], span| self.names.outside(line, span);
         fields::refine(self.first_field, &self.fields, text, offsets, &mut scratch.hits, outside);
+        fields::spare(self.first_field, &self.spared, &mut scratch.hits);
         if !self.allow.is_empty() {
             scratch.hits.retain(|hit| !self.is_allowed(text, hit));
         }

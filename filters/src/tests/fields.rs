@@ -45,6 +45,40 @@ fn fields_are_found_by_name_wherever_fields_stand() {
 }
 
 #[test]
+fn what_named_rules_find_in_a_field_that_spares_stays_and_nothing_else_does() {
+    let rules = ["credit_card".to_owned(), "email".to_owned()];
+    let fields = vec![
+        FieldRule::sparing("order_*", &rules).unwrap(),
+        FieldRule::sparing("user.alias", &["email".to_owned()]).unwrap(),
+        FieldRule::new("pin", "marker", 0, 0, None).unwrap(),
+    ];
+    let engine = Engine::new(EngineOptions { fields, ..EngineOptions::default() }).unwrap();
+    for (text, wanted) in [
+        ("order_id=4539148803436467 card=4539148803436467", "order_id=4539148803436467 card=<CARD>"),
+        (r#"{"order_by":"a@b.example","by":"a@b.example"}"#, r#"{"order_by":"a@b.example","by":"<EMAIL>"}"#),
+        (
+            r#"{"user":{"alias":"a@b.example"},"alias":"a@b.example"}"#,
+            r#"{"user":{"alias":"a@b.example"},"alias":"<EMAIL>"}"#,
+        ),
+        (
+            "order_note=\"a@b.example from 10.1.2.3\" pin=1",
+            "order_note=\"a@b.example from 10.1.2.0\" pin=<PIN>",
+        ),
+    ] {
+        assert_eq!(engine.scrub_text(text).unwrap().0, wanted);
+        assert_eq!(engine.scrub_text(wanted).unwrap().0, wanted);
+    }
+    let refused =
+        |field: Result<FieldRule, _>| field.map(|_| ()).map_err(|error: crate::RulesError| error.to_string());
+    assert!(refused(FieldRule::sparing("nick", &[])).unwrap_err().contains("action off names no rule"));
+    assert!(refused(FieldRule::new("nick", "off", 0, 0, None)).unwrap_err().contains("names no rule"));
+    let unknown = FieldRule::sparing("nick", &["credit_crad".to_owned()]).unwrap();
+    let error =
+        Engine::new(EngineOptions { fields: vec![unknown], ..EngineOptions::default() }).err().unwrap();
+    assert!(error.to_string().contains("credit_crad, which does not run"), "{error}");
+}
+
+#[test]
 fn what_cannot_be_a_field_rule_is_refused_with_every_fault() {
     let fault = FieldRule::new("a..*", "markr", 0, 0, None).unwrap_err().to_string();
     for wanted in ["segments", "names nothing", "action markr is not known, marker is", "choose one of"] {
