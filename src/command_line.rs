@@ -115,6 +115,9 @@ pub(crate) struct AgentArguments {
     /// The collector to ship to
     #[arg(long, value_name = "URL")]
     pub(crate) collector: Option<String>,
+    /// Read standard input too; after its end, and once everything has been shipped, the program ends
+    #[arg(long)]
+    pub(crate) stdin: bool,
 }
 
 /// Which rules run, over what the configuration says.

@@ -63,6 +63,7 @@ pub(crate) async fn agent(arguments: AgentArguments) -> anyhow::Result<Exit> {
         if let Some(collector) = &arguments.collector {
             config.agent.collector.clone_from(collector);
         }
+        config.agent.push.stdin |= arguments.stdin;
         anyhow::Ok((config.agent, config.filter, arguments.common.config.clone()))
     };
     let (agent, filter, file) = load()?;

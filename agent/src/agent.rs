@@ -6,7 +6,7 @@ use beeacon_filters::{Continuity, Engine};
 use beeacon_record::AgentId;
 use prometheus_client::registry::Registry;
 use tokio::runtime::Handle;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::AgentConfig;
@@ -19,6 +19,8 @@ use crate::limits::{EVENTS_MAX, KNOWN_WITHIN};
 use crate::metrics::Metrics;
 use crate::pollen::{Carried, FilterConfig, Pollen};
 use crate::pump::{Pump, PumpError, PumpParts};
+use crate::push::doors::{DoorStatus, Doors, DoorsError};
+use crate::push::lane::LaneParts;
 use crate::reload::{self, ReloadError};
 use crate::rescan::Rescan;
 use crate::rule_metrics;
@@ -48,6 +50,12 @@ pub enum AgentError {
     /// Somebody has taken its place.
     #[error("agent stopped")]
     Pump(#[from] PumpError),
+    /// A door cannot be opened.
+    #[error("open the doors")]
+    Doors(#[from] DoorsError),
+    /// Sources that cannot be read again are configured, and no spool.
+    #[error("take in what cannot be read again: the spool is off")]
+    NoSpool,
     /// The pump's thread panicked. Nothing was lost: the next start reads on at the collector's positions.
     #[error("the agent's pump panicked")]
     Panicked,
@@ -66,6 +74,7 @@ pub struct Agent {
     continuity: Arc<Mutex<Continuity>>,
     carried: Carried,
     reload: Arc<Mutex<ReloadStatus>>,
+    doors: Arc<Mutex<Vec<DoorStatus>>>,
 }
 
 /// What a change of the configuration replaces.
@@ -121,6 +130,7 @@ impl Agent {
             continuity: Arc::default(),
             carried: Carried::default(),
             reload: Arc::default(),
+            doors: Arc::default(),
         })
     }
 
@@ -147,12 +157,17 @@ impl Agent {
                 () = stop.cancelled() => return Ok(()),
             }
         }
+        let stop = stop.child_token();
         let (reports, events) = mpsc::channel::<Event>(EVENTS_MAX);
         let (config, filter, collector) = {
             let mut now = self.now_mut();
             now.reports = Some(reports.clone());
             (now.config.clone(), now.filter.clone(), now.collector.clone())
         };
+        let (spool, wake) = (self.open_spool().await?, Arc::new(Notify::new()));
+        let doors = Doors::open(&config.push).await?;
+        *self.doors.lock().unwrap_or_else(PoisonError::into_inner) = doors.status();
+        let current = config.clone();
         let containers_directory = config.containers_directory.clone();
         let parts = PumpParts {
             config,
@@ -163,11 +178,34 @@ impl Agent {
             metrics: self.metrics.clone(),
             health: self.health.clone(),
             board: self.board.clone(),
-            spool: self.open_spool().await?,
+            spool: spool.clone(),
+            wake: wake.clone(),
             runtime: Handle::current(),
             stop: stop.clone(),
         };
         let pump = Pump::new(parts, events, reports.clone()).map_err(AgentError::Thread)?;
+        let open = match (&spool, current.push.is_any()) {
+            (_, false) => None,
+            (None, true) => return Err(AgentError::NoSpool),
+            (Some(spool), true) => {
+                let parts = LaneParts {
+                    agent: self.id,
+                    epoch: state::next_push_epoch(&current.data)?,
+                    host: current.host.clone(),
+                    compression_level: current.compression_level,
+                    filter: Arc::new({
+                        let agent = self.clone();
+                        move || agent.now().filter.clone()
+                    }),
+                    spool: spool.clone(),
+                    metrics: self.metrics.clone(),
+                    health: self.health.clone(),
+                    wake,
+                    reports: reports.clone(),
+                };
+                Some(doors.start(parts, &stop)?)
+            }
+        };
         let discovery = Discovery {
             events: reports,
             metrics: self.metrics.clone(),
@@ -176,11 +214,19 @@ impl Agent {
         let discovering = match (&self.docker, &containers_directory) {
             (Some(host), _) => tokio::spawn(discovery.follow(host.clone())),
             (None, Some(directory)) => tokio::spawn(discovery.scan(directory.clone())),
-            (None, None) => tokio::spawn(async {}),
+            (None, None) => {
+                // There is nothing to list.
+                self.health.set_docker(true);
+                tokio::spawn(async {})
+            }
         };
         let pumped = tokio::task::spawn_blocking(move || pump.run()).await;
         discovering.abort();
         self.now_mut().reports = None;
+        stop.cancel();
+        if let Some(open) = open {
+            open.close().await;
+        }
         match pumped {
             Ok(result) => Ok(result?),
             Err(_) => Err(AgentError::Panicked),
@@ -300,6 +346,7 @@ impl Agent {
     pub fn status(&self) -> AgentStatus {
         let mut status = self.board.get();
         status.agent = self.id.to_string();
+        status.doors.clone_from(&self.doors.lock().unwrap_or_else(PoisonError::into_inner));
         status.problems = self.health.problems();
         status.healthy = status.problems.is_empty();
         status.known = self.health.known().map(|known| known.status()).unwrap_or_default();

@@ -63,6 +63,9 @@ struct Options {
     /// How logs are read.
     #[arg(long)]
     reader: Option<Reader>,
+    /// Read standard input too, line by line; after its end, and once everything has been shipped, the program ends.
+    #[arg(long)]
+    stdin: bool,
     /// The rules' profile, instead of the configured one.
     #[arg(long, value_name = "NAME")]
     profile: Option<String>,
@@ -99,6 +102,7 @@ impl Options {
             config.token = Some(token.trim().to_owned());
         }
         config.roots = self.roots.clone().or(config.roots);
+        config.push.stdin |= self.stdin;
         if let Some(data) = &self.data {
             config.data.clone_from(data);
         }

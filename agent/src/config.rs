@@ -9,9 +9,10 @@ use crate::container::ReaderChoice;
 use crate::docker::host::{DEFAULT_HOST, DockerHost};
 use crate::multiline::Grouping;
 use crate::picking::Picks;
+use crate::push::PushConfig;
 use crate::selection::{Condition, Selection};
 use crate::ship::http::{Collector, ShipError};
-use crate::spool::SpoolConfig;
+use crate::spool::{SpoolConfig, SpoolMode};
 use crate::timestamp::LineTime;
 
 /// How an agent runs. Every field has a default that works on a host with Docker and a collector beside it.
@@ -44,6 +45,8 @@ pub struct AgentConfig {
     pub selection: Selection,
     /// Where frames wait for a collector that does not answer.
     pub spool: SpoolConfig,
+    /// Standard input, syslog and other senders; none by default.
+    pub push: PushConfig,
 }
 
 impl Default for AgentConfig {
@@ -62,6 +65,7 @@ impl Default for AgentConfig {
             compression_level: 1,
             selection: Selection::default(),
             spool: SpoolConfig::default(),
+            push: PushConfig::default(),
         }
     }
 }
@@ -157,6 +161,7 @@ impl AgentConfig {
         let mut spool = section.section("spool");
         self.spool = self.spool.read(&mut spool);
         spool.close();
+        self.push = self.push.read(section);
         for fault in self.faults() {
             if section.is_present() {
                 section.fault(fault.key, fault.message);
@@ -185,7 +190,7 @@ impl AgentConfig {
                     fault("docker_host", error.to_string());
                 }
             }
-            None if self.containers_directory.is_none() => {
+            None if self.containers_directory.is_none() && !self.push.is_any() => {
                 fault(
                     "docker_host",
                     "is none, so containers_directory must say where the logs are".to_owned(),
@@ -195,6 +200,12 @@ impl AgentConfig {
                 fault("reader", "got \"api\", but docker_host is none; allowed are auto, file".to_owned());
             }
             None => {}
+        }
+        if self.push.is_any() && self.spool.mode == SpoolMode::Off {
+            fault(
+                "spool",
+                "mode is off, but what cannot be read again needs it: stdin, syslog, push".to_owned(),
+            );
         }
         if self.host.is_empty() {
             fault("host", "is empty, wanted this host's name".to_owned());
@@ -265,7 +276,8 @@ fn system_host() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::spool::{SpoolMode, WhenFull};
+    use crate::push::{SyslogConfig, Transport};
+    use crate::spool::WhenFull;
 
     fn read(text: &str) -> Result<AgentConfig, String> {
         let document = Document::parse("b.toml", text, &beeacon_settings::Nothing);
@@ -283,12 +295,13 @@ mod tests {
         let config = read(
             "[agent]\ncollector = \"http://c:4880\"\ntoken = \"t\"\ndata = \"/d\"\ndocker_host = \"none\"\n\
              containers_directory = \"/c\"\nreader = \"file\"\nhost = \"h\"\nlabels = [\"team\"]\n\
-             flush_after = \"1 s\"\ncompression_level = 3\ninclude = [\"name:a*\"]\n\
+             flush_after = \"1 s\"\nstdin = true\ncompression_level = 3\ninclude = [\"name:a*\"]\n\
              exclude = [\"label:x\"]\nhints = false\nmultiline_wait = \"2 s\"\nmultiline = [\"name:* => java\"]\n\
              timestamp = [\"name:* => auto\"]\nattributes = [\"name:* => a, b as c\"]\nsample = 0.5\nrate = 10\n\
              [agent.spool]\nmode = \"always\"\ndirectory = \"/s\"\n\
              bytes_max = \"64 MiB\"\nwhen_full = \"drop_oldest\"\npatience = \"3 s\"\nat_risk_below = \"1 min\"\n\
-             free_bytes_min = \"1 MiB\"\n",
+             free_bytes_min = \"1 MiB\"\n[agent.push]\nlisten = \"127.0.0.1:4881\"\ntoken = \"sixteen characters\"\n\
+             [[agent.syslog]]\nlisten = \"[::1]:514\"\ntransport = \"udp\"\n",
         )
         .unwrap();
         let expected = AgentConfig {
@@ -323,6 +336,15 @@ mod tests {
                 at_risk_below: Duration::from_secs(60),
                 free_bytes_min: 1 << 20,
             },
+            push: PushConfig {
+                stdin: true,
+                syslog: vec![SyslogConfig {
+                    listen: "[::1]:514".parse().unwrap(),
+                    transport: Transport::Udp,
+                }],
+                http: Some("127.0.0.1:4881".parse().unwrap()),
+                token: Some("sixteen characters".into()),
+            },
         };
         assert_eq!(config, expected);
     }
@@ -333,7 +355,8 @@ mod tests {
             "[agent]\ncollector = \"c:4880\"\nreder = \"file\"\nreader = \"fil\"\ndocker_host = \"ssh://x\"\n\
              flush_after = \"2 h\"\nhost = \"\"\ninclude = [\"x\"]\nmultiline = [\"name:* => perl\"]\n\
              timestamp = [\"nam:* => auto\"]\nattributes = [\"a\"]\n\
-             sample = \"2\"\nrate = \"x\"\n",
+             sample = \"2\"\nrate = \"x\"\nstdin = true\n[agent.spool]\nmode = \"off\"\n\
+             [agent.push]\nlisten = \"0.0.0.0:1\"\n[[agent.syslog]]\ntransport = \"udp\"\n",
         )
         .unwrap_err();
         for key in [
@@ -348,6 +371,9 @@ mod tests {
             "timestamp",
             "attributes",
             "sample",
+            "spool",
+            "push.listen",
+            "syslog",
             "rate",
         ] {
             assert!(faults.contains(&format!("agent.{key}")), "{key} is missing in:\n{faults}");

@@ -9,6 +9,7 @@ use crate::container::Container;
 use crate::filter::Filter;
 use crate::ship::http::Collector;
 use crate::ship::verdict::Verdict;
+use crate::spool::SpoolError;
 
 /// One closed set: what reaches the pump from discovery and from the shipper.
 pub enum Event {
@@ -32,6 +33,11 @@ pub enum Event {
         round: u64,
         /// The answer.
         answer: SessionAnswer,
+    },
+    /// The spool has failed under somebody else's hands.
+    SpoolFailed {
+        /// How.
+        error: SpoolError,
     },
     /// There is an answer to a frame of the spool.
     Drained {

@@ -17,7 +17,7 @@
 //!
 //! Modules in reading order: [`config`], [`agent`], [`reload`], [`pump`], [`reader`], [`progress`], [`docker`], [`level`],
 //! [`timestamp`], [`multiline`], [`shaping`], [`selection`], [`filter`], [`picking`], [`rescan`], [`ship`],
-//! [`spool`].
+//! [`spool`], [`push`].
 
 pub mod limits;
 
@@ -64,6 +64,8 @@ pub mod known;
 pub mod ship;
 
 pub mod spool;
+
+pub mod push;
 
 pub mod backoff;
 

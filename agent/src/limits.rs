@@ -164,6 +164,54 @@ pub const SPOOL_SEGMENT_BYTES_MIN: u64 = 4 << 20;
 /// The largest segment of the spool, in bytes: what a spool with a single record takes of the disk.
 pub const SPOOL_SEGMENT_BYTES_MAX: u64 = 16 << 20;
 
+/// How many deliveries of doors may wait for the lane. A door's senders are few; each waits for its answer.
+pub const PUSHES_MAX: usize = 16;
+
+/// How many different origins one batch of pushed lines may have. They are searched one after another.
+pub const PUSH_ORIGINS_MAX: usize = 1024;
+
+/// How many origins of pushed lines are remembered with their scrubbed names.
+pub const PUSH_NAMES_MAX: usize = 4096;
+
+/// The longest name that comes with a pushed line and gets a column of its own, in bytes: that of a host.
+pub const PUSH_NAME_BYTES_MAX: usize = 255;
+
+/// The largest body of a push, in bytes as sent. Senders' batches have 1 MiB by default.
+pub const PUSH_BODY_BYTES_MAX: usize = 4 << 20;
+
+/// What such a body may inflate to, in bytes.
+pub const PUSH_INFLATED_BYTES_MAX: usize = 16 << 20;
+
+/// How many pushes are worked on at once; further ones wait. Each may hold its body, inflated, and the lines of it.
+pub const PUSH_REQUESTS_MAX: usize = 2;
+
+/// How many connections of senders the HTTP door has at once.
+pub const PUSH_CONNECTIONS_MAX: usize = 256;
+
+/// How long a sender may take for the headers of a request.
+pub const PUSH_HEADERS_WITHIN: Duration = Duration::from_secs(10);
+
+/// How long a sender may take for the body of a request.
+pub const PUSH_BODY_WITHIN: Duration = Duration::from_secs(15);
+
+/// The longest syslog message, in bytes. Beyond it a message without an announced length comes in parts.
+pub const SYSLOG_MESSAGE_BYTES_MAX: usize = 2 << 20;
+
+/// How much of a syslog connection is read before it is kept, in bytes: one sync for all of it.
+pub const SYSLOG_READ_BYTES: usize = 256 << 10;
+
+/// How many syslog connections there are at once; further ones wait to be accepted.
+pub const SYSLOG_CONNECTIONS_MAX: usize = 256;
+
+/// The largest UDP datagram, in bytes.
+pub const DATAGRAM_BYTES_MAX: usize = 64 << 10;
+
+/// How much of standard input is kept with one sync, in bytes.
+pub const STDIN_READ_BYTES: usize = 256 << 10;
+
+/// The longest line of standard input that is gathered, in bytes; the rest of a longer one is another line.
+pub const STDIN_LINE_BYTES_MAX: usize = 8 << 20;
+
 /// The smallest quota of the spool, in bytes: all its segments at their smallest.
 pub const SPOOL_BYTES_MIN: u64 = SPOOL_SEGMENTS * SPOOL_SEGMENT_BYTES_MIN;
 

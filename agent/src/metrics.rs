@@ -32,6 +32,8 @@ pub struct Metrics {
     pub refusals: Counter,
     pub rewinds: Counter,
     pub sessions: Counter,
+    pub pushed_lines: Counter,
+    pub push_refusals: Counter,
     pub spooled_frames: Counter,
     pub spooled_bytes: Counter,
     pub drained_frames: Counter,
@@ -141,6 +143,16 @@ impl Metrics {
             self.rewinds.clone(),
         );
         registry.register("sessions", "Sessions opened with the collector.", self.sessions.clone());
+        registry.register(
+            "pushed_lines",
+            "Lines taken in from standard input, syslog and other senders, and answered.",
+            self.pushed_lines.clone(),
+        );
+        registry.register(
+            "push_refusals",
+            "Requests of senders that were not kept, for want of room or because of a failure.",
+            self.push_refusals.clone(),
+        );
         registry.register("spooled_frames", "Frames put into the spool.", self.spooled_frames.clone());
         registry.register_with_unit("spooled", "Size of these frames.", bytes(), self.spooled_bytes.clone());
         registry.register(

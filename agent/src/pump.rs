@@ -90,6 +90,8 @@ pub struct PumpParts {
     pub board: StatusBoard,
     /// Where frames wait for a collector that does not answer, if they may.
     pub spool: Option<SharedSpool>,
+    /// Wakes the pump: there are new files, or new frames in the spool.
+    pub wake: Arc<Notify>,
     /// The runtime on which requests and attaches run.
     pub runtime: Handle,
     /// Set when the agent shall stop.
@@ -180,7 +182,7 @@ impl Pump {
         events: mpsc::Receiver<Event>,
         reports: mpsc::Sender<Event>,
     ) -> std::io::Result<Self> {
-        let changed = Arc::new(Notify::new());
+        let changed = parts.wake.clone();
         let watch = Watch::start(changed.clone())?;
         let (portion_sender, portions) = mpsc::channel(crate::limits::PORTIONS_MAX);
         let surroundings = Surroundings {
@@ -352,6 +354,7 @@ impl Pump {
                     entry.remove();
                 }
             }
+            Event::SpoolFailed { error } => self.error = Some(PumpError::Spool(error)),
             Event::Docker { is_healthy } => self.parts.health.set_docker(is_healthy),
             Event::Session { round, answer } if round == self.session_round => self.on_session(answer),
             Event::Shipped { round, verdict } if round == self.ship_round => self.on_verdict(verdict),
@@ -825,6 +828,7 @@ impl Pump {
             problems,
             epoch: self.session.map_or(0, |epoch| epoch.0),
             spool: self.spool_status(),
+            doors: Vec::new(),
             containers,
             lines: metrics.lines.get(),
             shipped_rows: metrics.shipped_rows.get(),

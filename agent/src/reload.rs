@@ -50,6 +50,7 @@ pub(crate) fn faults(before: &AgentConfig, after: &AgentConfig) -> Vec<String> {
         ("containers_directory", before.containers_directory != after.containers_directory),
         ("reader", before.reader != after.reader),
         ("spool", before.spool != after.spool),
+        ("stdin, agent.syslog or agent.push", before.push != after.push),
     ] {
         if has_changed {
             faults.push(format!("agent.{key}: has changed, which needs a new start of the agent"));

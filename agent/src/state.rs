@@ -2,7 +2,7 @@
 //!
 //! Write: a temporary file is written, synced, and linked to its name, which fails if somebody was faster; then the directory
 //! is synced. Read: the whole file. Crash: a temporary file may stay behind; it is replaced at the next start. Nothing is ever
-//! written over.
+//! written over, but for the epoch of handed-over lines, whose new file takes the old one's name.
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -14,6 +14,9 @@ use zeroize::Zeroizing;
 
 /// The id's file name.
 const ID_FILE: &str = "agent-id";
+
+/// The file name of the last epoch of lines that were handed over.
+const PUSH_EPOCH_FILE: &str = "push-epoch";
 
 /// The key's file name.
 pub const KEY_FILE: &str = "redaction.key";
@@ -73,6 +76,29 @@ pub fn agent_id(data: &Path) -> Result<AgentId, StateError> {
         AgentId::from_bytes(uuid::Uuid::now_v7().into_bytes()).to_string().into_bytes()
     })?;
     std::str::from_utf8(&text).ok().and_then(|text| text.trim().parse().ok()).ok_or(StateError::Id { path })
+}
+
+/// The epoch of this start, for the positions of lines that are handed over: higher than that of every start before, and durable
+/// when it is given. The clock counts too, for the case that the file is lost and the id is not.
+///
+/// # Errors
+/// When the directory cannot be written.
+pub fn next_push_epoch(data: &Path) -> Result<u64, StateError> {
+    let path = data.join(PUSH_EPOCH_FILE);
+    let known = read(&path)?.and_then(|text| std::str::from_utf8(&text).ok()?.trim().parse::<u64>().ok());
+    let clock = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    let epoch = known.map_or(0, |known| known.saturating_add(1)).max(clock.as_secs());
+    create_directory(data)?;
+    let temporary = path.with_extension("tmp");
+    let write = || {
+        let mut file = File::create(&temporary)?;
+        file.write_all(epoch.to_string().as_bytes())?;
+        file.sync_all()?;
+        std::fs::rename(&temporary, &path)?;
+        File::open(data)?.sync_all()
+    };
+    write().map_err(io_error("write", &path))?;
+    Ok(epoch)
 }
 
 /// The key of keyed hashes, made at the first call. Its file must belong to the agent alone.
@@ -191,6 +217,16 @@ mod tests {
         assert_eq!(std::fs::read_dir(&data).unwrap().count(), 1, "a temporary file was left");
         std::fs::write(data.join(ID_FILE), "nonsense").unwrap();
         assert!(matches!(agent_id(&data), Err(StateError::Id { .. })));
+    }
+
+    #[test]
+    fn every_start_has_a_higher_epoch_whatever_the_clock_says() {
+        let directory = tempfile::tempdir().unwrap();
+        let first = next_push_epoch(directory.path()).unwrap();
+        assert!(next_push_epoch(directory.path()).unwrap() > first);
+        let ahead = first + 1_000_000;
+        std::fs::write(directory.path().join(PUSH_EPOCH_FILE), ahead.to_string()).unwrap();
+        assert_eq!(next_push_epoch(directory.path()).unwrap(), ahead + 1);
     }
 
     #[test]

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::container::ReaderKind;
 use crate::known::board::{KnownBoard, KnownStatus};
+use crate::push::doors::DoorStatus;
 use crate::spool::SpoolStatus;
 
 /// One container, as read.
@@ -45,6 +46,9 @@ pub struct AgentStatus {
     /// The spool, where there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub spool: Option<SpoolStatus>,
+    /// Where doors for other senders listen.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub doors: Vec<DoorStatus>,
     /// The containers.
     pub containers: Vec<ContainerStatus>,
     /// Lines put into batches since the start.

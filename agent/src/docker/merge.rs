@@ -121,7 +121,7 @@ impl OpenLine {
 
 /// A place that leaves enough behind, that the filter calls safe, and that divides no character. Never 0: the line must
 /// get shorter, even where the filter finds no safe place in a whole mebibyte.
-fn cut_place(text: &[u8], safe_cut: SafeCut<'_>) -> usize {
+pub(crate) fn cut_place(text: &[u8], safe_cut: SafeCut<'_>) -> usize {
     let last = LINE_BYTES_MAX - LINE_OVERLAP_BYTES;
     let safe = safe_cut(text, last).min(last);
     let mut place = if safe == 0 { last } else { safe };

@@ -39,6 +39,8 @@ pub(crate) struct Row {
     pub(crate) message: String,
     pub(crate) stream: String,
     pub(crate) attributes: Vec<(String, String)>,
+    pub(crate) service: String,
+    pub(crate) level: String,
     pub(crate) timestamp_ns: i64,
 }
 
@@ -210,6 +212,8 @@ impl State {
         }
         let (keys, names) = batch.dictionary_column(Column::Source).unwrap();
         let (streams, stream_names) = batch.dictionary_column(Column::Stream).unwrap();
+        let (service_keys, services) = batch.dictionary_column(Column::Service).unwrap();
+        let (level_keys, levels) = batch.dictionary_column(Column::Level).unwrap();
         let mut stored = 0;
         let mut duplicates = 0;
         let mut rows: BTreeMap<String, Vec<(Position, Row)>> = BTreeMap::new();
@@ -219,6 +223,8 @@ impl State {
                 message: batch.messages().value(index).to_owned(),
                 stream: stream_names.value(usize::try_from(streams.value(index)).unwrap()).to_owned(),
                 attributes: batch.attributes_of(index),
+                service: services.value(usize::try_from(service_keys.value(index)).unwrap()).to_owned(),
+                level: levels.value(usize::try_from(level_keys.value(index)).unwrap()).to_owned(),
                 timestamp_ns: batch.timestamps_ns().get(index).copied().unwrap(),
             };
             rows.entry(source).or_default().push((position, row));

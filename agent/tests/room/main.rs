@@ -12,5 +12,6 @@
 mod collector;
 mod dockerd;
 mod live;
+mod push;
 mod spool;
 mod stories;
