@@ -13,9 +13,12 @@ use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
@@ -77,24 +80,66 @@ struct Server {
 const ROLE: &str = "synthetic-role";
 const SECRET_ID: &str = "synthetic-secret-id";
 
+/// A certificate for 127.0.0.1 and its key, made anew by `openssl`, and the acceptor that shows it.
+fn certificate(path: &Path) -> TlsAcceptor {
+    let key = path.with_extension("key");
+    let made = std::process::Command::new("openssl")
+        .args([
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:prime256v1",
+            "-nodes",
+            "-days",
+            "1",
+        ])
+        .args(["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"])
+        .args(["-addext", "basicConstraints=critical,CA:FALSE", "-keyout"])
+        .args([key.as_path(), Path::new("-out"), path])
+        .output()
+        .expect("openssl is installed");
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let chain = CertificateDer::pem_file_iter(path).unwrap().collect::<Result<Vec<_>, _>>().unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = rustls::ServerConfig::builder_with_provider(provider);
+    let builder = builder.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
+    let config = builder.with_single_cert(chain, PrivateKeyDer::from_pem_file(&key).unwrap()).unwrap();
+    TlsAcceptor::from(Arc::new(config))
+}
+
 impl Server {
     async fn start() -> Server {
+        Server::start_with(None).await
+    }
+
+    async fn start_with(tls: Option<TlsAcceptor>) -> Server {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = format!("http://{}", listener.local_addr().unwrap());
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let address = format!("{scheme}://{}", listener.local_addr().unwrap());
         let server = Server { state: Arc::default(), asked: Arc::default(), address };
         server.state().tokens.insert("synthetic-token".into(), 0);
         let serving = server.clone();
         tokio::spawn(async move {
             loop {
                 let Ok((stream, _)) = listener.accept().await else { return };
-                let server = serving.clone();
+                let (server, tls) = (serving.clone(), tls.clone());
                 tokio::spawn(async move {
                     let service = hyper::service::service_fn(move |request| {
                         let server = server.clone();
                         async move { Ok::<_, Infallible>(server.answer(request).await) }
                     });
                     let connection = hyper::server::conn::http1::Builder::new();
-                    connection.serve_connection(TokioIo::new(stream), service).await.ok();
+                    match tls {
+                        None => connection.serve_connection(TokioIo::new(stream), service).await.ok(),
+                        Some(tls) => match tls.accept(stream).await {
+                            Ok(stream) => {
+                                connection.serve_connection(TokioIo::new(stream), service).await.ok()
+                            }
+                            Err(_) => None,
+                        },
+                    };
                 });
             }
         });
@@ -286,6 +331,21 @@ async fn every_field_below_the_configured_paths_is_taken_once_and_again_when_its
     server.state().held.remove("apps/a b/ä");
     let changes = vault.look(now).await.unwrap();
     assert_eq!((changes.dropped.len(), changes.secrets.len()), (1, 0));
+}
+
+#[tokio::test]
+async fn a_vault_behind_tls_is_asked_where_its_certificate_is_trusted_and_sees_no_token_where_it_is_not() {
+    let directory = tempfile::tempdir().unwrap();
+    let (known, unknown) = (directory.path().join("known.pem"), directory.path().join("unknown.pem"));
+    let server = Server::start_with(Some(certificate(&known))).await;
+    certificate(&unknown);
+    server.put("a", json!({ "k": "synthetic-a" }));
+    let with = |roots: &Path| vault(VaultConfig { roots: Some(roots.to_owned()), ..config(&server) });
+    let refused = look(&mut with(&unknown), Instant::now()).await;
+    assert!(matches!(refused, Err(VaultError::Network { .. })), "{refused:?}");
+    assert_eq!(server.requests(), Vec::<String>::new());
+    assert_eq!(look(&mut with(&known), Instant::now()).await.unwrap(), ["a/k"]);
+    assert!(!server.requests().is_empty());
 }
 
 #[tokio::test]
