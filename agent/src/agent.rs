@@ -116,8 +116,7 @@ impl Agent {
     /// As [`Agent::new`].
     pub fn with_filter(config: AgentConfig, filter: Arc<dyn Filter>) -> Result<Self, AgentError> {
         let health = Arc::new(Health::default());
-        let collector = Collector::new(&config.collector, config.token.as_deref(), config.roots.as_deref())?
-            .reporting_to(health.clone());
+        let collector = config.shipper()?.reporting_to(health.clone());
         let docker = config.docker_host.as_deref().map(DockerHost::parse).transpose()?;
         let id = state::agent_id(&config.data)?;
         Ok(Agent {
@@ -301,8 +300,7 @@ impl Agent {
         if !faults.is_empty() {
             return Err(ReloadError::Faults(faults));
         }
-        let collector = Collector::new(&config.collector, config.token.as_deref(), config.roots.as_deref())?
-            .reporting_to(self.health.clone());
+        let collector = config.shipper()?.reporting_to(self.health.clone());
         let key_version = filter.key_version;
         let carried = Carried { known: carried.known.succeeding(), ..carried };
         // Compiling rules takes a while, and lines go on meanwhile.

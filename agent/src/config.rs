@@ -20,6 +20,8 @@ use crate::timestamp::LineTime;
 pub struct AgentConfig {
     /// The collector's URL, `http://127.0.0.1:4880` by default. `https` off loopback.
     pub collector: String,
+    /// Further collectors, each of which takes the place of the one before it when that does not answer; none by default.
+    pub fallback_collectors: Vec<String>,
     /// The bearer token; none by default. Needed wherever the collector asks for one.
     pub token: Option<String>,
     /// A PEM file with the authorities that may sign the collector's certificate; the system's by default.
@@ -53,6 +55,7 @@ impl Default for AgentConfig {
     fn default() -> Self {
         AgentConfig {
             collector: "http://127.0.0.1:4880".to_owned(),
+            fallback_collectors: Vec::new(),
             token: None,
             roots: None,
             data: PathBuf::from("beeacon-agent-data"),
@@ -75,6 +78,7 @@ impl std::fmt::Debug for AgentConfig {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("AgentConfig")
             .field("collector", &self.collector)
+            .field("fallback_collectors", &self.fallback_collectors)
             .field("has_token", &self.token.is_some())
             .field("data", &self.data)
             .field("docker_host", &self.docker_host)
@@ -134,6 +138,10 @@ impl AgentConfig {
     /// Reads its keys from a section, each with `self`'s value as the default. Faults are noted in the document.
     pub fn read(mut self, document: &Document, section: &mut Section<'_>) -> Self {
         self.collector = section.text("collector", &self.collector);
+        let fallbacks = section.texts("fallback_collectors");
+        if !fallbacks.is_empty() {
+            self.fallback_collectors = fallbacks;
+        }
         self.token = section.optional_text("token").or(self.token);
         self.roots = section.optional_text("roots").map(PathBuf::from).or(self.roots);
         if let Some(data) = section.optional_text("data") {
@@ -172,11 +180,21 @@ impl AgentConfig {
         self
     }
 
+    /// The collector with those that take its place.
+    ///
+    /// # Errors
+    /// When url, token or certificates are not usable.
+    pub fn shipper(&self) -> Result<Collector, ShipError> {
+        let fallbacks = self.fallback_collectors.iter().map(String::as_str);
+        let urls = std::iter::once(self.collector.as_str()).chain(fallbacks);
+        Collector::first_of(urls, self.token.as_deref(), self.roots.as_deref())
+    }
+
     /// What is wrong with it, all at once. Looks at nothing outside: see [`crate::doctor`] for that.
     pub fn faults(&self) -> Vec<ConfigFault> {
         let mut faults = Vec::new();
         let mut fault = |key, message: String| faults.push(ConfigFault { key, message });
-        match Collector::new(&self.collector, self.token.as_deref(), self.roots.as_deref()) {
+        match self.shipper() {
             Err(error @ ShipError::Token) => fault("token", error.to_string()),
             Err(error @ (ShipError::Roots { .. } | ShipError::NoRoots { .. })) => {
                 fault("roots", error.to_string())
@@ -293,7 +311,7 @@ mod tests {
     fn an_empty_file_gives_the_defaults_and_every_key_is_read() {
         assert_eq!(read("").unwrap(), AgentConfig::default());
         let config = read(
-            "[agent]\ncollector = \"http://c:4880\"\ntoken = \"t\"\ndata = \"/d\"\ndocker_host = \"none\"\n\
+            "[agent]\ncollector = \"http://c:4880\"\nfallback_collectors = [\"http://d:4880\"]\ntoken = \"t\"\ndata = \"/d\"\ndocker_host = \"none\"\n\
              containers_directory = \"/c\"\nreader = \"file\"\nhost = \"h\"\nlabels = [\"team\"]\n\
              flush_after = \"1 s\"\nstdin = true\ncompression_level = 3\ninclude = [\"name:a*\"]\n\
              exclude = [\"label:x\"]\nhints = false\nmultiline_wait = \"2 s\"\nmultiline = [\"name:* => java\"]\n\
@@ -306,6 +324,7 @@ mod tests {
         .unwrap();
         let expected = AgentConfig {
             collector: "http://c:4880".into(),
+            fallback_collectors: vec!["http://d:4880".into()],
             token: Some("t".into()),
             roots: None,
             data: "/d".into(),

@@ -729,6 +729,7 @@ impl Pump {
                 self.pause();
                 if agrees { self.rewind() } else { self.open_session() }
             }
+            Verdict::Elsewhere => self.open_session(),
             Verdict::NoSession => {
                 tracing::info!("collector knows no session of this agent, opening one");
                 self.pause();

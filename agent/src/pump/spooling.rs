@@ -289,6 +289,7 @@ impl Pump {
                     self.open_session();
                 }
             }
+            Verdict::Elsewhere => self.open_session(),
             Verdict::NoSession => {
                 self.pause();
                 self.open_session();

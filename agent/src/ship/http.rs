@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use beeacon_record::wire::{FRAME_CONTENT_TYPE, INGEST_PATH, SESSION_PATH, SessionRequest};
@@ -17,6 +18,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 
+use super::FAILURES_BEFORE_NEXT;
 use super::verdict::{SessionVerdict, Verdict, judge_frame, judge_session};
 use crate::backoff::Backoff;
 use crate::limits::{ANSWER_BYTES_MAX, ANSWER_WITHIN};
@@ -81,12 +83,19 @@ pub enum ShipError {
     },
 }
 
-/// A collector, and how to speak to it. Cheap to clone.
+/// Where a collector is.
+struct Target {
+    base: String,
+    authority: String,
+}
+
+/// A collector, with others that take its place, and how to speak to it. Cheap to clone; clones speak to the same one.
 #[derive(Clone)]
 pub struct Collector {
     client: HttpClient,
-    base: String,
-    authority: String,
+    targets: Arc<Vec<Target>>,
+    /// Which of them is spoken to, counted on and on.
+    current: Arc<AtomicUsize>,
     authorization: Option<HeaderValue>,
     health: Arc<Health>,
 }
@@ -109,16 +118,36 @@ impl Collector {
     /// # Errors
     /// When url, token or certificates are not usable.
     pub fn new(url: &str, token: Option<&str>, roots: Option<&Path>) -> Result<Self, ShipError> {
-        let bad = || ShipError::Url { url: url.to_owned() };
-        let uri: Uri = url.parse().map_err(|_| bad())?;
-        let authority = uri.authority().ok_or_else(bad)?.to_string();
-        let is_tls = match uri.scheme_str() {
-            Some("http") => false,
-            Some("https") => true,
-            _ => return Err(bad()),
-        };
-        if !matches!(uri.path(), "" | "/") || uri.query().is_some() {
-            return Err(bad());
+        Collector::first_of([url], token, roots)
+    }
+
+    /// The first of several collectors; when it does not answer for a while, the next one takes its place, and keeps it until it
+    /// does not answer itself. Each says for itself where it stands.
+    ///
+    /// # Errors
+    /// As [`Collector::new`], for any of the urls.
+    pub fn first_of<'a>(
+        urls: impl IntoIterator<Item = &'a str>,
+        token: Option<&str>,
+        roots: Option<&Path>,
+    ) -> Result<Self, ShipError> {
+        let (mut targets, mut is_tls) = (Vec::new(), false);
+        for url in urls {
+            let bad = || ShipError::Url { url: url.to_owned() };
+            let uri: Uri = url.parse().map_err(|_| bad())?;
+            let authority = uri.authority().ok_or_else(bad)?.to_string();
+            is_tls |= match uri.scheme_str() {
+                Some("http") => false,
+                Some("https") => true,
+                _ => return Err(bad()),
+            };
+            if !matches!(uri.path(), "" | "/") || uri.query().is_some() {
+                return Err(bad());
+            }
+            targets.push(Target { base: url.trim_end_matches('/').to_owned(), authority });
+        }
+        if targets.is_empty() {
+            return Err(ShipError::Url { url: String::new() });
         }
         let client = http_client(is_tls, roots)?;
         let authorization = token
@@ -129,8 +158,27 @@ impl Collector {
                 Ok::<_, ShipError>(value)
             })
             .transpose()?;
-        let base = url.trim_end_matches('/').to_owned();
-        Ok(Collector { client, base, authority, authorization, health: Arc::default() })
+        let (targets, current) = (Arc::new(targets), Arc::default());
+        Ok(Collector { client, targets, current, authorization, health: Arc::default() })
+    }
+
+    #[expect(
+        clippy::indexing_slicing,
+        reason = "there is at least one target, and the remainder is below their number"
+    )]
+    fn target(&self) -> &Target {
+        &self.targets[self.current.load(Ordering::Relaxed) % self.targets.len()]
+    }
+
+    /// Goes on to the next collector after several failures in a row. `true` when there is another one.
+    fn moves_on(&self, failures: u32) -> bool {
+        let is_over = self.targets.len() > 1 && failures > 0 && failures.is_multiple_of(FAILURES_BEFORE_NEXT);
+        if is_over {
+            let from = self.authority().to_owned();
+            self.current.fetch_add(1, Ordering::Relaxed);
+            tracing::warn!(from, to = self.authority(), "a collector does not answer, going on to the next");
+        }
+        is_over
     }
 
     /// The same, telling `health` whether it takes data.
@@ -142,7 +190,7 @@ impl Collector {
 
     /// Where it is, for people.
     pub fn authority(&self) -> &str {
-        &self.authority
+        &self.target().authority
     }
 
     /// Sends one request and reads the answer.
@@ -156,7 +204,7 @@ impl Collector {
         content_type: Option<&'static str>,
         body: Bytes,
     ) -> Result<Answer, ShipError> {
-        let mut request = Request::builder().method(method).uri(format!("{}{path}", self.base));
+        let mut request = Request::builder().method(method).uri(format!("{}{path}", self.target().base));
         if let Some(content_type) = content_type {
             request = request.header(CONTENT_TYPE, content_type);
         }
@@ -170,7 +218,7 @@ impl Collector {
         };
         let answer = tokio::time::timeout(ANSWER_WITHIN, asking).await;
         answer.map_err(|_| ShipError::Timeout {
-            authority: self.authority.clone(),
+            authority: self.authority().to_owned(),
             seconds: ANSWER_WITHIN.as_secs(),
         })?
     }
@@ -188,10 +236,10 @@ impl Collector {
     }
 
     fn network(&self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> ShipError {
-        ShipError::Network { authority: self.authority.clone(), source: source.into() }
+        ShipError::Network { authority: self.authority().to_owned(), source: source.into() }
     }
 
-    /// Sends a frame until there is an answer that is more than "later".
+    /// Sends a frame until there is an answer that is more than "later", or another collector takes the place of this one.
     pub async fn ship(&self, frame: Bytes, metrics: &Metrics) -> Verdict {
         let mut backoff = Backoff::default();
         loop {
@@ -209,6 +257,9 @@ impl Collector {
                 Err(error) => self.later(&mut backoff, None, &chain(&error)),
             };
             metrics.retries.inc();
+            if self.moves_on(backoff.failures()) {
+                return Verdict::Elsewhere;
+            }
             tokio::time::sleep(wait).await;
         }
     }
@@ -238,7 +289,9 @@ impl Collector {
                 Err(error) => self.later(&mut backoff, None, &chain(&error)),
             };
             metrics.retries.inc();
-            tokio::time::sleep(wait).await;
+            if !self.moves_on(backoff.failures()) {
+                tokio::time::sleep(wait).await;
+            }
         }
     }
 
@@ -246,7 +299,7 @@ impl Collector {
     fn later(&self, backoff: &mut Backoff, asked: Option<Duration>, why: &dyn std::fmt::Display) -> Duration {
         self.health.set_collector(false);
         if backoff.failures().is_multiple_of(16) {
-            tracing::warn!(collector = self.authority, %why, "collector does not take data now, trying again");
+            tracing::warn!(collector = self.authority(), %why, "collector does not take data now, trying again");
         }
         backoff.next_wait().max(asked.unwrap_or_default())
     }

@@ -14,6 +14,8 @@ pub enum Verdict {
     Rewind(Vec<Committed>),
     /// Open a session first.
     NoSession,
+    /// Another collector has taken the place of the one asked: open a session with it.
+    Elsewhere,
     /// A newer session of this agent exists.
     Fenced,
     /// Never acceptable as it is: cut it smaller, down to the one row that is at fault.

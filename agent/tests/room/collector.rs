@@ -12,6 +12,7 @@ use hyper::body::Incoming;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use tokio::net::TcpListener;
 
@@ -66,12 +67,12 @@ pub(crate) struct State {
 pub(crate) struct Collector {
     pub(crate) state: Arc<Mutex<State>>,
     pub(crate) url: String,
+    /// Whether it answers 503, beside others of the same state that do not.
+    pub(crate) is_down: Arc<AtomicBool>,
 }
 
 impl Collector {
     pub(crate) async fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
         let state = State {
             mood: Mood::Well,
             epoch: 0,
@@ -88,14 +89,27 @@ impl Collector {
             finals: 0,
             dropped_rows: 0,
         };
-        let state = Arc::new(Mutex::new(state));
-        let shared = state.clone();
+        Collector::over(Arc::new(Mutex::new(state))).await
+    }
+
+    /// Another collector over the same store.
+    pub(crate) async fn beside(&self) -> Self {
+        Collector::over(self.state.clone()).await
+    }
+
+    async fn over(state: Arc<Mutex<State>>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let is_down = Arc::new(AtomicBool::new(false));
+        let (shared, down) = (state.clone(), is_down.clone());
         tokio::spawn(async move {
             loop {
                 let Ok((stream, _)) = listener.accept().await else { return };
-                let shared = shared.clone();
+                let (shared, down) = (shared.clone(), down.clone());
                 tokio::spawn(async move {
-                    let service = hyper::service::service_fn(move |request| answer(shared.clone(), request));
+                    let service = hyper::service::service_fn(move |request| {
+                        answer(shared.clone(), down.load(Ordering::Relaxed), request)
+                    });
                     hyper::server::conn::http1::Builder::new()
                         .serve_connection(TokioIo::new(stream), service)
                         .await
@@ -103,7 +117,7 @@ impl Collector {
                 });
             }
         });
-        Collector { state, url }
+        Collector { state, url, is_down }
     }
 
     pub(crate) fn messages(&self) -> Vec<String> {
@@ -133,6 +147,7 @@ impl Collector {
 
 async fn answer(
     state: Arc<Mutex<State>>,
+    is_down: bool,
     request: Request<Incoming>,
 ) -> Result<Response<Full<Bytes>>, std::io::Error> {
     let path = request.uri().path().to_owned();
@@ -142,7 +157,7 @@ async fn answer(
     }
     let mut state = state.lock().unwrap();
     let result = match path.as_str() {
-        _ if state.mood == Mood::Down => Err((503, RefusalCode::Busy, Vec::new())),
+        _ if is_down || state.mood == Mood::Down => Err((503, RefusalCode::Busy, Vec::new())),
         SESSION_PATH => {
             state.epoch += 1;
             state.sessions += 1;

@@ -127,6 +127,36 @@ async fn a_backlog_does_not_keep_fresh_lines_of_others_waiting() {
     assert!(state.gaps.is_empty() && state.duplicates_stored == 0);
 }
 
+/// Scenario: two collectors over one store, of which now the one and now the other does not answer.
+/// Guarantees: the other one takes its place; every line once and in order.
+#[tokio::test(flavor = "multi_thread")]
+async fn another_collector_takes_the_place_of_one_that_does_not_answer() {
+    let (first, directory) = (Collector::start().await, directory());
+    let second = first.beside().await;
+    let mut log = log(&directory, "c", 0, 1);
+    let config = AgentConfig {
+        fallback_collectors: vec![second.url.clone()],
+        spool: SpoolConfig { free_bytes_min: 0, ..SpoolConfig::default() },
+        ..config(&first, directory.path())
+    };
+    let engine = Arc::new(Engine::new(EngineOptions::default()).unwrap());
+    let running = Running::run(Agent::new(config, engine, 0).unwrap());
+    let mut line = 0;
+    for (round, (down, up)) in [(&second, &first), (&first, &second), (&second, &first)].iter().enumerate() {
+        up.is_down.store(false, Ordering::Relaxed);
+        down.is_down.store(true, Ordering::Relaxed);
+        for _ in 0..500 {
+            log.line("stdout", &format!("line {line}"));
+            line += 1;
+        }
+        first.until("a round", |state| state.rows.len() == 500 * (round + 1)).await;
+    }
+    running.stop().await;
+    let state = first.state.lock().unwrap();
+    assert!(in_order(&state) && state.gaps.is_empty() && state.duplicates_stored == 0);
+    assert!(state.sessions >= 3, "no other collector was asked: {} sessions", state.sessions);
+}
+
 /// Scenario: the collector answers every frame, too slowly for what a container writes and Docker keeps.
 /// Guarantees: the agent says how soon lines would be lost, and takes them into the spool; every line once, in order, no gap.
 #[tokio::test(flavor = "multi_thread")]
