@@ -12,6 +12,8 @@ use tokio_util::sync::CancellationToken;
 use crate::config::AgentConfig;
 use crate::docker::discover::Discovery;
 use crate::docker::host::{DockerHost, HostError};
+use crate::door;
+use crate::door::tap::Taps;
 use crate::event::{Change, Event};
 use crate::filter::{Filter, PollenFilter};
 use crate::known::board::KnownBoard;
@@ -75,6 +77,7 @@ pub struct Agent {
     carried: Carried,
     reload: Arc<Mutex<ReloadStatus>>,
     doors: Arc<Mutex<Vec<DoorStatus>>>,
+    taps: Taps,
 }
 
 /// What a change of the configuration replaces.
@@ -130,6 +133,7 @@ impl Agent {
             carried: Carried::default(),
             reload: Arc::default(),
             doors: Arc::default(),
+            taps: Taps::default(),
         })
     }
 
@@ -177,6 +181,7 @@ impl Agent {
             metrics: self.metrics.clone(),
             health: self.health.clone(),
             board: self.board.clone(),
+            taps: self.taps.clone(),
             spool: spool.clone(),
             wake: wake.clone(),
             runtime: Handle::current(),
@@ -219,8 +224,10 @@ impl Agent {
                 tokio::spawn(async {})
             }
         };
+        let serving = tokio::spawn(door::serve(self.clone()));
         let pumped = tokio::task::spawn_blocking(move || pump.run()).await;
         discovering.abort();
+        serving.abort();
         self.now_mut().reports = None;
         stop.cancel();
         if let Some(open) = open {
@@ -244,6 +251,11 @@ impl Agent {
             Ok(spool) => Ok(Some(Arc::new(Mutex::new(spool?)))),
             Err(_) => Err(AgentError::Panicked),
         }
+    }
+
+    /// Where scrubbed lines can be looked at as they pass.
+    pub fn taps(&self) -> &Taps {
+        &self.taps
     }
 
     fn now(&self) -> RwLockReadGuard<'_, Now> {

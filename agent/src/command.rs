@@ -1,19 +1,25 @@
 //! The verbs of `beeacon-agent`.
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use beeacon_agent::container::ReaderChoice;
 use beeacon_agent::doctor::{Severity, examine};
+use beeacon_agent::door::client::{self, DoorError};
+use beeacon_agent::door::top;
 use beeacon_agent::pollen::FilterConfig;
 use beeacon_agent::reload::{self, Load};
 use beeacon_agent::{Agent, AgentConfig};
 use beeacon_settings::{Document, Process};
 use clap::{Parser, Subcommand, ValueEnum};
 use tokio_util::sync::CancellationToken;
+
+/// How often `top` looks.
+const TOP_EVERY: Duration = Duration::from_secs(2);
 
 const EXIT_USAGE: u8 = 64;
 const EXIT_IO: u8 = 74;
@@ -33,6 +39,27 @@ enum Verb {
     Run(Options),
     /// Check the configuration, without looking at anything else.
     Validate(Options),
+    /// Which containers write how much, and what is behind, from the agent that runs with this data directory.
+    Top {
+        #[command(flatten)]
+        options: Options,
+        /// Show it once, and end.
+        #[arg(long)]
+        once: bool,
+    },
+    /// Scrubbed lines as they pass, from the agent that runs with this data directory.
+    Tap {
+        #[command(flatten)]
+        options: Options,
+        /// Of containers with this name, service or id; * and ? stand for characters.
+        #[arg(value_name = "CONTAINER")]
+        container: Option<String>,
+        /// As JSON, one object a line.
+        #[arg(long)]
+        json: bool,
+    },
+    /// What the agent that runs with this data directory counts, in the text format of Prometheus.
+    Metrics(Options),
     /// Check everything the agent needs, and say what to do about what is missing.
     Doctor(Options),
 }
@@ -155,6 +182,21 @@ pub(crate) fn execute(arguments: Arguments) -> ExitCode {
             Ok(_) => say("configuration is valid"),
             Err(error) => refuse(EXIT_CONFIG, &error),
         },
+        Verb::Top { options, once } => look(&runtime, &options, async |data| {
+            let is_terminal = std::io::stdout().is_terminal();
+            top::run(&data, TOP_EVERY, once, is_terminal, &mut std::io::stdout()).await
+        }),
+        Verb::Tap { options, container, json } => look(&runtime, &options, async |data| {
+            client::tap(&data, container.as_deref(), |line| {
+                let shown = if json { line.to_owned() } else { client::for_people(line) };
+                writeln!(std::io::stdout(), "{shown}").map(|()| true)
+            })
+            .await
+        }),
+        Verb::Metrics(options) => look(&runtime, &options, async |data| {
+            let text = client::metrics(&data).await?;
+            Ok(write!(std::io::stdout(), "{text}")?)
+        }),
         Verb::Doctor(options) => match options.resolve() {
             Ok((config, _)) => runtime.block_on(doctor(&config)),
             Err(error) => refuse(EXIT_CONFIG, &error),
@@ -166,6 +208,25 @@ pub(crate) fn execute(arguments: Arguments) -> ExitCode {
             },
             Err(error) => refuse(EXIT_CONFIG, &error),
         },
+    }
+}
+
+/// Speaks to the agent that runs with the configured data directory.
+fn look(
+    runtime: &tokio::runtime::Runtime,
+    options: &Options,
+    ask: impl AsyncFnOnce(PathBuf) -> Result<(), DoorError>,
+) -> ExitCode {
+    match options.resolve() {
+        Ok((config, _)) => match runtime.block_on(ask(config.data)) {
+            Ok(()) => ExitCode::SUCCESS,
+            // Whoever reads has enough.
+            Err(DoorError::Write(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => {
+                ExitCode::SUCCESS
+            }
+            Err(error) => refuse(EXIT_IO, &error.into()),
+        },
+        Err(error) => refuse(EXIT_CONFIG, &error),
     }
 }
 

@@ -1,5 +1,6 @@
 //! The agent's configuration: resolved, with a default for everything but the collector.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -7,6 +8,7 @@ use beeacon_settings::{Document, Faults, Process, Section};
 
 use crate::container::ReaderChoice;
 use crate::docker::host::{DEFAULT_HOST, DockerHost};
+use crate::door::is_loopback;
 use crate::multiline::Grouping;
 use crate::picking::Picks;
 use crate::push::PushConfig;
@@ -43,6 +45,9 @@ pub struct AgentConfig {
     pub flush_after: Duration,
     /// The zstd level of frames, 1 by default; higher ones cost CPU for a few per cent of size.
     pub compression_level: i32,
+    /// Where status and metrics are served over HTTP besides the socket in the data directory: an address on loopback; nowhere by
+    /// default.
+    pub listen: Option<SocketAddr>,
     /// Which containers are read, and which of their lines are joined or left out; all, as they are, by default.
     pub selection: Selection,
     /// Where frames wait for a collector that does not answer.
@@ -66,6 +71,7 @@ impl Default for AgentConfig {
             labels: Vec::new(),
             flush_after: Duration::from_millis(200),
             compression_level: 1,
+            listen: None,
             selection: Selection::default(),
             spool: SpoolConfig::default(),
             push: PushConfig::default(),
@@ -165,6 +171,15 @@ impl AgentConfig {
         let level =
             section.integer("compression_level", self.compression_level.unsigned_abs().into(), 1..=19);
         self.compression_level = i32::try_from(level).unwrap_or(1);
+        if let Some(text) = section.optional_text("listen") {
+            match text.parse::<SocketAddr>() {
+                Ok(address) if is_loopback(address) => self.listen = Some(address),
+                _ => section.fault(
+                    "listen",
+                    format!("got \"{text}\", wanted an address on loopback with a port, such as \"127.0.0.1:4882\""),
+                ),
+            }
+        }
         self.selection = read_selection(section, self.selection);
         let mut spool = section.section("spool");
         self.spool = self.spool.read(&mut spool);
@@ -315,7 +330,7 @@ mod tests {
              containers_directory = \"/c\"\nreader = \"file\"\nhost = \"h\"\nlabels = [\"team\"]\n\
              flush_after = \"1 s\"\nstdin = true\ncompression_level = 3\ninclude = [\"name:a*\"]\n\
              exclude = [\"label:x\"]\nhints = false\nmultiline_wait = \"2 s\"\nmultiline = [\"name:* => java\"]\n\
-             timestamp = [\"name:* => auto\"]\nattributes = [\"name:* => a, b as c\"]\nsample = 0.5\nrate = 10\n\
+             timestamp = [\"name:* => auto\"]\nattributes = [\"name:* => a, b as c\"]\nsample = 0.5\nrate = 10\nlisten = \"127.0.0.1:4882\"\n\
              [agent.spool]\nmode = \"always\"\ndirectory = \"/s\"\n\
              bytes_max = \"64 MiB\"\nwhen_full = \"drop_oldest\"\npatience = \"3 s\"\nat_risk_below = \"1 min\"\n\
              free_bytes_min = \"1 MiB\"\n[agent.push]\nlisten = \"127.0.0.1:4881\"\ntoken = \"sixteen characters\"\n\
@@ -335,6 +350,7 @@ mod tests {
             labels: vec!["team".into()],
             flush_after: Duration::from_secs(1),
             compression_level: 3,
+            listen: Some("127.0.0.1:4882".parse().unwrap()),
             selection: Selection {
                 include: vec![Condition::parse("name:a*").unwrap()],
                 exclude: vec![Condition::parse("label:x").unwrap()],
@@ -369,12 +385,23 @@ mod tests {
     }
 
     #[test]
+    fn every_configuration_of_the_page_on_the_agent_is_valid() {
+        let page = include_str!("../../docs/agent.md");
+        let blocks: Vec<&str> = page.split("\n```toml configuration\n").skip(1).collect();
+        for block in &blocks {
+            let config = read(block.split_once("\n```").unwrap().0).unwrap();
+            assert_ne!(config, AgentConfig::default(), "{block}");
+        }
+        assert!(blocks.len() >= 5);
+    }
+
+    #[test]
     fn all_faults_are_told_at_once_and_no_token_is_printed() {
         let faults = read(
             "[agent]\ncollector = \"c:4880\"\nreder = \"file\"\nreader = \"fil\"\ndocker_host = \"ssh://x\"\n\
              flush_after = \"2 h\"\nhost = \"\"\ninclude = [\"x\"]\nmultiline = [\"name:* => perl\"]\n\
              timestamp = [\"nam:* => auto\"]\nattributes = [\"a\"]\n\
-             sample = \"2\"\nrate = \"x\"\nstdin = true\n[agent.spool]\nmode = \"off\"\n\
+             sample = \"2\"\nrate = \"x\"\nlisten = \"0.0.0.0:4882\"\nstdin = true\n[agent.spool]\nmode = \"off\"\n\
              [agent.push]\nlisten = \"0.0.0.0:1\"\n[[agent.syslog]]\ntransport = \"udp\"\n",
         )
         .unwrap_err();
@@ -389,6 +416,7 @@ mod tests {
             "multiline",
             "timestamp",
             "attributes",
+            "listen",
             "sample",
             "spool",
             "push.listen",

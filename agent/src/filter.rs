@@ -56,6 +56,11 @@ pub trait Filter: Send + Sync + 'static {
     /// Registers what it counts; nothing by default.
     fn register(&self, _registry: &mut Registry) {}
 
+    /// Whether it treats containers of these services alike, which have these labels; yes where services do not matter to it.
+    fn treats_alike(&self, _one: &str, _other: &str, _labels: &[(String, String)]) -> bool {
+        true
+    }
+
     /// The engine behind it, where there is one.
     fn engine(&self) -> Option<Arc<Engine>> {
         None
@@ -111,6 +116,10 @@ impl Filter for PollenFilter {
 
     fn key_version(&self) -> u32 {
         self.key_version
+    }
+
+    fn treats_alike(&self, one: &str, other: &str, labels: &[(String, String)]) -> bool {
+        self.engine.treats_alike((one, labels), (other, labels))
     }
 
     fn engine(&self) -> Option<Arc<Engine>> {

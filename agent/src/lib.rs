@@ -15,7 +15,7 @@
 //!                            └──────────────────────────────┘─ frame ─► spool ─┘
 //! ```
 //!
-//! Modules in reading order: [`config`], [`agent`], [`reload`], [`pump`], [`reader`], [`progress`], [`docker`], [`level`],
+//! Modules in reading order: [`config`], [`agent`], [`reload`], [`door`], [`pump`], [`reader`], [`progress`], [`docker`], [`level`],
 //! [`timestamp`], [`multiline`], [`shaping`], [`selection`], [`filter`], [`picking`], [`rescan`], [`ship`],
 //! [`spool`], [`push`].
 
@@ -26,6 +26,8 @@ pub mod config;
 pub mod agent;
 
 pub mod reload;
+
+pub mod door;
 
 pub mod event;
 

@@ -10,6 +10,18 @@ pub const KNOWN_WITHIN: Duration = Duration::from_secs(60);
 /// How often the files of the configuration are looked at. A change is taken once it has stood still for so long.
 pub const CONFIG_LOOK_EVERY: Duration = Duration::from_secs(1);
 
+/// How many may speak to the agent at once. A few people, and what reads its metrics.
+pub const DOOR_CONNECTIONS_MAX: usize = 32;
+
+/// How many may look at lines as they pass.
+pub const TAPS_MAX: usize = 8;
+
+/// How many batches wait for one who looks, and how many bytes of each: sixteen MiB for one who does not read.
+pub const TAP_CHUNKS_MAX: usize = 16;
+
+/// See [`TAP_CHUNKS_MAX`].
+pub const TAP_CHUNK_BYTES_MAX: usize = 1 << 20;
+
 /// How much of a log file is read at once, in bytes. It stays in the second-level cache while it is parsed.
 pub const BLOCK_BYTES: usize = 256 << 10;
 

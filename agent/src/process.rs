@@ -70,6 +70,35 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_hardened_process_leaves_no_core_file_and_lets_no_other_user_look_into_it() {
+        harden();
+        let core = getrlimit(Resource::Core);
+        assert_eq!((core.current, core.maximum), (Some(0), Some(0)));
+        assert_eq!(rustix::process::dumpable_behavior().unwrap(), DumpableBehavior::NotDumpable);
+    }
+
+    /// Scenario: the test starts itself; what it started logs at trace level, and panics over a secret.
+    #[test]
+    fn a_panic_is_logged_with_its_place_and_without_its_message() {
+        const ROLE: &str = "BEEACON_TEST_PANICS";
+        if std::env::var_os(ROLE).is_some() {
+            start_logging();
+            std::thread::spawn(|| panic!("planted-{}", 77)).join().ok();
+            return;
+        }
+        let name = "process::tests::a_panic_is_logged_with_its_place_and_without_its_message";
+        let output = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", name, "--nocapture"])
+            .env(ROLE, "1")
+            .env(LOG_VARIABLE, "trace")
+            .output()
+            .unwrap();
+        let printed = String::from_utf8_lossy(&output.stderr) + String::from_utf8_lossy(&output.stdout);
+        assert!(printed.contains("panic") && printed.contains("process.rs:"), "{printed}");
+        assert!(!printed.contains("planted-77"), "{printed}");
+    }
+
+    #[test]
     fn libraries_that_handle_raw_bytes_stay_at_warnings_whatever_is_asked() {
         for text in ["", "trace", "hyper=trace,debug", "hyper::proto=trace", "bollard[x]=trace,info"] {
             let filter = log_filter(text).to_string();

@@ -95,6 +95,8 @@ pub struct Progress {
     pub shaping: Shaping,
     /// Where lines have their time, where they have one.
     pub line_time: Option<LineTime>,
+    /// How many rows have been put into batches, again after a rewind.
+    pub rows: u64,
     /// How many were, since the last interval.
     dropped_rows: u32,
 }
@@ -116,6 +118,7 @@ impl Progress {
             poisoned: HashSet::new(),
             shaping: Shaping::default(),
             line_time: None,
+            rows: 0,
             dropped_rows: 0,
         }
     }
@@ -148,6 +151,11 @@ impl Progress {
     /// Where reading has come to.
     pub fn to(&self) -> Position {
         self.to
+    }
+
+    /// Docker's time of the line that was read last, in nanoseconds since 1970; 0 before the first.
+    pub fn last_timestamp_ns(&self) -> i64 {
+        self.last_timestamp_ns
     }
 
     /// Whether the batch being built has something of this source.
@@ -302,6 +310,7 @@ impl Progress {
         let timestamp_ns = own.unwrap_or(timestamp_ns);
         sink.metrics.line_bytes.inc_by(text.len() as u64);
         sink.metrics.lines.inc();
+        self.rows += 1;
         sink.builder.finish_line(Line {
             origin,
             timestamp_ns,

@@ -36,6 +36,7 @@ use crate::container::Container;
 use crate::docker::attach::Portion;
 use crate::docker::host::DockerHost;
 use crate::docker::watch::Watch;
+use crate::door::tap::Taps;
 use crate::event::{Change, Event};
 use crate::filter::{self, Filter, ScrubError};
 use crate::limits::{AT_RISK_BYTES_MIN, CONTAINERS_MAX, DRAIN_WITHIN, POLL_EVERY};
@@ -88,6 +89,8 @@ pub struct PumpParts {
     pub health: Arc<Health>,
     /// Where the status goes.
     pub board: StatusBoard,
+    /// Who looks at lines as they pass.
+    pub taps: Taps,
     /// Where frames wait for a collector that does not answer, if they may.
     pub spool: Option<SharedSpool>,
     /// Wakes the pump: there are new files, or new frames in the spool.
@@ -191,6 +194,7 @@ impl Pump {
             runtime: parts.runtime.clone(),
             portions: portion_sender,
             metrics: parts.metrics.clone(),
+            filter: parts.filter.clone(),
         };
         let agent_text = parts.agent.to_string();
         let encoder = FrameEncoder::new(
@@ -365,7 +369,7 @@ impl Pump {
 
     fn on_container(&mut self, container: Container) {
         if let Some(entry) = self.entries.get_mut(&container.id) {
-            entry.update(container, &self.parts.config);
+            entry.update(container, &self.parts.config, &self.surroundings);
             return;
         }
         if !self.parts.config.selection.takes(&container) {
@@ -394,12 +398,13 @@ impl Pump {
     /// and fences off what may still be on its way, so that no line is lost or stored twice whatever has changed.
     fn on_change(&mut self, change: Change) {
         let Change { config, filter, collector } = change;
+        self.surroundings.filter = filter.clone();
         (self.parts.config, self.parts.filter, self.parts.collector) = (config, filter, collector);
         let known: Vec<String> = self.entries.keys().cloned().collect();
         for id in known {
             let Some(entry) = self.entries.get_mut(&id) else { continue };
             if self.parts.config.selection.takes(entry.container()) {
-                entry.configure(&self.parts.config);
+                entry.configure(&self.parts.config, &self.surroundings);
                 continue;
             }
             self.passed_over.insert(id.clone(), entry.container().clone());
@@ -581,6 +586,14 @@ impl Pump {
             Ok(scrubbed) => scrubbed,
             Err(error) => return self.fail("fields of a batch cannot be picked", &error),
         };
+        if let Err(error) = self.parts.taps.show(&scrubbed) {
+            return self.fail("a batch cannot be shown", &error);
+        }
+        for (source, count) in scrubbed.get().redactions_by_source() {
+            for entry in self.entries.values_mut() {
+                entry.note_redactions(&source, count);
+            }
+        }
         self.encoder.set_epoch(self.session.unwrap_or_default());
         let destination = self.destination;
         match self.encoder.encode(&scrubbed) {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use beeacon_record::{BatchBuilder, IdentityError, Interval, Origin, OriginId, Position, Source};
 use tokio::runtime::Handle;
@@ -22,6 +22,7 @@ use crate::docker::files::Chain;
 use crate::docker::host::DockerHost;
 use crate::docker::retention::Pace;
 use crate::docker::watch::Watch;
+use crate::filter::Filter;
 use crate::limits::{RECHECK_EVERY, SILENT_STREAM_AFTER};
 use crate::metrics::Metrics;
 use crate::multiline::Grouper;
@@ -53,6 +54,8 @@ pub struct Surroundings {
     pub portions: mpsc::Sender<Portion>,
     /// What is counted.
     pub metrics: Metrics,
+    /// The pollen filter.
+    pub filter: Arc<dyn Filter>,
 }
 
 /// The API reader's state around its source.
@@ -88,6 +91,8 @@ pub struct Entry {
     no_source: Source,
     reader: Reader,
     picks: Option<Arc<Picks>>,
+    /// How much was redacted of its lines.
+    redactions: u64,
     is_removed: bool,
     /// How many of its sources have committed their last interval.
     finals_committed: usize,
@@ -126,7 +131,7 @@ impl Entry {
                 Reader::Unsupported
             }
         };
-        let origin = origin(&container, config);
+        let origin = origin(&container, config, around.filter.as_ref());
         let treatment = treatment(&container, config);
         let no_source = Source::new(format!("docker:{}", container.id))?;
         let mut entry = Entry {
@@ -136,6 +141,7 @@ impl Entry {
             no_source,
             reader,
             picks: None,
+            redactions: 0,
             is_removed: false,
             finals_committed: 0,
             retry_at: None,
@@ -171,10 +177,10 @@ impl Entry {
     }
 
     /// Takes what Docker says anew.
-    pub fn update(&mut self, container: Container, config: &AgentConfig) {
+    pub fn update(&mut self, container: Container, config: &AgentConfig, around: &Surroundings) {
         let was_started_again = container.started_at != self.container.started_at;
         let has_changed = was_started_again || container.is_running != self.container.is_running;
-        self.origin = origin(&container, config);
+        self.origin = origin(&container, config, around.filter.as_ref());
         self.origin_ids = None;
         self.container = container;
         self.tell_running();
@@ -198,8 +204,8 @@ impl Entry {
     }
 
     /// Takes another configuration. Nothing may be read before [`Entry::rewind`].
-    pub fn configure(&mut self, config: &AgentConfig) {
-        self.origin = origin(&self.container, config);
+    pub fn configure(&mut self, config: &AgentConfig, around: &Surroundings) {
+        self.origin = origin(&self.container, config, around.filter.as_ref());
         self.origin_ids = None;
         let treatment = treatment(&self.container, config);
         self.treat(treatment, config);
@@ -435,8 +441,36 @@ impl Entry {
             reader,
             running: self.container.is_running,
             lag_bytes,
+            lag_seconds: self.lag_seconds(lag_bytes),
+            lines: match &self.reader {
+                Reader::File(file) => file.progress.rows,
+                Reader::Api(api) => api.source.rows(),
+                Reader::Unsupported => 0,
+            },
+            redactions: self.redactions,
             bytes_per_second: self.growth.pace.bytes_per_second(),
             time_to_loss_seconds: self.time_to_loss().map(|time| time.as_secs()),
+        }
+    }
+
+    /// How old the line that was read last is, where others wait behind it.
+    fn lag_seconds(&self, lag_bytes: u64) -> Option<u64> {
+        let Reader::File(file) = &self.reader else { return None };
+        let last_ns = u128::try_from(file.progress.last_timestamp_ns()).ok()?;
+        match (lag_bytes, last_ns) {
+            (0, _) => Some(0),
+            (_, 0) => None,
+            _ => {
+                let now = SystemTime::now().duration_since(UNIX_EPOCH).ok()?;
+                u64::try_from(now.as_nanos().saturating_sub(last_ns) / 1_000_000_000).ok()
+            }
+        }
+    }
+
+    /// So much was redacted of one of its sources.
+    pub fn note_redactions(&mut self, source: &str, count: u64) {
+        if self.has_source(|own| own.as_str() == source) {
+            self.redactions += count;
         }
     }
 
@@ -620,11 +654,20 @@ fn treatment(container: &Container, config: &AgentConfig) -> Treatment {
     treatment
 }
 
-/// Where a container's lines come from, with the service that its label names.
-fn origin(container: &Container, config: &AgentConfig) -> Origin {
+/// Where a container's lines come from, with the service that its label names, unless other rules would scrub it under that name:
+/// a label has no say in redaction.
+fn origin(container: &Container, config: &AgentConfig, filter: &dyn Filter) -> Origin {
     let mut origin = container.origin(&config.host, &config.labels);
     if let Some(service) = config.selection.service(container) {
-        origin.service = service.to_owned();
+        if filter.treats_alike(&origin.service, service, &origin.labels) {
+            origin.service = service.to_owned();
+        } else {
+            let container = &container.name;
+            tracing::warn!(
+                container,
+                "label beeacon.service names a service with other rules, it is left out"
+            );
+        }
     }
     origin
 }

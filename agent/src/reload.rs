@@ -49,6 +49,7 @@ pub(crate) fn faults(before: &AgentConfig, after: &AgentConfig) -> Vec<String> {
         ("docker_host", before.docker_host != after.docker_host),
         ("containers_directory", before.containers_directory != after.containers_directory),
         ("reader", before.reader != after.reader),
+        ("listen", before.listen != after.listen),
         ("spool", before.spool != after.spool),
         ("stdin, agent.syslog or agent.push", before.push != after.push),
     ] {

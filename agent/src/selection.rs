@@ -14,7 +14,7 @@ use crate::shaping::{MILLION, Shaping};
 use crate::timestamp::LineTime;
 
 /// A pattern over names: `*` is any run of characters, `?` any one.
-fn glob(pattern: &str, text: &str) -> bool {
+pub(crate) fn glob(pattern: &str, text: &str) -> bool {
     let (pattern, text): (Vec<char>, Vec<char>) = (pattern.chars().collect(), text.chars().collect());
     let (mut at, mut place) = (0, 0);
     // The last star and where the text stood then: only that one is ever tried again, so this is at most quadratic.

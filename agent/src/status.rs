@@ -25,6 +25,12 @@ pub struct ContainerStatus {
     pub running: bool,
     /// Bytes in its log files that have not been read; 0 with the API reader, which cannot know.
     pub lag_bytes: u64,
+    /// How far behind the last line read is, in seconds, where something is unread; 0 where nothing is, none with the API reader.
+    pub lag_seconds: Option<u64>,
+    /// Rows put into batches since the start, again after a rewind.
+    pub lines: u64,
+    /// What the pollen filter took out of them.
+    pub redactions: u64,
     /// Bytes that its log grows by, per second.
     pub bytes_per_second: u64,
     /// In how many seconds Docker removes the first line that has not been read, at that pace; none where everything has been

@@ -458,6 +458,22 @@ impl Engine {
         Ok(parts)
     }
 
+    /// Whether the same rules apply to two containers, each given by its service and its labels.
+    ///
+    /// ```
+    /// use beeacon_filters::{Engine, EngineOptions, Scope};
+    /// let scope = Scope::new(&["lab*".into()], &[], Some("secrets"), vec![]).unwrap();
+    /// let engine = Engine::new(EngineOptions { scopes: vec![scope], ..EngineOptions::default() }).unwrap();
+    /// assert!(engine.treats_alike(("web", &[]), ("db", &[])));
+    /// assert!(!engine.treats_alike(("web", &[]), ("lab-1", &[])));
+    /// ```
+    pub fn treats_alike(&self, one: (&str, &[(String, String)]), other: (&str, &[(String, String)])) -> bool {
+        let scope_of = |(service, labels): (&str, &[(String, String)])| {
+            self.scopes.iter().position(|(scope, _)| scope.covers(service, labels))
+        };
+        scope_of(one) == scope_of(other)
+    }
+
     /// This engine and those of its scopes, each once.
     fn engines(&self) -> Vec<&Engine> {
         let mut engines = vec![self];

@@ -12,7 +12,7 @@ use arrow_array::builder::{
 use arrow_array::types::Int32Type;
 use arrow_array::{
     Array, ArrayRef, BooleanArray, DictionaryArray, Int32Array, ListArray, MapArray, RecordBatch,
-    StringArray, TimestampNanosecondArray, UInt64Array,
+    StringArray, StructArray, TimestampNanosecondArray, UInt32Array, UInt64Array,
 };
 use arrow_buffer::{Buffer, OffsetBuffer, ScalarBuffer};
 use arrow_schema::{ArrowError, Fields};
@@ -519,6 +519,30 @@ impl Batch {
     /// The attributes column.
     pub fn attributes(&self) -> &MapArray {
         self.typed(Column::Attributes)
+    }
+
+    /// How much was redacted of each source of which something was.
+    pub fn redactions_by_source(&self) -> Vec<(String, u64)> {
+        let redactions = self.redactions();
+        let entries = redactions.values().as_any().downcast_ref::<StructArray>();
+        let counts = entries.and_then(|entries| entries.column(1).as_any().downcast_ref::<UInt32Array>());
+        let (Some(counts), Ok((keys, names))) = (counts, self.dictionary_column(Column::Source)) else {
+            return Vec::new();
+        };
+        if counts.is_empty() {
+            return Vec::new();
+        }
+        let mut sums = vec![0u64; names.len()];
+        for (key, bounds) in keys.values().iter().zip(redactions.value_offsets().windows(2)) {
+            let bound =
+                |at: usize| bounds.get(at).and_then(|bound| usize::try_from(*bound).ok()).unwrap_or(0);
+            let of_row = counts.values().get(bound(0)..bound(1)).unwrap_or_default();
+            if let Some(sum) = usize::try_from(*key).ok().and_then(|key| sums.get_mut(key)) {
+                *sum += of_row.iter().map(|count| u64::from(*count)).sum::<u64>();
+            }
+        }
+        let named = names.iter().zip(sums).filter(|(_, sum)| *sum > 0);
+        named.map(|(name, sum)| (name.unwrap_or_default().to_owned(), sum)).collect()
     }
 
     /// The attributes of one row, by key; none for a row that is not there.

@@ -254,6 +254,11 @@ impl ApiSource {
         self.sides().iter().filter(|side| side.progress.is_final()).count()
     }
 
+    /// How many rows have been put into batches.
+    pub fn rows(&self) -> u64 {
+        self.sides().iter().map(|side| side.progress.rows).sum()
+    }
+
     /// How many bytes of open lines are held.
     pub fn open_bytes(&self) -> usize {
         self.sides()

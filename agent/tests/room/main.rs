@@ -11,6 +11,7 @@
 
 mod collector;
 mod dockerd;
+mod door;
 mod live;
 mod push;
 mod spool;

@@ -13,7 +13,7 @@ use beeacon_agent::reload::{self, Load};
 use beeacon_agent::selection::Condition;
 use beeacon_agent::timestamp::LineTime;
 use beeacon_agent::{Agent, AgentConfig, AgentError};
-use beeacon_filters::{Engine, EngineOptions};
+use beeacon_filters::{Engine, EngineOptions, Scope};
 use beeacon_record::{Batch, GapReason, Position, Scrubbed};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
@@ -781,4 +781,69 @@ async fn the_program_takes_another_configuration_at_sighup() {
     let printed = String::from_utf8_lossy(&output.stderr);
     assert!(printed.contains("another configuration is in use"), "{printed}");
     assert!(printed.contains("is refused") && printed.contains("agent.exclude"), "{printed}");
+}
+
+/// Scenario: containers with names, images and labels of all kinds; some labels ask for less of their logs, some for a weaker filter.
+/// Guarantees: exactly those are read that the configuration and the labels leave; a label names the service where that changes no
+/// rule, and changes nothing of what is redacted.
+#[tokio::test(flavor = "multi_thread")]
+async fn containers_are_chosen_and_their_labels_never_weaken_redaction() {
+    let (collector, directory) = (Collector::start().await, directory());
+    let table: &[(&str, &str, &str, Option<&str>)] = &[
+        ("shop-web", "shop/web:1", "{}", Some("shop-web")),
+        ("other", "shop/api:1", "{}", Some("other")),
+        ("other-2", "bar:1", "{}", None),
+        ("shop-not", "shop/web:1", r#"{"logs":"off"}"#, None),
+        ("shop-on", "shop/web:1", r#"{"logs":"on"}"#, Some("shop-on")),
+        ("shop-tmp", "scratch:1", "{}", None),
+        ("shop-less", "shop/web:1", r#"{"beeacon.enable":"false"}"#, None),
+        ("shop-named", "shop/web:1", r#"{"beeacon.service":"till"}"#, Some("till")),
+        (
+            "shop-weak",
+            "shop/web:1",
+            r#"{"beeacon.service":"lab-1","beeacon.profile":"secrets"}"#,
+            Some("shop-weak"),
+        ),
+        ("bar", "bar:1", r#"{"beeacon.enable":"true"}"#, None),
+    ];
+    let mut logs = Vec::new();
+    for (name, image, labels, _) in table {
+        let mut log = log(&directory, name, 0, 1);
+        let text = format!(
+            r#"{{"ID":"{name}","Name":"/{name}","Config":{{"Tty":false,"Image":"{image}","Labels":{labels}}},
+               "State":{{"Running":true,"StartedAt":"2024-01-01T00:00:00Z"}}}}"#
+        );
+        std::fs::write(directory.path().join("containers").join(name).join("config.v2.json"), text).unwrap();
+        log.line("stdout", "mail bob@example.org");
+        logs.push(log);
+    }
+    let mut config = config(&collector, directory.path());
+    let conditions = |texts: &[&str]| -> Vec<Condition> {
+        texts.iter().map(|text| Condition::parse(text).unwrap()).collect()
+    };
+    config.selection.include = conditions(&["name:shop-*", "image:shop/*"]);
+    config.selection.exclude = conditions(&["label:logs=off", "image:scratch:?"]);
+    let weak = Scope::new(&["lab-*".into()], &[], Some("secrets"), vec![]).unwrap();
+    let options = EngineOptions { scopes: vec![weak], ..EngineOptions::default() };
+    let engine = Arc::new(Engine::new(options).unwrap());
+    // The scope is weaker: without the guard the last container's address would pass.
+    assert!(!engine.treats_alike(("shop-weak", &[]), ("lab-1", &[])));
+    let running = Running::run(Agent::new(config, engine, 0).unwrap());
+    let wanted: Vec<(&str, &str)> =
+        table.iter().filter_map(|(name, _, _, service)| Some((*name, (*service)?))).collect();
+    collector.until("all that is wanted", |state| state.rows.len() >= wanted.len()).await;
+    for log in &mut logs {
+        log.line("stdout", "mail bob@example.org");
+    }
+    collector.until("the second lines", |state| state.rows.len() >= 2 * wanted.len()).await;
+    let status = running.agent.status();
+    running.stop().await;
+    let state = collector.state.lock().unwrap();
+    assert_eq!(state.rows.len(), 2 * wanted.len());
+    assert!(state.rows.iter().all(|(_, _, row)| row.message == "mail <EMAIL>"), "{:?}", state.rows);
+    for (name, service) in wanted {
+        let rows = state.rows.iter().filter(|(source, ..)| *source == format!("docker-file:{name}"));
+        assert!(rows.map(|(_, _, row)| row.service.as_str()).eq([service, service]), "{name}");
+    }
+    assert!(status.containers.iter().all(|container| container.name != "bar"));
 }
