@@ -2,17 +2,21 @@
 //!
 //! The way of an alert: a rule file ([`rules`]) gives queries and stream counts; an evaluation of one goes into the rule's
 //! state machine ([`state`]), which answers with transitions; the notifier ([`notify`]) makes messages of them; a message
-//! becomes a body ([`payload`]), is signed ([`sign`]), and goes where the policy ([`outbound`]) lets it.
+//! becomes a body ([`payload`]), is signed ([`sign`]), and goes where the policy ([`outbound`]) lets it. States, changes and
+//! messages are written down together ([`ledger`]), and delivered from there ([`deliver`]).
 //!
 //! What always holds:
-//! - Rules, states and counts are pure: they take a time and values and return values. No clock, no file, no socket.
+//! - Rules, states, counts and the notifier are pure: they take a time and values and return values. Files are the ledger's,
+//!   sockets and the clock those of delivery.
 //! - A state change has one event id, made from what changed and when. Whoever sees it twice sees the same id.
 //! - What a rule saw of a log line are names and counts; no text of a line enters a state, an error or a log.
 //!
 //! This room knows no other. Whoever runs SQL or reads the journal hands rows and lines in.
 
+pub mod deliver;
 pub mod duration;
 pub mod labels;
+pub mod ledger;
 pub mod limits;
 pub mod matchers;
 pub mod notify;

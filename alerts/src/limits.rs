@@ -112,3 +112,33 @@ pub const TEMPLATE_FUEL: u64 = 1_000_000;
 
 /// How far the clocks of sender and receiver of a signed request may be apart: five minutes, as both schemes say.
 pub const SIGNATURE_WINDOW: Duration = Duration::from_secs(5 * 60);
+
+/// How long a writer of the ledger waits for another one.
+pub const LEDGER_BUSY_WAIT: Duration = Duration::from_secs(10);
+
+/// The messages that wait at a time. Each has at most a few hundred kilobytes, usually two.
+pub const OUTBOX_WAITING_MAX: usize = 10_000;
+
+/// How long a message is tried. Whoever was not reached in a day reads it elsewhere.
+pub const DELIVERY_TRIED_FOR: Duration = Duration::from_secs(24 * 3600);
+
+/// The pause after the first attempt that failed; it doubles from there.
+pub const RETRY_FIRST: Duration = Duration::from_secs(1);
+
+/// The longest pause between two attempts: Alertmanager's `group_interval`.
+pub const RETRY_MOST: Duration = Duration::from_secs(5 * 60);
+
+/// The longest `Retry-After` that is obeyed.
+pub const RETRY_AFTER_MOST: Duration = Duration::from_secs(3600);
+
+/// The requests that are under way at a time. A receiver that hangs holds one for [`SEND_TIME_MAX`].
+pub const SENDS_AT_A_TIME: usize = 16;
+
+/// How long a request may take, from the name to the last byte of the answer.
+pub const SEND_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// How much of an answer is read, in bytes. Slack's says `ok`.
+pub const ANSWER_BYTES_MAX: usize = 64 << 10;
+
+/// The largest file of certificates, in bytes. The system's has a quarter of it.
+pub const CA_BYTES_MAX: u64 = 1 << 20;

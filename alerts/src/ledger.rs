@@ -1,0 +1,395 @@
+//! What alerts leave on disk: states, changes, and messages that wait to be delivered, in one SQLite file.
+//!
+//! A [`Step`] is written in one transaction: the states after it, the changes it made, and the messages that are due because of
+//! them. So a message exists exactly when the state that says it was made does, whatever happens in between.
+//!
+//! Write: WAL and `synchronous = FULL`; a commit that returned survives a power cut. Read: [`Ledger::load`] at the start, then
+//! [`Ledger::due`]. Delete: [`Ledger::forget`] drops messages that ended and changes that are old. Crash: between a delivery and
+//! [`Ledger::delivered`] the message is sent again, with the same id.
+
+mod error;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteRow, SqliteSynchronous,
+};
+use sqlx::{ConnectOptions, Connection, Row, SqliteConnection};
+
+pub use self::error::LedgerError;
+use self::error::failed;
+use crate::limits::{ERROR_BYTES_MAX, LEDGER_BUSY_WAIT, OUTBOX_WAITING_MAX};
+use crate::notify::{Notification, NotifierState};
+use crate::state::{Change, RuleState, Transition};
+use crate::template::cut;
+
+static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("./migrations");
+
+/// What one moment changed.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Step {
+    /// The states of the rules that were evaluated, by the rules' ids.
+    pub rules: Vec<(String, RuleState)>,
+    /// The notifier's state, when it changed.
+    pub notifier: Option<NotifierState>,
+    /// What changed, with the rules' ids.
+    pub changes: Vec<(String, Transition)>,
+    /// Messages that are due.
+    pub messages: Vec<Notification>,
+}
+
+/// What a start goes on from.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Loaded {
+    /// The states of the rules, by their ids.
+    pub rules: BTreeMap<String, RuleState>,
+    /// The notifier's state.
+    pub notifier: NotifierState,
+}
+
+/// A message that waits.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Waiting {
+    /// What is to be said.
+    pub notification: Notification,
+    /// How often it was tried.
+    pub attempts: u32,
+    /// When it was made.
+    pub made_at: Timestamp,
+}
+
+/// How many messages there are in each state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OutboxCounts {
+    /// Not delivered yet.
+    pub waiting: u64,
+    /// Delivered, and not forgotten yet.
+    pub delivered: u64,
+    /// Given up, and not forgotten yet.
+    pub given_up: u64,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Ledger {
+    pool: SqlitePool,
+}
+
+impl Ledger {
+    /// Opens the ledger, making or migrating it.
+    ///
+    /// # Errors
+    /// [`LedgerError::Newer`] when a newer program made it (nothing is changed then), and what SQLite reports.
+    pub async fn open(path: &Path) -> Result<Ledger, LedgerError> {
+        refuse_newer(path).await?;
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .busy_timeout(LEDGER_BUSY_WAIT)
+            .disable_statement_logging();
+        let pool = SqlitePoolOptions::new()
+            .max_connections(1)
+            .test_before_acquire(false)
+            .connect_with(options)
+            .await
+            .map_err(failed("open the ledger"))?;
+        MIGRATIONS.run(&pool).await?;
+        Ok(Ledger { pool })
+    }
+
+    /// Closes it; what was committed is on disk already.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+
+    /// What a start goes on from.
+    ///
+    /// # Errors
+    /// What SQLite reports, and a state that cannot be read.
+    pub async fn load(&self) -> Result<Loaded, LedgerError> {
+        let mut loaded = Loaded::default();
+        let rows = sqlx::query("SELECT rule_id, state FROM rule_state").fetch_all(&self.pool).await;
+        for row in rows.map_err(failed("read the states of the rules"))? {
+            let rule_id = text(&row, "rule_id")?;
+            let state = from_json(&text(&row, "state")?, "the state of a rule")?;
+            loaded.rules.insert(rule_id, state);
+        }
+        let row = sqlx::query("SELECT state FROM notifier").fetch_optional(&self.pool).await;
+        if let Some(row) = row.map_err(failed("read the state of the notifier"))? {
+            loaded.notifier = from_json(&text(&row, "state")?, "the state of the notifier")?;
+        }
+        Ok(loaded)
+    }
+
+    /// Writes a step down. Changes and messages that are there already stay as they are.
+    ///
+    /// # Errors
+    /// What SQLite reports; nothing of the step is written then. [`LedgerError::Full`] when too many messages wait.
+    pub async fn commit(&self, step: &Step) -> Result<(), LedgerError> {
+        let mut transaction =
+            self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(failed("begin a step"))?;
+        for (rule_id, state) in &step.rules {
+            sqlx::query(
+                "INSERT INTO rule_state (rule_id, state) VALUES (?, ?)
+                 ON CONFLICT (rule_id) DO UPDATE SET state = excluded.state",
+            )
+            .bind(rule_id)
+            .bind(to_json(state, "the state of a rule")?)
+            .execute(&mut *transaction)
+            .await
+            .map_err(failed("write the state of a rule"))?;
+        }
+        if let Some(state) = &step.notifier {
+            sqlx::query(
+                "INSERT INTO notifier (id, state) VALUES (1, ?)
+                 ON CONFLICT (id) DO UPDATE SET state = excluded.state",
+            )
+            .bind(to_json(state, "the state of the notifier")?)
+            .execute(&mut *transaction)
+            .await
+            .map_err(failed("write the state of the notifier"))?;
+        }
+        for (rule_id, transition) in &step.changes {
+            sqlx::query(
+                "INSERT OR IGNORE INTO change (event_id, rule_id, fingerprint, kind, transition, at_ms)
+                 VALUES (?, ?, ?, ?, ?, ?)",
+            )
+            .bind(&transition.event_id)
+            .bind(rule_id)
+            .bind(transition.alert.labels.fingerprint().to_string())
+            .bind(kind(transition.change))
+            .bind(to_json(transition, "a change")?)
+            .bind(transition.at.as_millisecond())
+            .execute(&mut *transaction)
+            .await
+            .map_err(failed("write a change"))?;
+        }
+        if !step.messages.is_empty() {
+            let waiting: i64 = sqlx::query_scalar("SELECT count(*) FROM outbox WHERE state = 'waiting'")
+                .fetch_one(&mut *transaction)
+                .await
+                .map_err(failed("count the messages that wait"))?;
+            if usize::try_from(waiting).unwrap_or(usize::MAX) >= OUTBOX_WAITING_MAX {
+                return Err(LedgerError::Full);
+            }
+        }
+        for message in &step.messages {
+            sqlx::query(
+                "INSERT OR IGNORE INTO outbox (id, receiver, group_key, notification, made_ms, next_ms)
+                 VALUES (?, ?, ?, ?, ?, ?)",
+            )
+            .bind(&message.id)
+            .bind(&message.receiver)
+            .bind(&message.group_key)
+            .bind(to_json(message, "a message")?)
+            .bind(message.at.as_millisecond())
+            .bind(message.at.as_millisecond())
+            .execute(&mut *transaction)
+            .await
+            .map_err(failed("write a message"))?;
+        }
+        transaction.commit().await.map_err(failed("commit a step"))
+    }
+
+    /// The messages whose time has come: of each group and receiver the oldest that waits, so that no end overtakes its
+    /// beginning.
+    ///
+    /// # Errors
+    /// What SQLite reports, and a message that cannot be read.
+    pub async fn due(&self, now: Timestamp, count_max: usize) -> Result<Vec<Waiting>, LedgerError> {
+        let rows = sqlx::query(
+            "SELECT notification, attempts, made_ms FROM outbox
+             WHERE number IN (SELECT min(number) FROM outbox WHERE state = 'waiting' GROUP BY receiver, group_key)
+               AND next_ms <= ?
+             ORDER BY next_ms, number LIMIT ?",
+        )
+        .bind(now.as_millisecond())
+        .bind(i64::try_from(count_max).unwrap_or(i64::MAX))
+        .fetch_all(&self.pool)
+        .await
+        .map_err(failed("look for messages that are due"))?;
+        rows.iter()
+            .map(|row| {
+                Ok(Waiting {
+                    notification: from_json(&text(row, "notification")?, "a message")?,
+                    attempts: u32::try_from(number(row, "attempts")?).unwrap_or(u32::MAX),
+                    made_at: Timestamp::from_millisecond(number(row, "made_ms")?).unwrap_or(Timestamp::MIN),
+                })
+            })
+            .collect()
+    }
+
+    /// When the next message is to be tried.
+    ///
+    /// # Errors
+    /// What SQLite reports.
+    pub async fn next_due(&self) -> Result<Option<Timestamp>, LedgerError> {
+        let next: Option<i64> = sqlx::query_scalar(
+            "SELECT min(next_ms) FROM outbox
+             WHERE number IN (SELECT min(number) FROM outbox WHERE state = 'waiting' GROUP BY receiver, group_key)",
+        )
+        .fetch_one(&self.pool)
+        .await
+        .map_err(failed("look for the next message"))?;
+        Ok(next.and_then(|next| Timestamp::from_millisecond(next).ok()))
+    }
+
+    /// A message was taken by its receiver.
+    ///
+    /// # Errors
+    /// What SQLite reports.
+    pub async fn delivered(&self, id: &str, now: Timestamp) -> Result<(), LedgerError> {
+        self.end(id, "delivered", None, now).await
+    }
+
+    /// A message will never be taken.
+    ///
+    /// # Errors
+    /// What SQLite reports.
+    pub async fn given_up(&self, id: &str, now: Timestamp, why: &str) -> Result<(), LedgerError> {
+        self.end(id, "given_up", Some(why), now).await
+    }
+
+    async fn end(&self, id: &str, state: &str, why: Option<&str>, now: Timestamp) -> Result<(), LedgerError> {
+        sqlx::query(
+            "UPDATE outbox SET state = ?, ended_ms = ?, attempts = attempts + 1, last_error = coalesce(?, last_error)
+             WHERE id = ? AND state = 'waiting'",
+        )
+        .bind(state)
+        .bind(now.as_millisecond())
+        .bind(why.map(|why| cut(why.to_owned(), ERROR_BYTES_MAX)))
+        .bind(id)
+        .execute(&self.pool)
+        .await
+        .map(|_| ())
+        .map_err(failed("write how a message ended"))
+    }
+
+    /// A message was not taken and is to be tried again.
+    ///
+    /// # Errors
+    /// What SQLite reports.
+    pub async fn again(&self, id: &str, next_at: Timestamp, why: &str) -> Result<(), LedgerError> {
+        sqlx::query(
+            "UPDATE outbox SET next_ms = ?, attempts = attempts + 1, last_error = ?
+             WHERE id = ? AND state = 'waiting'",
+        )
+        .bind(next_at.as_millisecond())
+        .bind(cut(why.to_owned(), ERROR_BYTES_MAX))
+        .bind(id)
+        .execute(&self.pool)
+        .await
+        .map(|_| ())
+        .map_err(failed("write when a message is tried again"))
+    }
+
+    /// How many messages there are in each state.
+    ///
+    /// # Errors
+    /// What SQLite reports.
+    pub async fn counts(&self) -> Result<OutboxCounts, LedgerError> {
+        let rows = sqlx::query("SELECT state, count(*) AS number FROM outbox GROUP BY state");
+        let rows = rows.fetch_all(&self.pool).await.map_err(failed("count the messages"))?;
+        let mut counts = OutboxCounts::default();
+        for row in &rows {
+            let number = u64::try_from(number(row, "number")?).unwrap_or(0);
+            match text(row, "state")?.as_str() {
+                "waiting" => counts.waiting = number,
+                "delivered" => counts.delivered = number,
+                _ => counts.given_up = number,
+            }
+        }
+        Ok(counts)
+    }
+
+    /// The last changes, the newest first.
+    ///
+    /// # Errors
+    /// What SQLite reports, and a change that cannot be read.
+    pub async fn changes(&self, count_max: usize) -> Result<Vec<(String, Transition)>, LedgerError> {
+        let rows = sqlx::query("SELECT rule_id, transition FROM change ORDER BY number DESC LIMIT ?")
+            .bind(i64::try_from(count_max).unwrap_or(i64::MAX))
+            .fetch_all(&self.pool)
+            .await
+            .map_err(failed("read the changes"))?;
+        rows.iter()
+            .map(|row| Ok((text(row, "rule_id")?, from_json(&text(row, "transition")?, "a change")?)))
+            .collect()
+    }
+
+    /// Drops what ended, and what changed, longer ago than `kept_for`. Messages that wait are never dropped.
+    ///
+    /// # Errors
+    /// What SQLite reports.
+    pub async fn forget(&self, now: Timestamp, kept_for: Duration) -> Result<(), LedgerError> {
+        let before = now.checked_sub(kept_for).unwrap_or(Timestamp::MIN).as_millisecond();
+        for statement in [
+            "DELETE FROM outbox WHERE state <> 'waiting' AND ended_ms < ?",
+            "DELETE FROM change WHERE at_ms < ?",
+        ] {
+            let done = sqlx::query(statement).bind(before).execute(&self.pool).await;
+            done.map_err(failed("drop what is old"))?;
+        }
+        Ok(())
+    }
+}
+
+/// Looks at the version through a read-only connection, before anything could change the file.
+async fn refuse_newer(path: &Path) -> Result<(), LedgerError> {
+    if !path.exists() {
+        return Ok(());
+    }
+    let known = MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or(0);
+    let options = SqliteConnectOptions::new().filename(path).read_only(true);
+    let mut connection = SqliteConnection::connect_with(&options).await.map_err(failed("open the ledger"))?;
+    let made = sqlx::query("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = '_sqlx_migrations'")
+        .fetch_optional(&mut connection)
+        .await
+        .map_err(failed("look for the version"))?;
+    let mut found = None;
+    if made.is_some() {
+        found = sqlx::query_scalar::<_, Option<i64>>("SELECT max(version) FROM _sqlx_migrations")
+            .fetch_one(&mut connection)
+            .await
+            .map_err(failed("read the version"))?;
+    }
+    connection.close().await.map_err(failed("close a connection"))?;
+    match found {
+        Some(found) if found > known => Err(LedgerError::Newer { path: PathBuf::from(path), found, known }),
+        _ => Ok(()),
+    }
+}
+
+fn kind(change: Change) -> &'static str {
+    match change {
+        Change::Pending => "pending",
+        Change::Firing => "firing",
+        Change::Resolved => "resolved",
+        Change::Cancelled => "cancelled",
+    }
+}
+
+fn to_json<T: Serialize>(value: &T, what: &'static str) -> Result<String, LedgerError> {
+    serde_json::to_string(value).map_err(|_| LedgerError::Json { what })
+}
+
+fn from_json<T: DeserializeOwned>(text: &str, what: &'static str) -> Result<T, LedgerError> {
+    serde_json::from_str(text).map_err(|_| LedgerError::Json { what })
+}
+
+fn text(row: &SqliteRow, column: &'static str) -> Result<String, LedgerError> {
+    row.try_get(column).map_err(failed("read a text"))
+}
+
+fn number(row: &SqliteRow, column: &'static str) -> Result<i64, LedgerError> {
+    row.try_get(column).map_err(failed("read a number"))
+}
