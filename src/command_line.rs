@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -26,6 +27,10 @@ pub(crate) enum Verb {
     Scrub(ScrubArguments),
     /// List the filter's rules, run their examples, or say what each costs
     Rules(RulesArguments),
+    /// Lines of a running Beeacon, and with -f those that come
+    Logs(LogsArguments),
+    /// Grafana dashboards and data sources, ready for provisioning
+    Dashboards(DashboardsArguments),
     /// Ask a running Beeacon in SQL
     Sql(SqlArguments),
     /// Check a configuration and report every fault of it
@@ -220,18 +225,89 @@ pub(crate) struct SqlArguments {
     /// The query
     #[arg(value_name = "QUERY")]
     pub(crate) query: String,
-    /// The Beeacon to ask
-    #[arg(long, value_name = "URL", env = "BEEACON_URL", default_value = "http://127.0.0.1:4880")]
-    pub(crate) url: String,
+    /// The values of $1, $2, … in the query, as texts; may be given several times
+    #[arg(long = "parameter", short = 'p', value_name = "VALUE")]
+    pub(crate) parameters: Vec<String>,
     /// How rows are printed
     #[arg(long, value_enum, default_value_t = Format::Table)]
     pub(crate) format: Format,
+    #[command(flatten)]
+    pub(crate) server: AskedServer,
+}
+
+/// Which Beeacon is asked.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct AskedServer {
+    /// The Beeacon to ask
+    #[arg(long, value_name = "URL", env = "BEEACON_URL", default_value = "http://127.0.0.1:4880")]
+    pub(crate) url: String,
     /// A file with the token
     #[arg(long, value_name = "FILE", env = "BEEACON_TOKEN_FILE")]
     pub(crate) token_file: Option<PathBuf>,
     /// A file with the certificates to trust, for https
     #[arg(long, value_name = "FILE")]
     pub(crate) ca: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct LogsArguments {
+    /// Only lines with this text, whatever its case
+    #[arg(value_name = "TEXT")]
+    pub(crate) text: Option<String>,
+    /// Go on with the lines that come
+    #[arg(long, short)]
+    pub(crate) follow: bool,
+    /// Only lines of this service; may be given several times
+    #[arg(long, short, value_name = "NAME")]
+    pub(crate) service: Vec<String>,
+    /// Only lines of this level; may be given several times
+    #[arg(long, short, value_name = "LEVEL")]
+    pub(crate) level: Vec<String>,
+    /// How far back, such as 15m, 2h, 7d
+    #[arg(long, value_name = "SPAN", default_value = "1h", value_parser = span)]
+    pub(crate) since: Span,
+    /// The last so many lines of that time
+    #[arg(long, short = 'n', value_name = "COUNT", default_value_t = 1_000)]
+    pub(crate) lines: usize,
+    #[command(flatten)]
+    pub(crate) server: AskedServer,
+}
+
+/// A span of time on the command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Span(pub(crate) Duration);
+
+fn span(text: &str) -> Result<Span, String> {
+    let wanted = || "wanted a number with s, m, h or d, such as 15m".to_owned();
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (amount, unit) = text.split_at(digits);
+    let factor = match unit.trim() {
+        "s" => 1,
+        "m" | "min" => 60,
+        "h" => 3_600,
+        "d" => 86_400,
+        _ => return Err(wanted()),
+    };
+    let amount: u64 = amount.parse().map_err(|_| wanted())?;
+    amount.checked_mul(factor).map(Duration::from_secs).map(Span).ok_or_else(wanted)
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct DashboardsArguments {
+    #[command(subcommand)]
+    pub(crate) action: DashboardsAction,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum DashboardsAction {
+    /// Write the whole provisioning tree
+    Export {
+        /// Where to, such as /etc/grafana/provisioning
+        directory: PathBuf,
+        /// Replace files that are there
+        #[arg(long)]
+        force: bool,
+    },
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -241,8 +317,12 @@ pub(crate) enum Format {
     Table,
     /// A JSON array of objects
     Json,
+    /// A JSON object per line
+    Jsonl,
     /// Comma-separated values with a header
     Csv,
+    /// A Parquet file; into a file or a pipe
+    Parquet,
 }
 
 #[derive(Clone, Debug, Default, Args)]
@@ -302,6 +382,15 @@ mod tests {
     use clap::CommandFactory;
 
     use super::*;
+
+    #[test]
+    fn a_span_has_a_unit() {
+        assert_eq!(span("15m"), Ok(Span(Duration::from_secs(900))));
+        assert_eq!(span("2d"), Ok(Span(Duration::from_secs(172_800))));
+        for wrong in ["", "15", "m", "-1h", "1y", "99999999999999999999d"] {
+            assert!(span(wrong).is_err(), "{wrong}");
+        }
+    }
 
     #[test]
     fn the_command_line_is_well_formed_and_scrub_takes_files_or_explain() {

@@ -4,11 +4,13 @@
 mod client;
 mod command_line;
 mod config;
+mod dashboards;
 mod demo;
 mod doctor;
 mod doors;
 mod exit;
 mod journal;
+mod logs;
 mod rules;
 mod scrub;
 mod server;
@@ -57,6 +59,8 @@ fn run(verb: Verb) -> anyhow::Result<Exit> {
         Verb::Server(arguments) => runtime.block_on(up::server(arguments)),
         Verb::Agent(arguments) => runtime.block_on(up::agent(arguments)),
         Verb::Demo(arguments) => runtime.block_on(up::demo(arguments)),
+        Verb::Logs(arguments) => runtime.block_on(logs::run(arguments)),
+        Verb::Dashboards(arguments) => dashboards::run(arguments),
         Verb::Sql(arguments) => runtime.block_on(sql::run(arguments)),
         Verb::Doctor(arguments) => runtime.block_on(doctor::run(arguments)),
         Verb::Scrub(arguments) => scrub::run(arguments),

@@ -1,6 +1,7 @@
 //! `beeacon sql`: one query to a running Beeacon, its rows to standard output as they come.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
+use std::path::Path;
 
 use anyhow::Context;
 use arrow_ipc::reader::StreamReader;
@@ -17,24 +18,26 @@ use crate::exit::Exit;
 const TABLE_BYTES_MAX: usize = 256 << 20;
 
 pub(crate) async fn run(arguments: SqlArguments) -> anyhow::Result<Exit> {
-    let token = match &arguments.token_file {
-        None => None,
-        Some(path) => {
-            let text = std::fs::read_to_string(path);
-            Some(text.with_context(|| format!("read the token from {}", path.display()))?.trim().to_owned())
-        }
-    };
-    let client = Client::new(&arguments.url, token, arguments.ca.as_deref())?;
+    let token = token(arguments.server.token_file.as_deref())?;
+    let client = Client::new(&arguments.server.url, token, arguments.server.ca.as_deref())?;
+    if arguments.format == Format::Parquet && io::stdout().is_terminal() {
+        anyhow::bail!("a terminal cannot show Parquet: write it into a file with > rows.parquet");
+    }
     let accept = match arguments.format {
         Format::Table => "application/vnd.apache.arrow.stream",
         Format::Json => "application/json",
+        Format::Jsonl => "application/x-ndjson",
         Format::Csv => "text/csv",
+        Format::Parquet => "application/vnd.apache.parquet",
     };
-    let body = serde_json::json!({ "query": arguments.query }).to_string().into_bytes();
+    let parameters = (!arguments.parameters.is_empty()).then_some(&arguments.parameters);
+    let body = serde_json::json!({ "query": arguments.query, "parameters": parameters });
+    let body = body.to_string().into_bytes();
     let answer = client.post("/api/v1/sql", accept, body).await?;
     let printed = match arguments.format {
         Format::Table => table(answer).await,
-        Format::Json | Format::Csv => pass_on(answer).await,
+        Format::Parquet => pass_on(answer, End::AsItIs).await,
+        Format::Json | Format::Jsonl | Format::Csv => pass_on(answer, End::OfLine).await,
     };
     match printed {
         // Somebody like `head` has seen enough.
@@ -65,7 +68,23 @@ async fn table(answer: Incoming) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn pass_on(mut answer: Incoming) -> anyhow::Result<()> {
+/// The token in a file, if there is one.
+pub(crate) fn token(file: Option<&Path>) -> anyhow::Result<Option<String>> {
+    let Some(path) = file else { return Ok(None) };
+    let text = std::fs::read_to_string(path);
+    Ok(Some(text.with_context(|| format!("read the token from {}", path.display()))?.trim().to_owned()))
+}
+
+/// What stands after the last byte.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// Nothing of ours.
+    AsItIs,
+    /// The end of a line, where the answer has none.
+    OfLine,
+}
+
+async fn pass_on(mut answer: Incoming, end: End) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
     let mut ends_line = true;
     while let Some(frame) = answer.frame().await {
@@ -75,13 +94,13 @@ async fn pass_on(mut answer: Incoming) -> anyhow::Result<()> {
             ends_line = data.last().map_or(ends_line, |byte| *byte == b'\n');
         }
     }
-    if !ends_line {
+    if !ends_line && end == End::OfLine {
         out.write_all(b"\n")?;
     }
     out.flush()?;
     Ok(())
 }
 
-fn is_broken_pipe(error: &anyhow::Error) -> bool {
+pub(crate) fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }

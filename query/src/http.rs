@@ -3,7 +3,7 @@
 //! ```text
 //! POST /api/v1/sql
 //! Content-Type: application/json
-//! Accept: application/json | application/x-ndjson | text/csv | application/vnd.apache.arrow.stream
+//! Accept: application/json | application/x-ndjson | text/csv | application/vnd.apache.arrow.stream | application/vnd.apache.parquet
 //!
 //! {"query": "select service, count(*) from logs where level = $1 group by 1", "parameters": ["error"]}
 //! ```
@@ -143,7 +143,7 @@ async fn answer(
     }
     let accept = text(header::ACCEPT).unwrap_or("*/*");
     let Some(format) = Format::accepted(accept) else {
-        let message = "answers are application/json, application/x-ndjson, text/csv or application/vnd.apache.arrow.stream";
+        let message = "answers are application/json, application/x-ndjson, text/csv, application/vnd.apache.arrow.stream or application/vnd.apache.parquet";
         return refusal(StatusCode::NOT_ACCEPTABLE, "not_acceptable", message, None);
     };
     let request: Request = match body.map(|body| serde_json::from_slice(&body)) {

@@ -35,6 +35,9 @@ pub const PIECE_ROWS: usize = 1_024;
 /// How many rows DataFusion handles at once.
 pub const BATCH_ROWS: usize = 8_192;
 
+/// How many bytes of rows are held for one row group of a Parquet answer.
+pub const PARQUET_GROUP_BYTES: usize = 16 << 20;
+
 /// The memory one query may reserve, in bytes.
 pub const QUERY_MEMORY_BYTES: usize = 256 << 20;
 

@@ -6,6 +6,7 @@
 //! | NDJSON | `application/x-ndjson` | an object and a newline per row |
 //! | CSV | `text/csv` | RFC 4180 with a header line, `\r\n` |
 //! | Arrow | `application/vnd.apache.arrow.stream` | the IPC stream |
+//! | Parquet | `application/vnd.apache.parquet` | a file, its row groups as they fill |
 //!
 //! In JSON, times are RFC 3339 with nine decimals, whole numbers are exact however large (JavaScript rounds those beyond
 //! 2^53), maps are objects, missing values are `null`, not-a-number and infinities are `null`. An incomplete answer never
@@ -14,6 +15,7 @@
 mod arrow;
 mod csv;
 mod json;
+mod parquet;
 
 use std::sync::Arc;
 
@@ -38,6 +40,8 @@ pub enum Format {
     CsvRaw,
     /// The Arrow IPC stream.
     Arrow,
+    /// A Parquet file.
+    Parquet,
 }
 
 impl Format {
@@ -48,6 +52,7 @@ impl Format {
             Format::JsonLines => "application/x-ndjson",
             Format::Csv | Format::CsvRaw => "text/csv; charset=utf-8; header=present",
             Format::Arrow => "application/vnd.apache.arrow.stream",
+            Format::Parquet => "application/vnd.apache.parquet",
         }
     }
 
@@ -81,6 +86,7 @@ impl Format {
                 "text/csv" | "text/*" if raw => Format::CsvRaw,
                 "text/csv" | "text/*" => Format::Csv,
                 "application/vnd.apache.arrow.stream" => Format::Arrow,
+                "application/vnd.apache.parquet" => Format::Parquet,
                 _ => continue,
             };
             if quality > 0.0 && best.is_none_or(|(other, _)| quality > other) {
@@ -115,6 +121,7 @@ impl Encoder {
             Format::Csv => Ok(boxed(csv::Lines::new(schema, csv::Formulas::Disarmed, &mut start))),
             Format::CsvRaw => Ok(boxed(csv::Lines::new(schema, csv::Formulas::Raw, &mut start))),
             Format::Arrow => arrow::Stream::new(schema).map(boxed),
+            Format::Parquet => parquet::Groups::new(schema).map(boxed),
         };
         Ok(Encoder { writer: writer.map_err(unfit)?, start, bytes: 0, bytes_max })
     }

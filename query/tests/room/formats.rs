@@ -194,3 +194,28 @@ async fn an_explanation_says_how_many_files_were_skipped() {
     let rows = world.cells("explain analyze select * from logs where message = 'none'").await;
     assert!(rows.iter().any(|row| row[1].contains("rows_pruned")), "{rows:?}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_parquet_answer_is_read_by_a_parquet_reader_and_one_cut_off_is_not() {
+    use datafusion::parquet::arrow::arrow_reader::ParquetRecordBatchReader;
+    let world = world().await;
+    let address = serve(&world.query).await;
+    let answer = ask(address, "application/vnd.apache.parquet", ROWS).await;
+    assert!(answer.complete && answer.head.contains("application/vnd.apache.parquet"));
+    let body = bytes::Bytes::from(answer.body);
+    let rows: Vec<_> =
+        ParquetRecordBatchReader::try_new(body.clone(), 100).unwrap().map(Result::unwrap).collect();
+    assert_eq!(rows.iter().map(|batch| batch.num_rows()).sum::<usize>(), 2);
+    assert_eq!(rows[0].column(9).as_primitive::<UInt64Type>().value(0), u64::MAX);
+    assert!(ParquetRecordBatchReader::try_new(body.slice(..body.len() - 1), 100).is_err());
+    let many = ask(
+        address,
+        "application/vnd.apache.parquet",
+        "select value, repeat('x', 100) from generate_series(1, 300000)",
+    )
+    .await;
+    let rows = ParquetRecordBatchReader::try_new(bytes::Bytes::from(many.body), 8_192).unwrap();
+    assert_eq!(rows.map(|batch| batch.unwrap().num_rows()).sum::<usize>(), 300_000);
+    let unfit = ask(address, "application/vnd.apache.parquet", "select interval '1 month'").await;
+    assert_eq!((unfit.status, unfit.json()["error"]["code"].as_str()), (406, Some("format")));
+}

@@ -8,6 +8,7 @@
 )]
 
 mod client;
+mod dashboards;
 mod formats;
 mod hostile;
 mod page;

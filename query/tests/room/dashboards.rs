@@ -1,0 +1,226 @@
+//! The dashboards: each is in its one form, keeps to the rules that Grafana's users rely on, and every query of it is run.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use prometheus_client::registry::Registry;
+use serde_json::Value;
+
+use crate::world::{NOON_NS, World, said};
+
+const SQL: &str = "grafana-postgresql-datasource";
+
+fn directory() -> PathBuf {
+    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../dashboards"))
+}
+
+/// Every dashboard by its file's name, as text and as JSON.
+fn dashboards() -> BTreeMap<String, (String, Value)> {
+    let files = std::fs::read_dir(directory()).unwrap().map(|entry| entry.unwrap().path());
+    let files = files.filter(|path| path.extension().is_some_and(|extension| extension == "json"));
+    files
+        .map(|path| {
+            let text = std::fs::read_to_string(&path).unwrap();
+            let json = serde_json::from_str(&text).unwrap();
+            (path.file_stem().unwrap().to_str().unwrap().to_owned(), (text, json))
+        })
+        .collect()
+}
+
+fn list<'a>(value: &'a Value, key: &str) -> &'a [Value] {
+    value[key].as_array().map_or(&[], Vec::as_slice)
+}
+
+#[test]
+fn dashboards_are_canonical_and_their_uids_stay_as_they_are() {
+    let dashboards = dashboards();
+    assert!(dashboards.len() >= 6);
+    let mut uids = String::new();
+    for (name, (text, json)) in &dashboards {
+        assert_eq!(*text, serde_json::to_string_pretty(json).unwrap() + "\n", "{name} is not canonical");
+        assert!(!text.contains("${DS_"), "{name} is an export");
+        assert!(json["id"].is_null() && json.get("version").is_none(), "{name}");
+        uids.push_str(&format!("{name} {}\n", json["uid"].as_str().unwrap()));
+    }
+    let locked = std::fs::read_to_string(directory().join("uids.lock")).unwrap();
+    assert_eq!(uids, locked, "links of users lead to the uids in uids.lock");
+}
+
+/// The rules of Grafana's dashboard linter, restated.
+#[test]
+fn dashboards_keep_to_the_linters_rules() {
+    let mut faults = Vec::new();
+    for (name, (_, json)) in dashboards() {
+        let mut fault = |rule: &str, what: &str| faults.push(format!("{name}: {rule}: {what}"));
+        if json["editable"] != false {
+            fault("uneditable-dashboard", "editable is not false");
+        }
+        let variables = list(&json["templating"], "list");
+        let sources: Vec<_> = variables.iter().filter(|variable| variable["type"] == "datasource").collect();
+        let kind = sources.first().map_or("", |source| source["query"].as_str().unwrap());
+        if sources.len() != 1 || sources[0]["name"] != "datasource" || sources[0]["label"] != "Data source" {
+            fault("template-datasource-rule", "one variable datasource, labelled Data source");
+        }
+        for variable in variables.iter().filter(|variable| variable["type"] == "query") {
+            if variable["refresh"] != 2 {
+                fault("template-on-time-change-reload-rule", &variable["name"].to_string());
+            }
+        }
+        if kind == "prometheus" {
+            for wanted in ["job", "instance"] {
+                let fits = variables.iter().any(|variable| {
+                    variable["name"] == wanted && variable["multi"] == true && variable["allValue"] == ".+"
+                });
+                if !fits {
+                    fault(&format!("template-{wanted}-rule"), "no such variable, or not as it should be");
+                }
+            }
+        }
+        for panel in list(&json, "panels") {
+            let title = panel["title"].as_str().unwrap_or_default();
+            if title.is_empty() || panel["description"].as_str().unwrap_or_default().is_empty() {
+                fault("panel-title-description-rule", title);
+            }
+            if panel["datasource"]["uid"] != "${datasource}" || panel["datasource"]["type"] != kind {
+                fault("panel-datasource-rule", title);
+            }
+            if panel["fieldConfig"]["defaults"]["unit"].as_str().unwrap_or_default().is_empty() {
+                fault("panel-units-rule", title);
+            }
+            if list(panel, "targets").is_empty() {
+                fault("panel-no-targets-rule", title);
+            }
+            for expr in list(panel, "targets").iter().filter_map(|target| target["expr"].as_str()) {
+                let selectors = expr.matches("beeacon_").count();
+                for (rule, wanted) in [
+                    ("target-job-rule", "job=~\"$job\""),
+                    ("target-instance-rule", "instance=~\"$instance\""),
+                ] {
+                    if expr.matches(wanted).count() != selectors {
+                        fault(rule, title);
+                    }
+                }
+                if expr.matches("rate(").count() != expr.matches("[$__rate_interval]").count() {
+                    fault("target-rate-interval-rule", title);
+                }
+                if expr.matches("_total{").count() + expr.matches("_bucket{").count()
+                    != expr.matches("rate(beeacon_").count()
+                {
+                    fault("target-counter-agg-rule", title);
+                }
+            }
+        }
+    }
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+/// What Grafana makes of a query before it sends it, for the hours around noon.
+fn interpolated(query: &str) -> String {
+    let mut text = query.to_owned();
+    for (from, to) in [
+        ("${service:sqlstring}", "'web','db'"),
+        ("${level:sqlstring}", "'info','error'"),
+        ("${rule:sqlstring}", "'email','iban'"),
+        ("${text:sqlstring}", "''"),
+        ("$__interval", "1m"),
+    ] {
+        text = text.replace(from, to);
+    }
+    let (from, to) = ("'2026-01-05T09:00:00Z'", "'2027-01-05T15:00:00Z'");
+    for (macro_name, made) in [
+        (
+            "$__timeFilter(",
+            (|column: &str, from: &str, to: &str| format!("{column} BETWEEN {from} AND {to}"))
+                as fn(&str, &str, &str) -> String,
+        ),
+        ("$__timeGroupAlias(", |arguments, _, _| {
+            let column = arguments.split(',').next().unwrap().trim();
+            format!("time_bucket('60.000s',{column}) AS \"time\"")
+        }),
+    ] {
+        while let Some((before, rest)) = text.split_once(macro_name) {
+            let (arguments, after) = rest.split_once(')').unwrap();
+            text = format!("{before}{}{after}", made(arguments, from, to));
+        }
+    }
+    assert!(!text.contains('$'), "{text} still has something of Grafana's in it");
+    text
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_sql_query_of_every_dashboard_has_rows() {
+    let world = World::new().await;
+    let mut lines: Vec<_> = (0..200_i64)
+        .map(|index| {
+            said(
+                if index % 3 == 0 { "db" } else { "web" },
+                NOON_NS + index * 1_000_000_000,
+                format!("line {index}"),
+            )
+        })
+        .collect();
+    lines[0].redactions = vec![("email", 2), ("iban", 1)];
+    lines[100].redactions = vec![("email", 1)];
+    world.publish_and_flush("default", &lines).await;
+    world.publish("default", &[said("web", NOON_NS + 300_000_000_000, "fresh")]).await;
+    let mut run = 0;
+    let mut faults = Vec::new();
+    for (name, (_, json)) in dashboards() {
+        let panels = list(&json, "panels").iter().flat_map(|panel| {
+            list(panel, "targets")
+                .iter()
+                .map(move |target| (panel["title"].to_string(), target["rawSql"].as_str()))
+        });
+        let variables =
+            list(&json["templating"], "list").iter().filter(|variable| variable["datasource"]["type"] == SQL);
+        let variables = variables.map(|variable| (variable["name"].to_string(), variable["query"].as_str()));
+        for (title, query) in panels.chain(variables) {
+            let Some(query) = query else { continue };
+            run += 1;
+            let query = interpolated(query);
+            let rows = match world.batches(&query).await {
+                Ok(batches) => batches.iter().map(|batch| batch.num_rows()).sum::<usize>(),
+                Err(error) => {
+                    faults.push(format!("{name}, {title}: {}\n  {query}", error.for_the_asker()));
+                    continue;
+                }
+            };
+            if rows == 0 {
+                faults.push(format!("{name}, {title}: no rows\n  {query}"));
+            }
+        }
+    }
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+    assert!(run >= 30, "{run} queries");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_metric_that_a_dashboard_names_is_there() {
+    let world = World::new().await;
+    world.one("select 1").await;
+    let mut registry = Registry::default();
+    world.store.register(&mut registry);
+    world.query.register(&mut registry);
+    let mut known = String::new();
+    prometheus_client::encoding::text::encode(&mut known, &registry).unwrap();
+    let mut count = 0;
+    for (name, (_, json)) in dashboards() {
+        for expr in list(&json, "panels")
+            .iter()
+            .flat_map(|panel| list(panel, "targets"))
+            .filter_map(|target| target["expr"].as_str())
+        {
+            for metric in expr
+                .split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'))
+                .filter(|word| word.starts_with("beeacon_"))
+            {
+                count += 1;
+                let is_there = known
+                    .lines()
+                    .any(|line| line.strip_prefix(metric).is_some_and(|rest| rest.starts_with(['{', ' '])));
+                assert!(is_there, "{name} names {metric}, which is not among\n{known}");
+            }
+        }
+    }
+    assert!(count >= 15, "{count} names");
+}
