@@ -112,7 +112,10 @@ pub(crate) struct ServerArguments {
 }
 
 #[derive(Clone, Debug, Default, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct AgentArguments {
+    #[command(subcommand)]
+    pub(crate) action: Option<AgentAction>,
     #[command(flatten)]
     pub(crate) common: CommonArguments,
     #[command(flatten)]
@@ -123,6 +126,30 @@ pub(crate) struct AgentArguments {
     /// Read standard input too; after its end, and once everything has been shipped, the program ends
     #[arg(long)]
     pub(crate) stdin: bool,
+}
+
+/// What can be asked of an agent that runs here: `beeacon up`, `beeacon agent` or `beeacon-agent`.
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum AgentAction {
+    /// Which containers write how much, and what is behind
+    Top {
+        #[command(flatten)]
+        common: CommonArguments,
+        /// Show it once, and end
+        #[arg(long)]
+        once: bool,
+    },
+    /// Scrubbed lines as they pass
+    Tap {
+        #[command(flatten)]
+        common: CommonArguments,
+        /// Of containers with this name, service or id; * and ? stand for characters
+        #[arg(value_name = "CONTAINER")]
+        container: Option<String>,
+        /// How lines are printed
+        #[arg(long, value_enum, default_value_t = Listing::Table)]
+        format: Listing,
+    },
 }
 
 /// Which rules run, over what the configuration says.
@@ -390,6 +417,20 @@ mod tests {
         for wrong in ["", "15", "m", "-1h", "1y", "99999999999999999999d"] {
             assert!(span(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn agent_runs_an_agent_or_asks_one() {
+        let agent = |words: &[&str]| match CommandLine::try_parse_from(words).unwrap().verb {
+            Verb::Agent(arguments) => arguments,
+            other => panic!("{other:?}"),
+        };
+        let run = agent(&["beeacon", "agent", "--collector", "http://c:4880"]);
+        assert!(run.action.is_none() && run.collector.is_some());
+        let tap = agent(&["beeacon", "agent", "tap", "web*", "--format", "json"]).action;
+        assert!(
+            matches!(tap, Some(AgentAction::Tap { container: Some(name), format: Listing::Json, .. }) if name == "web*")
+        );
     }
 
     #[test]

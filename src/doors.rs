@@ -14,6 +14,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use beeacon_agent::metrics::prometheus_text;
 use beeacon_record::wire::{Refusal, RefusalBody, RefusalCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -124,31 +125,6 @@ async fn metrics(State(common): State<Common>) -> Response {
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], prometheus_text(&text)).into_response()
 }
 
-/// OpenMetrics as the older Prometheus text format, which every scraper and promtool read: there a counter's metadata
-/// carries the sample's full name, and there are no units and no end mark.
-fn prometheus_text(open_metrics: &str) -> String {
-    let counters: Vec<&str> = open_metrics
-        .lines()
-        .filter_map(|line| line.strip_prefix("# TYPE ")?.strip_suffix(" counter"))
-        .collect();
-    let mut text = String::with_capacity(open_metrics.len());
-    for line in open_metrics.lines() {
-        if line == "# EOF" || line.starts_with("# UNIT ") {
-            continue;
-        }
-        let metadata = line.strip_prefix("# HELP ").map(|rest| ("# HELP ", rest));
-        let metadata = metadata.or_else(|| line.strip_prefix("# TYPE ").map(|rest| ("# TYPE ", rest)));
-        match metadata.and_then(|(kind, rest)| rest.split_once(' ').map(|(name, rest)| (kind, name, rest))) {
-            Some((kind, name, rest)) if counters.contains(&name) => {
-                text.push_str(&format!("{kind}{name}_total {rest}"));
-            }
-            _ => text.push_str(line),
-        }
-        text.push('\n');
-    }
-    text
-}
-
 /// Accepts connections until asked to stop, then lets requests in flight end.
 pub(crate) async fn serve(
     listener: TcpListener,
@@ -248,17 +224,6 @@ mod tests {
         assert!(!token.opens_with(Some(&header("Bearer swordfis"))));
         assert!(!token.opens_with(Some(&header("swordfish"))));
         assert!(!token.opens_with(None));
-    }
-
-    #[test]
-    fn counters_carry_their_full_name_in_the_prometheus_text() {
-        let open = "# HELP a_lines Lines.\n# TYPE a_lines counter\na_lines_total 3\n# HELP b_bytes B.\n\
-                    # TYPE b_bytes gauge\n# UNIT b_bytes bytes\nb_bytes 1\n# EOF\n";
-        assert_eq!(
-            prometheus_text(open),
-            "# HELP a_lines_total Lines.\n# TYPE a_lines_total counter\na_lines_total 3\n# HELP b_bytes B.\n\
-             # TYPE b_bytes gauge\nb_bytes 1\n"
-        );
     }
 
     #[test]

@@ -14,6 +14,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::ask;
 use crate::command_line::{
     AgentArguments, DemoArguments, DockerArguments, ListenArguments, Reader, ServerArguments, UpArguments,
 };
@@ -57,6 +58,9 @@ pub(crate) async fn server(arguments: ServerArguments) -> anyhow::Result<Exit> {
 }
 
 pub(crate) async fn agent(arguments: AgentArguments) -> anyhow::Result<Exit> {
+    if let Some(action) = arguments.action {
+        return ask::run(action).await;
+    }
     let load = move || {
         let mut config = config::load(&arguments.common, &ListenArguments::default())?;
         apply(&arguments.docker, &mut config.agent);
