@@ -10,7 +10,7 @@ use std::future::Future;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -232,11 +232,14 @@ impl Query {
         let (deadline, limit) = (run.deadline, run.limit);
         let (head_sender, head) = oneshot::channel();
         let (sender, pieces) = mpsc::channel(limits::ANSWER_QUEUE_PIECES);
-        let outlet = Outlet { head: Some(head_sender), pieces: sender };
+        let unsaid = Unsaid::default();
+        let outlet = Outlet { head: Some(head_sender), pieces: sender, unsaid: unsaid.clone() };
         let Some(runtime) = &self.0.runtime else { return Err(QueryError::internal("shutting down")) };
         let task = Abort(runtime.spawn(run.finish(transform, outlet)).abort_handle());
         let head = match timeout_at(deadline, head).await {
             Err(_) => Err(QueryError::Time { limit }),
+            // The task has the same deadline, and may see it first.
+            Ok(Err(_)) if Instant::now() >= deadline => Err(QueryError::Time { limit }),
             Ok(Err(_)) => Err(QueryError::internal("the query's task ended early")),
             Ok(Ok(head)) => head,
         }?;
@@ -245,6 +248,7 @@ impl Query {
             names: head.names,
             files_damaged: head.files_damaged,
             pieces,
+            unsaid,
             deadline: Box::pin(tokio::time::sleep_until(deadline)),
             limit,
             done: false,
@@ -397,7 +401,6 @@ struct Head {
 enum Message<P> {
     Piece(P),
     End,
-    Failed(QueryError),
 }
 
 /// Why a query stops before its end.
@@ -414,10 +417,15 @@ impl From<QueryError> for Stop {
     }
 }
 
+/// An error that is told behind the last piece.
+type Unsaid = Arc<Mutex<Option<QueryError>>>;
+
 /// The task's side of an answer.
 struct Outlet<P> {
     head: Option<oneshot::Sender<Result<Head, QueryError>>>,
     pieces: mpsc::Sender<Message<P>>,
+    /// What stopped the query, where the queue had no room to say it.
+    unsaid: Unsaid,
 }
 
 impl<P> Outlet<P> {
@@ -436,11 +444,11 @@ impl<P> Outlet<P> {
         self.pieces.send(message).await.map_err(|_| Stop::Left)
     }
 
-    /// Tells the error, unless the queue is full: then its reader finds it ended without an end.
+    /// Tells the error without waiting; its reader finds what the queue has no room for behind the queue's end.
     fn fail(&mut self, error: QueryError) {
         match self.head.take() {
             Some(head) => drop(head.send(Err(error))),
-            None => drop(self.pieces.try_send(Message::Failed(error))),
+            None => *self.unsaid.lock().unwrap_or_else(PoisonError::into_inner) = Some(error),
         }
     }
 }
@@ -642,6 +650,7 @@ pub struct Pieces<P> {
     names: Option<Vec<String>>,
     files_damaged: u64,
     pieces: mpsc::Receiver<Message<P>>,
+    unsaid: Unsaid,
     deadline: Pin<Box<Sleep>>,
     limit: Duration,
     done: bool,
@@ -684,12 +693,10 @@ impl<P> Stream for Pieces<P> {
                 self.done = true;
                 Poll::Ready(None)
             }
-            Poll::Ready(Some(Message::Failed(error))) => self.last(error),
-            Poll::Ready(None) if self.deadline.is_elapsed() => {
-                let limit = self.limit;
-                self.last(QueryError::Time { limit })
+            Poll::Ready(None) => {
+                let unsaid = self.unsaid.lock().unwrap_or_else(PoisonError::into_inner).take();
+                self.last(unsaid.unwrap_or_else(|| QueryError::internal("the query's task ended early")))
             }
-            Poll::Ready(None) => self.last(QueryError::internal("the query's task ended early")),
             Poll::Pending => {
                 ready!(self.deadline.as_mut().poll(context));
                 let limit = self.limit;

@@ -261,9 +261,13 @@ impl QueryError {
             DataFusionError::ObjectStore(_)
             | DataFusionError::ParquetError(_)
             | DataFusionError::IoError(_) => QueryError::Store(None),
-            DataFusionError::Internal(_) | DataFusionError::ExecutionJoin(_) => {
-                QueryError::Internal { shown }
-            }
+            // A pattern that is too large is the asker's, whatever DataFusion makes of it.
+            DataFusionError::Internal(text) => match text.find(PATTERN_REFUSED).and_then(|at| text.get(at..))
+            {
+                Some(said) => QueryError::Execution { shown: Shown::new(said.to_owned()) },
+                None => QueryError::Internal { shown },
+            },
+            DataFusionError::ExecutionJoin(_) => QueryError::Internal { shown },
             DataFusionError::ArrowError(error, _) => match error.as_ref() {
                 ArrowError::ParquetError(_)
                 | ArrowError::IoError(..)
@@ -282,6 +286,9 @@ impl QueryError {
         }
     }
 }
+
+/// How Arrow says that a regular expression does not compile.
+const PATTERN_REFUSED: &str = "Regular expression did not compile";
 
 /// A time as people write it.
 fn span(time: Duration) -> String {

@@ -25,8 +25,11 @@ pub(crate) struct Metrics {
 
 impl Default for Metrics {
     fn default() -> Self {
+        let queries: Family<Outcome, Counter> = Family::default();
+        // There from the start, so that a dashboard shows none and not nothing.
+        drop(queries.get_or_create(&[("outcome", "ok")]));
         Metrics {
-            queries: Family::default(),
+            queries,
             running: Gauge::default(),
             waiting: Gauge::default(),
             rows: Counter::default(),
