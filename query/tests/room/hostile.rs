@@ -226,8 +226,9 @@ async fn five_hundred_hostile_queries_interrupt_nothing_and_stay_within_memory()
     let before = resident_bytes();
     let asked = futures_util::stream::iter((0..500).map(|index| hostile(index % 25, index / 25)));
     let peak = std::sync::Mutex::new((0_u64, 0_usize));
+    let ended = tokio::sync::Notify::new();
     let asking = asked.for_each_concurrent(4, |query| {
-        let (world, peak) = (world.clone(), &peak);
+        let (world, peak, ended) = (world.clone(), &peak, &ended);
         async move {
             let shown: String = query.chars().take(60).collect();
             if let Err(error) = world.batches(&query).await {
@@ -235,6 +236,7 @@ async fn five_hundred_hostile_queries_interrupt_nothing_and_stay_within_memory()
             }
             let mut peak = peak.lock().unwrap();
             *peak = (peak.0.max(resident_bytes()), peak.1 + 1);
+            ended.notify_one();
         }
     });
     let taking_in = async {
@@ -246,7 +248,8 @@ async fn five_hundred_hostile_queries_interrupt_nothing_and_stay_within_memory()
             if peak.lock().unwrap().1 == 500 {
                 break;
             }
-            tokio::task::yield_now().await;
+            // One line for each query that ends: what is taken in stays in memory here.
+            ended.notified().await;
         }
         longest
     };
