@@ -117,13 +117,13 @@ impl PlainRule {
                 continue;
             };
             let end = if self.has_group { whole.end } else { part.end };
-            // The span grows to whole characters.
+            // The span grows to whole characters, which go on for three bytes at most; more is no text.
             let continues = |at: usize| line.get(at).is_some_and(|byte| byte & 0xc0 == 0x80);
-            while part.start > 0 && continues(part.start) {
-                part.start -= 1;
+            for _ in 0..3 {
+                part.start -= usize::from(part.start > 0 && continues(part.start));
             }
-            while continues(part.end) {
-                part.end += 1;
+            for _ in 0..3 {
+                part.end += usize::from(continues(part.end));
             }
             if let Some(part) = names.outside(line, part) {
                 found(part.start, part.end);
