@@ -323,11 +323,31 @@ impl Pass<'_> {
             // The first number behind the rules' is that of walks.
             return self.behind(place, number - self.scanner.rules.len() - 1);
         };
+        let back = &compiled.back;
+        let (_, bounds) = self.lines.holding(place);
+        if back.bytes_min == 0 && back.bytes_max > 0 && place > 0 && bounds.start == place {
+            // The place may be the end of the line before.
+            self.starts(rule, number, compiled, place, place - 1)?;
+        }
+        match place.checked_sub(back.bytes_min) {
+            Some(highest) => self.starts(rule, number, compiled, place, highest),
+            None => Ok(()),
+        }
+    }
+
+    /// Tries the starts up to `highest`, in its line, from which a match could reach the anchor's place.
+    fn starts(
+        &mut self,
+        rule: u32,
+        number: usize,
+        compiled: &Compiled,
+        place: usize,
+        highest: usize,
+    ) -> Result<(), RuleGaveUp> {
         let untried = self.scratch.untried.get(number).copied().unwrap_or(0);
-        let Some(highest) = place.checked_sub(compiled.back.bytes_min).filter(|highest| *highest >= untried)
-        else {
+        if highest < untried {
             return Ok(());
-        };
+        }
         let (line, bounds) = self.lines.holding(highest);
         let lowest = bounds.start.max(untried).max(place.saturating_sub(compiled.back.bytes_max));
         let mut start = highest;

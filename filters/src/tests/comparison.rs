@@ -27,3 +27,17 @@ fn a_rule_that_is_found_by_the_wrong_thing_is_told_with_its_span_and_no_text() {
     assert_eq!((one.line, one.start, one.end, compared.same), (1, 12, 15, 1));
     assert!(!format!("{compared:?}").contains("q81"));
 }
+
+#[test]
+fn a_way_that_is_found_by_the_end_of_its_line_is_found_beside_one_that_is_not() {
+    let text = "[[rule]]\nid = 'ways'\ncategory = 'c'\ndescription = 'd'\npattern = '(?i)ab+c|x[0-9a-f]{4,8}$'\n\
+                finds = [['abc', 'abc']]\nspares = ['x']\n";
+    let file = crate::rule::RuleFile::read("r", text).unwrap();
+    let chosen = file.rules().iter().map(|rule| (rule.clone(), Action::Marker)).collect();
+    let engine = Engine::ready(chosen, EngineOptions::default(), Shelf::default()).unwrap();
+    let text = b"x12ab.x1234567abcx1234xabcd";
+    for offsets in [[0, 6, 14, 14, 17, 27], [0, 0, 5, 14, 22, 27]] {
+        let compared = engine.compare(text, &offsets).unwrap();
+        assert!(compared.same >= 3 && compared.differences.is_empty(), "{offsets:?} {compared:?}");
+    }
+}
