@@ -218,7 +218,7 @@ fn said(rule: &Rule, spec: &AnchorSpec, graph: &mut Graph) -> Result<Choice, Rul
     let mut ways = Vec::new();
     for text in &spec.literals {
         let path = Path::of(text, spec.ignore_case);
-        if let Some(literal) = path.literal() {
+        if let Some(Priced { literal, .. }) = path.literal() {
             ways.push(Way::Literal(literal));
         } else {
             let Path { sets, .. } = path;
@@ -252,7 +252,7 @@ fn said(rule: &Rule, spec: &AnchorSpec, graph: &mut Graph) -> Result<Choice, Rul
 /// What a word of context is found by: the text of its longest part without a joint.
 pub(crate) fn context_literal(word: &str) -> Option<Literal> {
     let part = word.split(' ').max_by_key(|part| part.len())?;
-    Path::of(part, true).literal()
+    Path::of(part, true).literal().map(|priced| priced.literal)
 }
 
 fn flatten<'a>(hir: &'a Hir, out: &mut Vec<&'a Hir>) {
@@ -347,8 +347,8 @@ impl Path {
     }
 
     /// The best place of it.
-    fn literal(&self) -> Option<Literal> {
-        let mut best: Option<(f64, Literal)> = None;
+    fn literal(&self) -> Option<Priced> {
+        let mut best: Option<(f64, Priced)> = None;
         for offset in 0..self.sets.len().saturating_sub(LITERAL_BYTES_MIN - 1) {
             let end = self.sets.len().min(offset + LITERAL_BYTES_MAX);
             let sets = self.sets.get(offset..end)?.to_vec();
@@ -361,25 +361,37 @@ impl Path {
             let literal = Literal { sets, offset: u8::try_from(offset).ok()? };
             let better =
                 |price: f64| best.as_ref().is_none_or(|(least, _)| price < *least && *least > RARE_ENOUGH_NS);
-            if !better(price(&literal, 0.0)) {
+            let by_bytes = literal.shares();
+            if !better(price(by_bytes, 0.0)) {
                 continue;
             }
             let Some(counted) = literal.counted() else { continue };
-            let price = price(&literal, 0.0) + price_of(counted, 0.0);
-            if better(price) {
-                best = Some((price, literal));
+            let priced = Priced { literal, by_bytes, counted };
+            let price_ns = priced.price(0.0);
+            if better(price_ns) {
+                best = Some((price_ns, priced));
             }
         }
-        best.map(|(_, literal)| literal)
+        best.map(|(_, priced)| priced)
     }
 }
 
-/// What a literal costs by how often its bytes stand in logs.
-fn price(literal: &Literal, starts: f64) -> f64 {
-    price_of(literal.shares(), starts)
+/// A literal, and how much of ordinary text passes the first look and the comparison: by how often its bytes stand in logs, and as
+/// counted.
+struct Priced {
+    literal: Literal,
+    by_bytes: (f64, f64),
+    counted: (f64, f64),
 }
 
-fn price_of((first, whole): (f64, f64), starts: f64) -> f64 {
+impl Priced {
+    /// What it costs where a match may begin at so many places before it.
+    fn price(&self, starts: f64) -> f64 {
+        price(self.by_bytes, starts) + price(self.counted, starts)
+    }
+}
+
+fn price((first, whole): (f64, f64), starts: f64) -> f64 {
     LOOKUP_NS * first + (ATTEMPT_NS + START_NS * starts) * whole
 }
 
@@ -391,14 +403,11 @@ fn by_literals(rest: &[&Hir], back: &LookBack) -> Option<Choice> {
         }
         paths = extended(part, paths);
     }
-    let literals: Option<Vec<Literal>> = paths.iter().map(Path::literal).collect();
+    let literals: Option<Vec<Priced>> = paths.iter().map(Path::literal).collect();
     let literals = literals?;
-    let counted = |literal: &Literal| {
-        price(literal, back.starts())
-            + literal.counted().map_or(0.0, |counted| price_of(counted, back.starts()))
-    };
-    let price_ns = literals.iter().map(counted).sum();
-    Some(Choice { ways: literals.into_iter().map(Way::Literal).collect(), back: back.clone(), price_ns })
+    let price_ns = literals.iter().map(|priced| priced.price(back.starts())).sum();
+    let ways = literals.into_iter().map(|priced| Way::Literal(priced.literal)).collect();
+    Some(Choice { ways, back: back.clone(), price_ns })
 }
 
 /// The paths with a part behind each.

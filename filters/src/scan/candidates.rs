@@ -1,8 +1,8 @@
 //! The pass over the whole buffer: from text to (place, rule), in order of places.
 //!
-//! The buffer is taken in chunks of [`CHUNK_BYTES`]. For each, the bits of its bytes become lanes, the shapes' program runs over them, and the positions that may start a literal become one more lane and are compared. What is
-//! found in a chunk is sorted; the last of it is kept until the next chunk has been seen, because a literal is found behind the place
-//! that it stands for.
+//! The buffer is taken in chunks of [`CHUNK_BYTES`]. For each, the bits of its bytes become lanes, the shapes' program runs over them,
+//! and the positions that may start a literal become one more lane and are compared. What is found in a chunk is sorted; the last of it
+//! is kept until the next chunk has been seen, because a literal is found behind the place that it stands for.
 //!
 //! What always holds: for each rule, places come in ascending order.
 

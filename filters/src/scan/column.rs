@@ -53,14 +53,23 @@ pub(super) fn begins_word(hir: &Hir) -> bool {
     short && asks_for_boundary(hir) && first_bytes(hir).within(&word)
 }
 
-fn asks_for_boundary(hir: &Hir) -> bool {
+/// Whether every match asks for one of some looks, by the part that is `which` of several in a row.
+fn asks_for(hir: &Hir, looks: &[Look], which: fn(&[Hir]) -> Option<&Hir>) -> bool {
     match hir.kind() {
-        HirKind::Look(look) => matches!(look, Look::WordAscii | Look::WordStartAscii | Look::Start),
-        HirKind::Capture(capture) => asks_for_boundary(&capture.sub),
-        HirKind::Concat(parts) => parts.first().is_some_and(asks_for_boundary),
-        HirKind::Alternation(ways) => ways.iter().all(asks_for_boundary),
+        HirKind::Look(look) => looks.contains(look),
+        HirKind::Capture(capture) => asks_for(&capture.sub, looks, which),
+        HirKind::Concat(parts) => which(parts).is_some_and(|part| asks_for(part, looks, which)),
+        HirKind::Alternation(ways) => ways.iter().all(|way| asks_for(way, looks, which)),
         _ => false,
     }
+}
+
+fn asks_for_boundary(hir: &Hir) -> bool {
+    asks_for(hir, &[Look::WordAscii, Look::WordStartAscii, Look::Start], <[Hir]>::first)
+}
+
+fn asks_for_end(hir: &Hir) -> bool {
+    asks_for(hir, &[Look::WordAscii, Look::WordEndAscii, Look::End], <[Hir]>::last)
 }
 
 /// Whether a condition on the first bytes says enough: few places of ordinary text fulfil it, or they begin a number, which is to
@@ -153,15 +162,8 @@ pub(super) fn condition(
         let starts = Sample::with(|sample| sample.starts.clone());
         group.passing = passing.into_iter().zip(starts).map(|(word, starts)| word & starts).collect();
     }
-    let mut whole: Option<Condition> = None;
-    for group in merged(groups) {
-        let node = group.condition(graph);
-        whole = Some(match whole {
-            None => node,
-            Some(before) => graph.either(before, node),
-        });
-    }
-    whole.flatten()
+    let all: Vec<Condition> = merged(groups).iter().map(|group| group.condition(graph)).collect();
+    graph.any(&all)
 }
 
 /// The condition that these columns begin here. A class that stands many times in a row is asked for by doubling: two in a row,
@@ -191,16 +193,10 @@ fn in_a_row(columns: &[Option<ByteSet>], graph: &mut Graph) -> Condition {
 
 /// The condition that a word or a line ends so many bytes on.
 fn ending(ends: u64, graph: &mut Graph) -> Condition {
-    let mut whole: Option<Condition> = None;
-    for distance in (1..=ENDS_MAX).filter(|distance| ends >> distance & 1 == 1) {
-        let boundary = graph.at_boundary(None);
-        let node = graph.and_at(None, boundary, distance);
-        whole = Some(match whole {
-            None => node,
-            Some(before) => graph.either(before, node),
-        });
-    }
-    whole.flatten()
+    let boundary = graph.at_boundary(None);
+    let told = (1..=ENDS_MAX).filter(|distance| ends >> distance & 1 == 1);
+    let all: Vec<Condition> = told.map(|distance| graph.and_at(None, boundary, distance)).collect();
+    graph.any(&all)
 }
 
 /// How many conditions [`in_a_row`] makes of these columns.
@@ -415,16 +411,6 @@ fn columns(hir: &Hir) -> (Vec<ByteSet>, u64) {
     let is_short = hir.properties().maximum_len().is_some_and(|longest| longest <= ENDS_MAX);
     let is_told = is_short && length > 0 && asks_for_end(hir);
     (columns.into_iter().take(length).collect(), if is_told { ends } else { 0 })
-}
-
-fn asks_for_end(hir: &Hir) -> bool {
-    match hir.kind() {
-        HirKind::Look(look) => matches!(look, Look::WordAscii | Look::WordEndAscii | Look::End),
-        HirKind::Capture(capture) => asks_for_end(&capture.sub),
-        HirKind::Concat(parts) => parts.last().is_some_and(asks_for_end),
-        HirKind::Alternation(ways) => ways.iter().all(asks_for_end),
-        _ => false,
-    }
 }
 
 /// Adds what a part may put at each place, given where it may start, and says where it may end: bits of places.

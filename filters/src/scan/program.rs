@@ -5,7 +5,7 @@
 //! conditions are one node, whatever rule they come from, so sixty rules that end in nine digits share the nine steps.
 //!
 //! A shape is a *necessary* condition. Lines lie one behind another without a separator, so a match may look longer than its line;
-//! what a class table cannot say is left out; what is not said is true.
+//! what cannot be said of single bytes is left out; what is not said is true.
 
 use std::collections::{HashMap, HashSet};
 
@@ -157,6 +157,12 @@ impl Graph {
         Some(self.node(Node::Or(one.min(other), one.max(other)), depth))
     }
 
+    /// One of these; "always" where there is none.
+    pub(crate) fn any(&mut self, all: &[Condition]) -> Condition {
+        let (first, rest) = all.split_first()?;
+        rest.iter().fold(*first, |whole, one| self.either(whole, *one))
+    }
+
     /// The condition that `hir` starts here and `next` holds behind it, as far as `budget` bytes say.
     pub(crate) fn starts(&mut self, hir: &Hir, next: Condition, budget: usize) -> Condition {
         if budget == 0 {
@@ -183,14 +189,8 @@ impl Graph {
             HirKind::Capture(capture) => self.starts(&capture.sub, next, budget),
             HirKind::Concat(parts) => self.sequence(&parts.iter().collect::<Vec<_>>(), next, budget),
             HirKind::Alternation(ways) => {
-                let mut ways = ways.iter();
-                let Some(first) = ways.next() else { return next };
-                let mut all = self.starts(first, next, budget);
-                for way in ways {
-                    let way = self.starts(way, next, budget);
-                    all = self.either(all, way);
-                }
-                all
+                let all: Vec<Condition> = ways.iter().map(|way| self.starts(way, next, budget)).collect();
+                self.any(&all)
             }
             HirKind::Repetition(repetition) => self.repeated(repetition, next, budget),
         }
@@ -439,8 +439,8 @@ impl<'a> Compiler<'a> {
             self.emit(key);
             self.ops.push(Op::Found { lane: self.of(key), list: *list });
         }
-        let reads_edge = |op: &Op| matches!(op, Op::Boundary { .. }) || op.reads().any(|value| value == edge);
-        let edge = self.ops.iter().any(reads_edge).then(|| usize::from(edge));
+        let is_read = self.ops.iter().flat_map(Op::reads).any(|value| value == edge);
+        let edge = is_read.then(|| usize::from(edge));
         let (ops, lanes) = schedule::ordered(&self.ops, u16::from(PLANES) + 1);
         Program { edge, ops, lanes }
     }
