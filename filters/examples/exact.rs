@@ -16,27 +16,12 @@ const PART_BYTES: usize = 1 << 20;
 const SLOW_BYTES: usize = 128 << 10;
 const SLOW_LINE_BYTES: usize = 1 << 10;
 
-/// What texts that are made to be slow repeat.
-const SLOW: [&str; 10] = [
-    "4",
-    "4539 1488 0343 ",
-    "1.2.3.",
-    "a:1:b:2:",
-    "a@b.",
-    "eyJhbGci.eyJ-",
-    "password= token: ",
-    "abcdefghijklmnop",
-    "123-45-678-",
-    "http://a:b ",
-];
-
 fn main() -> Result<ExitCode, Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
     let megabytes: usize = arguments.next().map_or(Ok(4), |text| text.parse())?;
     let mut texts = vec![("made-up logs".to_owned(), corpus::mixed(20_261_126, megabytes * 1_000_000))];
-    for unit in SLOW {
-        let line: String = unit.chars().cycle().take(SLOW_LINE_BYTES).chain(['\n']).collect();
-        texts.push((format!("\"{unit}\" over and over"), line.repeat(SLOW_BYTES / SLOW_LINE_BYTES)));
+    for (name, piece) in corpus::SLOW {
+        texts.push((name.to_owned(), corpus::slow(piece, SLOW_LINE_BYTES, SLOW_BYTES)));
     }
     for path in arguments {
         let text = String::from_utf8_lossy(&std::fs::read(&path)?).into_owned();

@@ -2,14 +2,11 @@
 //!
 //! `cargo run --release -p beeacon-filters --example rate [MEGABYTES [PROFILE…]]`
 
-#[path = "shared/batches.rs"]
-mod batches;
 #[path = "shared/timing.rs"]
 mod timing;
 
 use std::hint::black_box;
 
-use batches::batches;
 use beeacon_filters::{Engine, EngineOptions, corpus};
 use beeacon_record::Batch;
 use timing::{best, rate};
@@ -18,7 +15,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let megabytes: usize = std::env::args().nth(1).map_or(Ok(32), |text| text.parse())?;
     let text = corpus::mixed(20_261_120, megabytes * 1_000_000);
     let bytes = text.len();
-    let batches = batches(&text)?;
+    let batches = corpus::score::batches(text.lines())?;
     let lines: usize = batches.iter().map(Batch::rows).sum();
     writeln(format!("{bytes} bytes, {lines} lines, {} batches", batches.len()));
 

@@ -2,8 +2,6 @@
 //!
 //! Prints rates of a thread's processor time, and how many times as fast Beeacon is. `make bench-peers [ARGS=MEGABYTES]`
 
-#[path = "../../../filters/examples/shared/batches.rs"]
-mod batches;
 #[path = "../../../filters/examples/shared/timing.rs"]
 mod timing;
 
@@ -12,11 +10,8 @@ use std::error::Error;
 use std::hint::black_box;
 use std::sync::Arc;
 
-use batches::batches;
 use beeacon_filters::{Engine, EngineOptions, ProcessorLevel, Profile, RuleFile, corpus};
-use dd_sds::{
-    MatchAction, RegexRuleConfig, RootRuleConfig, RuleConfig, Scanner, SecondaryValidator,
-};
+use dd_sds::{MatchAction, RegexRuleConfig, RootRuleConfig, RuleConfig, Scanner, SecondaryValidator};
 use regex_automata::util::syntax;
 use regex_automata::{MatchKind, meta};
 use timing::{best, rate};
@@ -25,7 +20,8 @@ use vrl::compiler::{Context, TargetValue, TimeZone, compile};
 use vrl::value::{Secrets, Value};
 
 const RULES: &str = include_str!("../rules.toml");
-const PROFILE: &str = "name = \"peers\"\ndescription = \"The twenty rules\"\n[[use]]\ncategories = [\"peer\"]\n";
+const PROFILE: &str =
+    "name = \"peers\"\ndescription = \"The twenty rules\"\n[[use]]\ncategories = [\"peer\"]\n";
 
 /// Rules that everybody gets, and those of VRL, which takes long for all of them.
 const FEW: [&str; 8] = ["email", "ipv4", "credit_card", "ssn", "phone", "aws_key", "jwt", "password"];
@@ -56,7 +52,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 /// The whole library, next to copying the text, and what fifty more rules cost.
 fn whole(text: &str) -> Result<(), Box<dyn Error>> {
-    let batches = batches(text)?;
+    let batches = corpus::score::batches(text.lines())?;
     let copy = rate(text.len(), best(5, || drop(black_box(text.as_bytes().to_vec()))));
     println!("\nthe whole library, MB/s (copying the text: {copy:.0}): scan / find and rewrite");
     let scan = |engine: &Engine, times| {
@@ -112,7 +108,7 @@ fn engine(file: &RuleFile, level: ProcessorLevel) -> Result<Engine, Box<dyn Erro
 }
 
 fn beeacon(file: &RuleFile, text: &str) -> Result<Vec<(String, f64)>, Box<dyn Error>> {
-    let batches = batches(text)?;
+    let batches = corpus::score::batches(text.lines())?;
     let mut rates = Vec::new();
     for level in ProcessorLevel::available() {
         let engine = engine(file, level)?;
@@ -125,7 +121,10 @@ fn beeacon(file: &RuleFile, text: &str) -> Result<Vec<(String, f64)>, Box<dyn Er
         });
         let rate = rate(text.len(), seconds);
         let name = format!("{level:?}");
-        println!("{:<44} {rate:>9.1}   ({lines} lines rewritten)", format!("beeacon, batches of lines, {name}"));
+        println!(
+            "{:<44} {rate:>9.1}   ({lines} lines rewritten)",
+            format!("beeacon, batches of lines, {name}")
+        );
         rates.push((name, rate));
     }
     Ok(rates)
@@ -217,13 +216,13 @@ fn adversarial(file: &RuleFile, megabytes: usize) -> Result<(), Box<dyn Error>> 
     let scanner = datadog_scanner(file)?;
     let twenty = engine(file, ProcessorLevel::best())?;
     let whole = Engine::new(EngineOptions::default())?;
-    println!("\ntext made to be slow, lines of 4 KiB, MB/s: twenty rules / default profile / dd-sensitive-data-scanner");
+    println!(
+        "\ntext made to be slow, lines of 4 KiB, MB/s: twenty rules / default profile / dd-sensitive-data-scanner"
+    );
     let (mut worst, mut worst_ratio) = (f64::INFINITY, f64::INFINITY);
-    for (name, piece) in ADVERSARIAL {
-        let line: String = piece.chars().cycle().take(4096).collect();
-        let count = (megabytes * 1_000_000 / line.len()).max(1);
-        let text = format!("{line}\n").repeat(count);
-        let batches = batches(&text)?;
+    for (name, piece) in corpus::SLOW {
+        let text = corpus::slow(piece, 4096, megabytes * 1_000_000);
+        let batches = corpus::score::batches(text.lines())?;
         let scrub = |engine: &Engine| {
             let seconds = best(2, || {
                 for batch in &batches {
@@ -245,19 +244,8 @@ fn adversarial(file: &RuleFile, megabytes: usize) -> Result<(), Box<dyn Error>> 
         worst = worst.min(all);
         worst_ratio = worst_ratio.min(ours / peer);
     }
-    println!("  worst: {worst:.1} MB/s with the default profile, {worst_ratio:.1}x the peer with twenty rules");
+    println!(
+        "  worst: {worst:.1} MB/s with the default profile, {worst_ratio:.1}x the peer with twenty rules"
+    );
     Ok(())
 }
-
-const ADVERSARIAL: [(&str, &str); 10] = [
-    ("digits", "1234567890"),
-    ("card prefixes", "4539 1488 0343 646 "),
-    ("dots and digits", "1.2.3."),
-    ("colons and digits", "a:1:b:2:"),
-    ("at signs", "a@b."),
-    ("token starts", "eyJhbGci.eyJ-"),
-    ("keys without values", "password= token: "),
-    ("long words", "abcdefghijklmnop"),
-    ("dashes and digits", "123-45-678-"),
-    ("user addresses", "http://a:b "),
-];

@@ -53,6 +53,26 @@ const WORDS: &[&str] = &[
     "lookup",
     "evicted",
 ];
+/// Pieces that make text slow to scan where they stand over and over, with their names: each looks like the beginning of something.
+pub const SLOW: [(&str, &str); 10] = [
+    ("digits", "1234567890"),
+    ("card prefixes", "4539 1488 0343 646 "),
+    ("dots and digits", "1.2.3."),
+    ("colons and digits", "a:1:b:2:"),
+    ("at signs", "a@b."),
+    ("token starts", "eyJhbGci.eyJ-"),
+    ("keys without values", "password= token: "),
+    ("long words", "abcdefghijklmnop"),
+    ("dashes and digits", "123-45-678-"),
+    ("user addresses", "http://a:b "),
+];
+
+/// Lines of `line_bytes` bytes in which a piece of ASCII stands over and over, about `bytes` bytes together and one line at least.
+pub fn slow(piece: &str, line_bytes: usize, bytes: usize) -> String {
+    let line: String = piece.chars().cycle().take(line_bytes).chain(['\n']).collect();
+    line.repeat((bytes / line_bytes).max(1))
+}
+
 const PATHS: &[&str] =
     &["/", "/api/v1/orders/", "/api/v2/search?page=", "/static/app.", "/healthz", "/cart/add?sku="];
 const AGENTS: &[&str] = &[
