@@ -324,8 +324,8 @@ impl Pass<'_> {
             return self.behind(place, number - self.scanner.rules.len() - 1);
         };
         let back = &compiled.back;
-        let (_, bounds) = self.lines.holding(place);
-        if back.bytes_min == 0 && back.bytes_max > 0 && place > 0 && bounds.start == place {
+        let may_be_behind = back.bytes_min == 0 && back.bytes_max > 0 && place > 0;
+        if may_be_behind && self.lines.holding(place).1.start == place {
             // The place may be the end of the line before.
             self.starts(rule, number, compiled, place, place - 1)?;
         }
