@@ -86,8 +86,7 @@ impl Courier {
 
     async fn deliver(&self, waiting: Waiting, now: Timestamp) -> Result<End, LedgerError> {
         let message = &waiting.notification;
-        let receiver = self.config.receivers.iter().find(|receiver| receiver.name == message.receiver);
-        let outcome = match receiver {
+        let outcome = match self.config.receiver(&message.receiver) {
             Some(receiver) => self.sender.send(receiver, message, now).await,
             None => Outcome::Never("there is no receiver of this name any more".to_owned()),
         };

@@ -133,14 +133,12 @@ impl Notifier {
     #[must_use]
     pub fn new(config: Config, state: NotifierState, now: Timestamp) -> Notifier {
         let mut notifier = Notifier { config, state };
-        let routes: BTreeSet<String> = notifier.config.route_keys();
-        notifier.state.groups.retain(|_, group| routes.contains(&group.route));
-        let alerts: Vec<_> =
-            notifier.state.alerts.iter().map(|(key, alert)| (*key, alert.labels.clone())).collect();
-        for (fingerprint, labels) in alerts {
-            if notifier.state.alerts.get(&fingerprint).is_some_and(ActiveAlert::is_firing) {
-                notifier.route(fingerprint, &labels, now);
-            }
+        let Notifier { config, state } = &mut notifier;
+        state.groups.retain(|_, group| config.route(&group.route).is_some());
+        let firing = state.alerts.iter().filter(|(_, alert)| alert.is_firing());
+        let firing: Vec<_> = firing.map(|(key, alert)| (*key, alert.labels.clone())).collect();
+        for (fingerprint, labels) in firing {
+            notifier.route(fingerprint, &labels, now);
         }
         notifier
     }
@@ -164,7 +162,7 @@ impl Notifier {
     /// A receiver by its name.
     #[must_use]
     pub fn receiver(&self, name: &str) -> Option<&Receiver> {
-        self.config.receivers.iter().find(|receiver| receiver.name == name)
+        self.config.receiver(name)
     }
 
     /// Sets a silence, or changes the one of that id. Answers whether there was room for it.
@@ -217,9 +215,9 @@ impl Notifier {
     fn route(&mut self, fingerprint: Fingerprint, labels: &Labels, now: Timestamp) {
         for route in self.config.routes_of(labels) {
             let group_labels = route.group_labels(labels);
-            let key = format!("{}:{group_labels}", route.key);
+            let key = format!("{}:{group_labels}", route.id);
             let group = self.state.groups.entry(key).or_insert_with(|| Group {
-                route: route.key.clone(),
+                route: route.id.clone(),
                 labels: group_labels,
                 members: BTreeSet::new(),
                 next_at: later(now, route.group_wait),
@@ -256,10 +254,10 @@ impl Notifier {
 
     fn look_at(&mut self, key: &str, now: Timestamp) -> Option<Notification> {
         let mut group = self.state.groups.remove(key)?;
-        let route = self.config.route(&group.route)?.clone();
+        let route = self.config.route(&group.route)?;
         group.next_at = later(now, route.group_interval);
         let mut notification = None;
-        if !self.config.is_muted(&route, now) {
+        if !self.config.is_muted(route, now) {
             let mut alerts: Vec<ActiveAlert> = group
                 .members
                 .iter()
@@ -268,7 +266,7 @@ impl Notifier {
                 .cloned()
                 .collect();
             alerts.sort_by(|left, right| alertmanager_order(&left.labels, &right.labels));
-            notification = self.message(key, &mut group, &route, alerts, now);
+            notification = self.message(&mut group, route, alerts, now);
         }
         // Whoever had to be told of an end has been, or was silenced. What does not fire any more is forgotten by the log, so
         // that it is news when it fires again.
@@ -287,13 +285,13 @@ impl Notifier {
     /// The message of a look, if one is due.
     fn message(
         &self,
-        key: &str,
         group: &mut Group,
         route: &RouteOptions,
         mut alerts: Vec<ActiveAlert>,
         now: Timestamp,
     ) -> Option<Notification> {
         let receiver = self.receiver(&route.receiver)?;
+        let group_key = format!("{}:{}", route.key, group.labels);
         let part = |is_firing: bool| -> BTreeSet<Fingerprint> {
             alerts
                 .iter()
@@ -315,9 +313,9 @@ impl Notifier {
             alerts.retain(ActiveAlert::is_firing);
         }
         Some(Notification {
-            id: message_id(&receiver.name, key, reason, &alerts, now),
+            id: message_id(&receiver.name, &group_key, reason, &alerts, now),
             receiver: receiver.name.clone(),
-            group_key: key.to_owned(),
+            group_key,
             group_labels: group.labels.clone(),
             reason,
             alerts,

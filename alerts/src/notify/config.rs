@@ -57,8 +57,10 @@ pub(crate) struct Route {
 /// What a node says, with what it has from those above it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RouteOptions {
-    /// Names the node, in Alertmanager's writing.
+    /// The matchers down to the node, in Alertmanager's writing. Nodes with the same matchers have the same.
     pub key: String,
+    /// Names the node: its key, with its number among those of that key from the second one on.
+    pub id: String,
     /// Who is told.
     pub receiver: String,
     /// By which labels alerts are grouped.
@@ -205,31 +207,26 @@ impl RouteOptions {
 }
 
 impl Config {
+    /// A receiver by its name.
+    #[must_use]
+    pub fn receiver(&self, name: &str) -> Option<&Receiver> {
+        self.receivers.iter().find(|receiver| receiver.name == name)
+    }
+
     /// The nodes that alerts with these labels come to.
     #[must_use]
-    pub fn routes_of(&self, labels: &Labels) -> Vec<RouteOptions> {
+    pub fn routes_of(&self, labels: &Labels) -> Vec<&RouteOptions> {
         let mut found = Vec::new();
         descend(&self.root, labels, &mut found);
         found
     }
 
-    /// The keys of all nodes.
-    pub(crate) fn route_keys(&self) -> BTreeSet<String> {
-        let mut keys = BTreeSet::new();
-        let mut left = vec![&self.root];
-        while let Some(route) = left.pop() {
-            keys.insert(route.options.key.clone());
-            left.extend(&route.routes);
-        }
-        keys
-    }
-
-    /// A node by its key.
+    /// A node by its id.
     #[must_use]
-    pub fn route(&self, key: &str) -> Option<&RouteOptions> {
+    pub fn route(&self, id: &str) -> Option<&RouteOptions> {
         let mut left = vec![&self.root];
         while let Some(route) = left.pop() {
-            if route.options.key == key {
+            if route.options.id == id {
                 return Some(&route.options);
             }
             left.extend(&route.routes);
@@ -250,7 +247,7 @@ impl Config {
 }
 
 /// Down the tree; answers whether the node matched.
-fn descend(route: &Route, labels: &Labels, found: &mut Vec<RouteOptions>) -> bool {
+fn descend<'a>(route: &'a Route, labels: &Labels, found: &mut Vec<&'a RouteOptions>) -> bool {
     if !all_match(&route.matchers, labels) {
         return false;
     }
@@ -261,7 +258,7 @@ fn descend(route: &Route, labels: &Labels, found: &mut Vec<RouteOptions>) -> boo
         }
     }
     if found.len() == before {
-        found.push(route.options.clone());
+        found.push(&route.options);
     }
     true
 }

@@ -145,7 +145,8 @@ fn routes_are_the_deepest_that_match_and_continue_goes_on() {
         (vec![("severity", "high"), ("team", "db")], vec!["{}/{severity=~\"critical|high\",team=\"db\"}"]),
     ] {
         let labels: Labels = labels.into_iter().collect();
-        let keys: Vec<String> = config.routes_of(&labels).into_iter().map(|route| route.key).collect();
+        let keys: Vec<String> =
+            config.routes_of(&labels).into_iter().map(|route| route.key.clone()).collect();
         assert_eq!(keys, expected, "{labels}");
     }
     let mut notifier = notifier();
@@ -161,6 +162,26 @@ fn routes_are_the_deepest_that_match_and_continue_goes_on() {
         "the group key has Alertmanager's writing"
     );
     assert_eq!(said(&mut notifier, 60), [line(30, "database", Reason::First, 1, 0)]);
+}
+
+#[test]
+fn two_routes_with_the_same_matchers_are_both_told() {
+    let config = Config::read(
+        "route:
+  receiver: a
+  routes:
+    - {matchers: ['severity=\"critical\"'], receiver: a, continue: true}
+    - {matchers: ['severity=\"critical\"'], receiver: b}
+receivers: [{name: a}, {name: b}]",
+    )
+    .unwrap();
+    let mut notifier = Notifier::new(config.clone(), NotifierState::default(), at(0));
+    fires(&mut notifier, &[("severity", "critical")], 0);
+    let mut notifier = Notifier::new(config, notifier.state().clone(), at(1));
+    let messages = notifier.tick(at(30));
+    let mut told: Vec<_> = messages.iter().map(|message| (&*message.receiver, &*message.group_key)).collect();
+    told.sort_unstable();
+    assert_eq!(told, [("a", "{}/{severity=\"critical\"}:{}"), ("b", "{}/{severity=\"critical\"}:{}")]);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The YAML of [`Config`], with every fault at once and where it stands.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::{
@@ -60,7 +60,20 @@ fn read_config(root: Node, faults: &mut Faults) -> Option<Config> {
         }
     };
     taker.finish(&KEYS, faults);
-    Some(Config { root: root?, receivers, inhibit_rules, intervals })
+    let mut root = root?;
+    name_routes(&mut root, &mut BTreeMap::new());
+    Some(Config { root, receivers, inhibit_rules, intervals })
+}
+
+/// Two nodes with the same matchers, one of which continues to the other, are two nodes: each has groups of its own.
+fn name_routes(route: &mut Route, seen: &mut BTreeMap<String, usize>) {
+    let options = &mut route.options;
+    let count = seen.entry(options.key.clone()).or_default();
+    *count += 1;
+    options.id = if *count == 1 { options.key.clone() } else { format!("{}#{count}", options.key) };
+    for child in &mut route.routes {
+        name_routes(child, seen);
+    }
 }
 
 /// What routes may name.
@@ -113,6 +126,8 @@ fn read_route(
     }
     let options = RouteOptions {
         key: route_key(parent, &matchers),
+        // Known when the whole tree is.
+        id: String::new(),
         receiver,
         group_by: read_group_by(&mut taker, faults)
             .or_else(|| parent.map(|parent| parent.group_by.clone()))
