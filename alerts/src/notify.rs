@@ -243,10 +243,10 @@ impl Notifier {
             .filter(|(_, group)| group.next_at <= now)
             .map(|(key, _)| key.clone())
             .collect();
-        for key in keys {
-            due.extend(self.look_at(&key, now));
+        for key in &keys {
+            due.extend(self.look_at(key, now));
         }
-        if !due.is_empty() || self.state.groups.is_empty() {
+        if !keys.is_empty() || self.state.groups.is_empty() {
             self.forget(now);
         }
         due

@@ -185,6 +185,25 @@ receivers: [{name: a}, {name: b}]",
 }
 
 #[test]
+fn what_ended_is_forgotten_while_everything_is_silenced() {
+    let mut notifier = notifier();
+    let silence = Silence {
+        id: "s1".into(),
+        matchers: vec![Matcher::equal("alertname", "A")],
+        starts_at: at(0),
+        ends_at: at(100_000),
+        created_by: "somebody".into(),
+        comment: "maintenance".into(),
+    };
+    assert!(notifier.silence(silence, at(0)));
+    fires(&mut notifier, &[("alertname", "A"), ("s", "1")], 0);
+    fires(&mut notifier, &[("alertname", "A"), ("s", "2")], 0);
+    ends(&mut notifier, &[("alertname", "A"), ("s", "2")], 10);
+    assert_eq!((said(&mut notifier, 900), notifier.alerts().count()), (vec![], 2));
+    assert_eq!((said(&mut notifier, 2_000), notifier.alerts().count()), (vec![], 1));
+}
+
+#[test]
 fn group_by_all_makes_a_group_of_each_alert() {
     let mut notifier = notifier();
     fires(&mut notifier, &[("alertname", "Everything"), ("s", "1")], 0);
