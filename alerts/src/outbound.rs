@@ -5,8 +5,9 @@
 //! something else a moment later gains nothing. Redirects are not followed and proxies of the environment are not used.
 //!
 //! What always holds: an address is allowed when it is a public unicast address, or lies in a network of the allow list. An
-//! IPv6 address that carries an IPv4 one (mapped, compatible, 6to4, NAT64, Teredo) is what it carries, and both have to be
-//! allowed. A host that is a number in any writing but four plain decimal parts is refused, for programs read those differently.
+//! IPv6 address that carries an IPv4 one (mapped, compatible, translated, 6to4, NAT64, Teredo, ISATAP) is allowed when a
+//! network of the list holds it or what it carries, or when it carries a public one by the well-known prefix of NAT64.
+//! A host that is a number in any writing but four plain decimal parts is refused, for programs read those differently.
 //! Messages name the host, never the path or query of an address: webhook addresses are secrets.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -206,37 +207,23 @@ impl Policy {
     ///
     /// When it is not public and not in an allowed network.
     pub fn address(&self, address: IpAddr) -> Result<(), OutboundError> {
-        if self.networks.iter().any(|network| network.contains(address)) {
+        let is_named = |address| self.networks.iter().any(|network| network.contains(address));
+        if is_named(address) {
             return Ok(());
         }
         let network = match address {
-            IpAddr::V4(address) => special_v4(address),
-            IpAddr::V6(v6) => {
-                if let Some(carried) = carried_v4(v6) {
-                    // What an allowed IPv4 network carries in IPv6 is as allowed as itself.
-                    let carried = IpAddr::V4(carried);
-                    let is_named = self.networks.iter().any(|network| network.contains(carried));
-                    return if is_named { Ok(()) } else { self.carried(address, carried) };
-                }
-                special_v6(v6)
-            }
+            IpAddr::V4(v4) => special_v4(v4),
+            IpAddr::V6(v6) => match carried_v4(v6) {
+                // What an allowed IPv4 network carries in IPv6 is as allowed as itself.
+                Some(carried) if is_named(IpAddr::V4(carried)) => None,
+                // A public one still goes through a translator that is not named, so only the well-known prefix of NAT64 is
+                // let through.
+                Some(carried) => special_v4(carried)
+                    .or_else(|| (!is_well_known_nat64(v6)).then_some("carries an IPv4 address")),
+                None => special_v6(v6),
+            },
         };
         network.map_or(Ok(()), |network| Err(OutboundError::Address { address, network }))
-    }
-
-    /// An address that carries another: a public one still goes through a translator that is not named, so only the well-known
-    /// prefix of NAT64 is let through.
-    fn carried(&self, address: IpAddr, carried: IpAddr) -> Result<(), OutboundError> {
-        let is_nat64 =
-            matches!(address, IpAddr::V6(v6) if v6.segments().starts_with(&[0x64, 0xff9b, 0, 0, 0, 0]));
-        match (self.address(carried), is_nat64) {
-            (Ok(()), true) => Ok(()),
-            (Ok(()), false) => Err(OutboundError::Address { address, network: "carries an IPv4 address" }),
-            (Err(OutboundError::Address { network, .. }), _) => {
-                Err(OutboundError::Address { address, network })
-            }
-            (Err(error), _) => Err(error),
-        }
     }
 }
 
@@ -275,6 +262,10 @@ fn is_of_the_inside(host: &str) -> bool {
         ]
         .iter()
         .any(|end| host.ends_with(end))
+}
+
+fn is_well_known_nat64(address: Ipv6Addr) -> bool {
+    address.segments().starts_with(&[0x64, 0xff9b, 0, 0, 0, 0])
 }
 
 /// The IPv4 address that an IPv6 one carries.
