@@ -144,6 +144,10 @@ struct Window {
 
 impl Window {
     fn advance(&mut self, part: i64) {
+        if self.parts.is_empty() {
+            self.newest = part;
+            self.parts.push(0);
+        }
         let steps = part.saturating_sub(self.newest);
         if steps <= 0 {
             return;
@@ -155,10 +159,6 @@ impl Window {
     }
 
     fn add(&mut self, part: i64, count: u64) {
-        if self.parts.is_empty() {
-            self.newest = part;
-            self.parts.push(0);
-        }
         self.advance(part);
         if let Some(first) = self.parts.first_mut() {
             let before = *first;
