@@ -112,7 +112,7 @@ impl fmt::Display for Labels {
 }
 
 /// A label's name, in quotes when it is not made of letters, digits and `_`.
-fn quoted_name(name: &str) -> String {
+pub(crate) fn quoted_name(name: &str) -> String {
     if is_plain_name(name) { name.to_owned() } else { quoted(name) }
 }
 

@@ -6,7 +6,7 @@ use regex_automata::meta::Regex;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::labels::{Labels, is_plain_name, quoted};
+use crate::labels::{Labels, quoted, quoted_name};
 use crate::limits::{MATCHER_BYTES_MAX, MATCHER_REGEX_BYTES_MAX};
 
 /// Why a text is no matcher.
@@ -153,12 +153,7 @@ fn read_quoted(text: &str) -> Option<(String, &str)> {
 /// As it is read, and as Alertmanager writes it in a group key.
 impl fmt::Display for Matcher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let value = quoted(&self.value);
-        if is_plain_name(&self.name) {
-            write!(f, "{}{}{value}", self.name, self.operator.sign())
-        } else {
-            write!(f, "{}{}{value}", quoted(&self.name), self.operator.sign())
-        }
+        write!(f, "{}{}{}", quoted_name(&self.name), self.operator.sign(), quoted(&self.value))
     }
 }
 

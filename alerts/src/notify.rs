@@ -29,6 +29,7 @@ use self::silence::Silence;
 use crate::labels::{Fingerprint, Labels};
 use crate::limits::{NOTIFIER_ALERTS_MAX, NOTIFIER_RESOLVED_KEPT_FOR, SILENCES_MAX};
 use crate::matchers::all_match;
+use crate::sign::short_hex;
 use crate::state::{Change, Transition, elapsed};
 
 /// An alert as receivers see it.
@@ -418,8 +419,7 @@ fn message_id(receiver: &str, key: &str, reason: Reason, alerts: &[ActiveAlert],
         hash.update(alert.event_id.as_bytes());
         hash.update([0]);
     }
-    let hex: String = hash.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect();
-    format!("msg_{hex}")
+    format!("msg_{}", short_hex(&hash.finalize()))
 }
 
 fn later(now: Timestamp, wait: std::time::Duration) -> Timestamp {

@@ -128,8 +128,14 @@ fn check_time(now: Timestamp, text: &str) -> Result<i64, SignatureError> {
     Ok(seconds)
 }
 
-fn hex(bytes: &[u8]) -> String {
+/// Bytes in lower-case hex.
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The first sixteen bytes of a digest in hex: enough for an id.
+pub(crate) fn short_hex(digest: &[u8]) -> String {
+    hex(digest.get(..16).unwrap_or(digest))
 }
 
 const BASE64: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";

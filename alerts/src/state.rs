@@ -22,6 +22,7 @@ use crate::limits::{
     ANNOTATION_BYTES_MAX, ERROR_BYTES_MAX, LABEL_VALUE_BYTES_MAX, LABELS_MAX, RESOLVED_KEPT_FOR,
 };
 use crate::rules::{AlertRule, WhenMissing};
+use crate::sign::short_hex;
 use crate::template::{Scope, cut};
 
 /// A row of a rule's query: its labels and its number.
@@ -353,9 +354,7 @@ fn event_id(
     hash.update([change as u8]);
     hash.update(active_at.as_nanosecond().to_be_bytes());
     hash.update(at.as_nanosecond().to_be_bytes());
-    let digest = hash.finalize();
-    let hex: String = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
-    format!("evt_{hex}")
+    format!("evt_{}", short_hex(&hash.finalize()))
 }
 
 /// How long ago something was; nothing for what lies ahead, as when a clock was set back.

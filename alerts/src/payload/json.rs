@@ -29,11 +29,7 @@ impl Formatter for GoFormatter {
 
     /// Go writes a whole number without `.0`.
     fn write_f64<W: io::Write + ?Sized>(&mut self, writer: &mut W, value: f64) -> io::Result<()> {
-        if value.fract() == 0.0 && value.abs() < 1e15 {
-            write!(writer, "{value:.0}")
-        } else {
-            write!(writer, "{value}")
-        }
+        write!(writer, "{value}")
     }
 }
 

@@ -5,6 +5,7 @@ use sha2::{Digest, Sha256};
 
 use super::alertmanager::{Message, text};
 use crate::notify::Notification;
+use crate::sign::hex;
 use crate::template::cut;
 
 /// PagerDuty cuts a summary at 1,024 characters.
@@ -14,8 +15,7 @@ const DETAILS_BYTES_MAX: usize = 64 << 10;
 
 /// The event of a message. One group is one incident: its key is the hash of the group's, as Alertmanager makes it.
 pub(super) fn event(message: &Message, notification: &Notification, routing_key: &str) -> Value {
-    let dedup_key: String =
-        Sha256::digest(notification.group_key.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
+    let dedup_key = hex(&Sha256::digest(notification.group_key.as_bytes()));
     if message.status != "firing" {
         return json!({"routing_key": routing_key, "event_action": "resolve", "dedup_key": dedup_key});
     }
