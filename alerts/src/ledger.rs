@@ -222,7 +222,7 @@ impl Ledger {
                 Ok(Waiting {
                     notification: from_json(&text(row, "notification")?, "a message")?,
                     attempts: u32::try_from(number(row, "attempts")?).unwrap_or(u32::MAX),
-                    made_at: Timestamp::from_millisecond(number(row, "made_ms")?).unwrap_or(Timestamp::MIN),
+                    made_at: time(number(row, "made_ms")?)?,
                 })
             })
             .collect()
@@ -231,7 +231,7 @@ impl Ledger {
     /// When the next message is to be tried.
     ///
     /// # Errors
-    /// What SQLite reports.
+    /// What SQLite reports, and a time that cannot be read.
     pub async fn next_due(&self) -> Result<Option<Timestamp>, LedgerError> {
         let next: Option<i64> = sqlx::query_scalar(
             "SELECT min(next_ms) FROM outbox
@@ -240,7 +240,7 @@ impl Ledger {
         .fetch_one(&self.pool)
         .await
         .map_err(failed("look for the next message"))?;
-        Ok(next.and_then(|next| Timestamp::from_millisecond(next).ok()))
+        next.map(time).transpose()
     }
 
     /// A message was taken by its receiver.
@@ -384,6 +384,10 @@ fn to_json<T: Serialize>(value: &T, what: &'static str) -> Result<String, Ledger
 
 fn from_json<T: DeserializeOwned>(text: &str, what: &'static str) -> Result<T, LedgerError> {
     serde_json::from_str(text).map_err(|_| LedgerError::Json { what })
+}
+
+fn time(milliseconds: i64) -> Result<Timestamp, LedgerError> {
+    Timestamp::from_millisecond(milliseconds).map_err(|_| LedgerError::Json { what: "the time of a message" })
 }
 
 fn text(row: &SqliteRow, column: &'static str) -> Result<String, LedgerError> {

@@ -11,6 +11,7 @@ pub mod template;
 #[cfg(test)]
 mod tests;
 
+use serde::Serialize;
 use thiserror::Error;
 
 use crate::limits::BODY_BYTES_MAX;
@@ -30,6 +31,12 @@ pub enum PayloadError {
         /// What kind of failure.
         kind: String,
     },
+    /// It cannot be written as JSON.
+    #[error("the body for the receiver {receiver} cannot be written as JSON")]
+    Json {
+        /// The receiver.
+        receiver: String,
+    },
     /// Even with one alert it is too long.
     #[error(
         "the body for the receiver {receiver} has {bytes} bytes with one alert, the limit is {BODY_BYTES_MAX}"
@@ -46,7 +53,7 @@ pub enum PayloadError {
 ///
 /// # Errors
 ///
-/// When the receiver's template fails, or the body is too long with one alert.
+/// When the receiver's template fails, or the body cannot be written or is too long with one alert.
 pub fn body(
     receiver: &Receiver,
     notification: &Notification,
@@ -80,8 +87,8 @@ fn body_of(
     Ok(Some(match &receiver.kind {
         ReceiverKind::Nobody => return Ok(None),
         ReceiverKind::Webhook(webhook) => match &webhook.body {
-            WebhookBody::Alertmanager => json::go_line(&message),
-            WebhookBody::Grafana => json::go_line(&alertmanager::grafana(&message, notification)),
+            WebhookBody::Alertmanager => line(receiver, &message)?,
+            WebhookBody::Grafana => line(receiver, &alertmanager::grafana(&message, notification))?,
             WebhookBody::Template(source) => template::render(source, &message, notification)
                 .map_err(|(line, kind)| PayloadError::Template {
                     receiver: receiver.name.clone(),
@@ -90,12 +97,16 @@ fn body_of(
                 })?
                 .into_bytes(),
         },
-        ReceiverKind::Slack { channel, .. } => json::go_line(&chat::slack(&message, channel.as_deref())),
-        ReceiverKind::Teams { .. } => json::go_line(&chat::teams(&message)),
+        ReceiverKind::Slack { channel, .. } => line(receiver, &chat::slack(&message, channel.as_deref()))?,
+        ReceiverKind::Teams { .. } => line(receiver, &chat::teams(&message))?,
         ReceiverKind::PagerDuty { routing_key, .. } => {
-            json::go_line(&pagerduty::event(&message, notification, routing_key.reveal()))
+            line(receiver, &pagerduty::event(&message, notification, routing_key.reveal()))?
         }
     }))
+}
+
+fn line<T: Serialize>(receiver: &Receiver, value: &T) -> Result<Vec<u8>, PayloadError> {
+    json::go_line(value).map_err(|_| PayloadError::Json { receiver: receiver.name.clone() })
 }
 
 /// The headline that Alertmanager's default templates make: `[FIRING:2] PiiLeak (a critical)`.

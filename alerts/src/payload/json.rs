@@ -34,13 +34,10 @@ impl Formatter for GoFormatter {
 }
 
 /// A value in one line, with its newline.
-pub(crate) fn go_line<T: Serialize>(value: &T) -> Vec<u8> {
+pub(crate) fn go_line<T: Serialize>(value: &T) -> serde_json::Result<Vec<u8>> {
     let mut out = Vec::new();
     let mut serializer = serde_json::Serializer::with_formatter(&mut out, GoFormatter);
-    // Writing to memory does not fail, and the payloads have text keys only.
-    if value.serialize(&mut serializer).is_err() {
-        out.clear();
-    }
+    value.serialize(&mut serializer)?;
     out.push(b'\n');
-    out
+    Ok(out)
 }
