@@ -185,7 +185,7 @@ impl RuleState {
                 }
             }
         };
-        match labelled(rule, external_labels, rows) {
+        match labelled(rule, external_labels, now, rows) {
             Ok(active) => self.step(rule, now, active, answer),
             Err(text) => {
                 self.health = Health::Failed(text);
@@ -207,7 +207,6 @@ impl RuleState {
             self.step_absent(rule, now, &active, &mut transitions);
         }
         for (fingerprint, mut fresh) in active {
-            fresh.active_at = now;
             let known = self.alerts.get(&fingerprint).filter(|alert| alert.phase != Phase::Resolved);
             let is_new = known.is_none();
             if let Some(known) = known {
@@ -287,6 +286,7 @@ fn missing(reason: &str) -> Sample {
 fn labelled(
     rule: &AlertRule,
     external_labels: &Labels,
+    now: Timestamp,
     rows: Vec<Sample>,
 ) -> Result<BTreeMap<Fingerprint, Alert>, String> {
     if rows.len() > rule.limit {
@@ -313,7 +313,7 @@ fn labelled(
             annotations,
             phase: Phase::Pending,
             value,
-            active_at: Timestamp::UNIX_EPOCH,
+            active_at: now,
             fired_at: None,
             kept_since: None,
             resolved_at: None,

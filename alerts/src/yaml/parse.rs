@@ -128,11 +128,11 @@ fn fault(span: &Span, message: impl Into<String>) -> Fault {
     Fault { place: place(&span.start), message: message.into() }
 }
 
+const TAG: &str = "a tag that is not of YAML's core schema, or does not fit its value";
+
 fn check_tag(tag: Option<&Tag>, suffix: &str, span: &Span) -> Result<(), Fault> {
     match tag {
-        Some(tag) if !tag.is_yaml_core_schema_tag(suffix) => {
-            Err(fault(span, "a tag that is not of YAML's core schema, or does not fit its value"))
-        }
+        Some(tag) if !tag.is_yaml_core_schema_tag(suffix) => Err(fault(span, TAG)),
         _ => Ok(()),
     }
 }
@@ -141,7 +141,7 @@ fn scalar(text: &str, style: ScalarStyle, tag: Option<&Tag>, span: &Span) -> Res
     let is_text = style != ScalarStyle::Plain;
     match tag {
         Some(tag) if tag.is_yaml_core_schema_tag("str") => Ok(Value::Text(text.to_owned())),
-        Some(tag) if !tag.is_yaml_core_schema() => check_tag(Some(tag), "str", span).map(|()| Value::Null),
+        Some(tag) if !tag.is_yaml_core_schema() => Err(fault(span, TAG)),
         None if is_text => Ok(Value::Text(text.to_owned())),
         _ => Ok(plain(text)),
     }
