@@ -31,12 +31,12 @@ use object_store::prefix::PrefixStore;
 
 use crate::engine::QueryOptions;
 use crate::limits::{BATCH_ROWS, PARSER_RECURSION_MAX, SORT_RESERVE_BYTES};
-use crate::tables::{Moment, Tables};
+use crate::tables::{self, Moment, Tables};
 use crate::{functions, system};
 
 /// The catalog's and the schema's name, as SQL users see them.
-const CATALOG: &str = "beeacon";
-const SCHEMA: &str = "public";
+const CATALOG: &str = system::DATABASE;
+const SCHEMA: &str = system::PUBLIC;
 
 /// A session for one query of one tenant, and the moment it sees.
 pub(crate) struct Session {
@@ -58,8 +58,8 @@ pub(crate) fn open(
     let moment = Moment::new(store.clone(), tenant, options.partitions, files, prefix, url, footers);
     let moment = Arc::new(moment);
     let catalog = MemoryCatalogProvider::new();
-    let tables = Tables(moment.clone());
-    let catalogs = system::catalogs(&tables.relations()?, function_names)?;
+    let catalogs = system::catalogs(|| tables::relations(&moment), function_names)?;
+    let tables = Tables { moment: moment.clone(), pg_catalog: catalogs.pg_catalog.clone() };
     catalog.register_schema(SCHEMA, Arc::new(tables))?;
     catalog.register_schema("pg_catalog", catalogs.pg_catalog.clone())?;
     catalog.register_schema("information_schema", catalogs.information_schema.clone())?;

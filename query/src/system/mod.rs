@@ -76,17 +76,18 @@ pub(crate) struct Catalogs {
 
 static CATALOGS: OnceLock<Catalogs> = OnceLock::new();
 
-/// The catalogs, made at the first call from the relations it gives.
+/// The catalogs, made at the first call from what it describes.
 pub(crate) fn catalogs(
-    relations: &[Relation],
+    relations: impl FnOnce() -> Result<Vec<Relation>>,
     functions: impl FnOnce() -> Vec<(String, &'static str)>,
 ) -> Result<&'static Catalogs> {
     if let Some(made) = CATALOGS.get() {
         return Ok(made);
     }
+    let relations = relations()?;
     let made = Catalogs {
-        pg_catalog: Arc::new(SystemSchema::new(rows::pg_catalog(relations, &functions()))?),
-        information_schema: Arc::new(SystemSchema::new(rows::information_schema(relations))?),
+        pg_catalog: Arc::new(SystemSchema::new(rows::pg_catalog(&relations, &functions()))?),
+        information_schema: Arc::new(SystemSchema::new(rows::information_schema(&relations))?),
     };
     Ok(CATALOGS.get_or_init(|| made))
 }

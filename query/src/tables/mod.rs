@@ -32,7 +32,7 @@ use tokio::sync::OnceCell;
 
 use crate::error::QueryError;
 use crate::prune::Bounds;
-use crate::system::{self, Relation};
+use crate::system::{Relation, SystemSchema};
 
 /// What one query sees.
 pub(crate) struct Moment {
@@ -105,21 +105,22 @@ impl Moment {
 /// The tables' names.
 const NAMES: [&str; 3] = ["gaps", "logs", "redactions"];
 
-/// The schema of one query: the tables of one tenant and nothing else.
-#[derive(Debug)]
-pub(crate) struct Tables(pub(crate) Arc<Moment>);
+/// What describes the tables to clients. It is the same for every tenant and moment.
+pub(crate) fn relations(moment: &Arc<Moment>) -> Result<Vec<Relation>> {
+    let relation =
+        |name, is_view, table: Arc<dyn TableProvider>| Relation { name, is_view, schema: table.schema() };
+    Ok(vec![
+        relation("gaps", false, Arc::new(gaps::Gaps::new(moment.clone()))),
+        relation("logs", false, logs::view(moment)?),
+        relation("redactions", true, redactions::view(moment)?),
+    ])
+}
 
-impl Tables {
-    /// What describes the tables to clients.
-    pub(crate) fn relations(&self) -> Result<Vec<Relation>> {
-        let relation =
-            |name, is_view, table: Arc<dyn TableProvider>| Relation { name, is_view, schema: table.schema() };
-        Ok(vec![
-            relation("gaps", false, Arc::new(gaps::Gaps::new(self.0.clone()))),
-            relation("logs", false, logs::view(&self.0)?),
-            relation("redactions", true, redactions::view(&self.0)?),
-        ])
-    }
+/// The schema of one query: the tables of one tenant, and those of the catalog, which clients of PostgreSQL name without its schema.
+#[derive(Debug)]
+pub(crate) struct Tables {
+    pub(crate) moment: Arc<Moment>,
+    pub(crate) pg_catalog: Arc<SystemSchema>,
 }
 
 #[async_trait]
@@ -130,19 +131,14 @@ impl SchemaProvider for Tables {
 
     async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
         Ok(match name {
-            "gaps" => Some(Arc::new(gaps::Gaps::new(self.0.clone()))),
-            "logs" => Some(logs::view(&self.0)?),
-            "redactions" => Some(redactions::view(&self.0)?),
-            // Clients of PostgreSQL leave out the schema of the catalog, which is always searched.
-            name if name.starts_with("pg_") => {
-                let catalogs = system::catalogs(&self.relations()?, Vec::new)?;
-                catalogs.pg_catalog.table(name).await?
-            }
-            _ => None,
+            "gaps" => Some(Arc::new(gaps::Gaps::new(self.moment.clone()))),
+            "logs" => Some(logs::view(&self.moment)?),
+            "redactions" => Some(redactions::view(&self.moment)?),
+            _ => self.pg_catalog.table(name).await?,
         })
     }
 
     fn table_exist(&self, name: &str) -> bool {
-        NAMES.contains(&name) || name.starts_with("pg_")
+        NAMES.contains(&name) || self.pg_catalog.table_exist(name)
     }
 }
