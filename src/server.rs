@@ -73,10 +73,15 @@ impl Server {
         store.register(&mut registry);
         collector.register(&mut registry);
         query.register(&mut registry);
-        let options =
-            PostgresOptions { tenant: TENANT.to_owned(), token: config.token.clone(), tls: tls.clone() };
-        let door = Postgres::new(query.clone(), options).context("make the PostgreSQL door ready")?;
-        let postgres = postgres.map(|listener| (door, listener));
+        let postgres = match postgres {
+            None => None,
+            Some(listener) => {
+                let (token, tls) = (config.token.clone(), tls.clone());
+                let options = PostgresOptions { tenant: TENANT.to_owned(), token, tls };
+                let door = Postgres::new(query.clone(), options).context("make the PostgreSQL door ready")?;
+                Some((door, listener))
+            }
+        };
         let token = config.token.as_deref().map(Token::new);
         let registry = Arc::new(Mutex::new(registry));
         Ok(Server { store, collector, query, listener, postgres, tls, token, registry })
