@@ -185,9 +185,10 @@ impl Query {
         let task = runtime.spawn(async move {
             let mut run = run;
             let worked = timeout_at(run.deadline, run.described()).await;
-            run.running.outcome = "ok";
+            let worked = worked.unwrap_or(Err(QueryError::Time { limit }));
+            run.running.outcome = worked.as_ref().map_or_else(QueryError::code, |_| "ok");
             // Nobody may be waiting any more.
-            drop(sender.send(worked.unwrap_or(Err(QueryError::Time { limit }))));
+            drop(sender.send(worked));
         });
         let _task = Abort(task.abort_handle());
         described.await.unwrap_or_else(|_| Err(QueryError::internal("the query's task ended early")))
