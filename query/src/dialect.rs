@@ -832,7 +832,7 @@ mod tests {
     use super::*;
 
     fn said(text: &str) -> String {
-        let mut statement = crate::guard::parse_plain(text).unwrap();
+        let mut statement = crate::guard::parse(text).unwrap();
         understand(&mut statement, &Settings::default()).unwrap_or_else(|error| panic!("{text}: {error}"));
         statement.to_string()
     }
@@ -919,7 +919,7 @@ mod tests {
 
     #[test]
     fn columns_have_postgresqls_names() {
-        let names = |text: &str| column_names(&crate::guard::parse_plain(text).unwrap());
+        let names = |text: &str| column_names(&crate::guard::parse(text).unwrap());
         let expected = ["count", "Time", "level", "?column?", "max", "int"];
         let text = "select count(*), t as \"Time\", l.Level, 1 + 1, pg_catalog.max(x), 5::int from l";
         assert_eq!(names(text), Some(expected.map(str::to_owned).to_vec()));

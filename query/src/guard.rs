@@ -222,12 +222,6 @@ fn text_length(expression: &Expr) -> u64 {
     }
 }
 
-/// Parses without a check, for tests of what comes after.
-#[cfg(test)]
-pub(crate) fn parse_plain(query: &str) -> Result<Statement, QueryError> {
-    parse(query)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
