@@ -345,9 +345,9 @@ impl Answer {
         self.framed(b'C', |out| text(out, tag));
     }
 
-    /// An error or a notice: letters and texts.
-    pub(crate) fn error(&mut self, kind: u8, fields: &[(u8, &str)]) {
-        self.framed(kind, |out| {
+    /// An error: letters and texts.
+    pub(crate) fn error(&mut self, fields: &[(u8, &str)]) {
+        self.framed(b'E', |out| {
             for (letter, value) in fields {
                 out.push(*letter);
                 text(out, value);

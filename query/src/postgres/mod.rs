@@ -179,9 +179,5 @@ fn random<const BYTES: usize>() -> io::Result<[u8; BYTES]> {
 
 /// Ends when the program was asked to stop, or nobody is left who could ask.
 async fn until_stopped(stop: &mut watch::Receiver<bool>) {
-    while !*stop.borrow_and_update() {
-        if stop.changed().await.is_err() {
-            return;
-        }
-    }
+    drop(stop.wait_for(|stop| *stop).await);
 }

@@ -4,7 +4,7 @@ use datafusion::arrow::datatypes::DataType;
 use datafusion::scalar::ScalarValue;
 
 use super::message::Bind;
-use super::rows::numeric_text;
+use super::rows::{EPOCH_DAYS, EPOCH_US, numeric_text};
 use crate::sql_type::{self, SqlType};
 
 /// A value that does not fit its type; it says which parameter, never what it was.
@@ -51,8 +51,6 @@ fn text(bytes: &[u8], sql: SqlType) -> Option<ScalarValue> {
 }
 
 fn binary(bytes: &[u8], sql: SqlType) -> Option<ScalarValue> {
-    const EPOCH_DAYS: i32 = 10_957;
-    const EPOCH_US: i64 = 946_684_800_000_000;
     Some(match sql {
         sql_type::BOOL => match bytes {
             [flag] => ScalarValue::Boolean(Some(*flag != 0)),

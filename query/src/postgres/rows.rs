@@ -21,8 +21,8 @@ use crate::error::{QueryError, Shown};
 use crate::sql_type::{self, SqlType};
 
 /// Days and microseconds from 1970 to 2000, where PostgreSQL's times begin.
-const EPOCH_DAYS: i32 = 10_957;
-const EPOCH_US: i64 = 946_684_800_000_000;
+pub(crate) const EPOCH_DAYS: i32 = 10_957;
+pub(crate) const EPOCH_US: i64 = 946_684_800_000_000;
 
 const DAY_US: i64 = 86_400_000_000;
 

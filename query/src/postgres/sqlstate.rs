@@ -55,7 +55,7 @@ impl SqlError {
             vec![(b'S', severity), (b'V', severity), (b'C', self.state), (b'M', self.message.as_str())];
         fields.extend(self.hint.map(|hint| (b'H', hint)));
         fields.extend(position.as_deref().map(|position| (b'P', position)));
-        answer.error(b'E', &fields);
+        answer.error(&fields);
     }
 }
 
