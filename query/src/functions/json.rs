@@ -6,7 +6,8 @@
 //! | function | gives |
 //! | --- | --- |
 //! | `json_get(text, path…)`, `->` | the value as JSON text |
-//! | `json_get_str(text, path…)`, `->>` | text; for `->>` also of numbers and objects |
+//! | `json_as_text(text, path…)`, `->>` | the value as text, without the quotes of JSON; null for JSON's null |
+//! | `json_get_str` | text, null for other values |
 //! | `json_get_int`, `json_get_float`, `json_get_bool` | a number or boolean, null for other values |
 //! | `json_length(text, path…)` | members of an object or array |
 //! | `json_contains(text, path…)` | whether there is something |
