@@ -8,6 +8,7 @@ use anyhow::Context;
 
 use crate::command_line::{DashboardsAction, DashboardsArguments};
 use crate::exit::Exit;
+use crate::up::say;
 
 /// Every file of the tree, by its path within it.
 const TREE: [(&str, &str); 8] = [
@@ -27,7 +28,7 @@ const TREE: [(&str, &str); 8] = [
 pub(crate) fn run(arguments: DashboardsArguments) -> anyhow::Result<Exit> {
     let DashboardsAction::Export { directory, force } = arguments.action;
     export(&directory, force)?;
-    tell(&format!("{} files below {}", TREE.len(), directory.display()));
+    say(&format!("{} files below {}", TREE.len(), directory.display()));
     Ok(Exit::Done)
 }
 
@@ -46,13 +47,6 @@ fn export(directory: &Path, force: bool) -> anyhow::Result<()> {
         file.write_all(text.as_bytes()).with_context(|| format!("write {}", path.display()))?;
     }
     Ok(())
-}
-
-fn tell(message: &str) {
-    #[expect(clippy::print_stderr, reason = "it is for the user")]
-    {
-        eprintln!("beeacon: {message}");
-    }
 }
 
 #[cfg(test)]

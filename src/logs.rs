@@ -21,6 +21,10 @@ use crate::client::{Client, ClientError};
 use crate::command_line::LogsArguments;
 use crate::exit::Exit;
 use crate::sql;
+use crate::up::say;
+
+/// The most lines that a server is asked to find as the last ones: it holds them in memory. Of more, all lines of the time are read.
+const LAST_MAX: usize = 100_000;
 
 /// How long a follower waits between two questions.
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
@@ -35,7 +39,7 @@ const SWEEP_LOOK_BACK: Duration = Duration::from_secs(15 * 60);
 /// How many lines a follower remembers to have shown. Some 40 bytes each.
 const SHOWN_MAX: usize = 2_000_000;
 
-/// How long a follower goes on asking a server that does not answer before it says so: never, but it says so once.
+/// How much longer a follower waits after a question without an answer. It says so once, and never gives up.
 const RETRY_INTERVAL: Duration = Duration::from_secs(2);
 
 /// A row as it is asked for.
@@ -60,7 +64,12 @@ struct Filter {
 
 impl Filter {
     /// The question and its parameters; what a user wrote travels as a parameter, never in the text.
-    fn query(&self, from: Timestamp, observed_from: Option<Timestamp>) -> (String, Map<String, Value>) {
+    fn query(
+        &self,
+        from: Timestamp,
+        observed_from: Option<Timestamp>,
+        last: Option<usize>,
+    ) -> (String, Map<String, Value>) {
         let mut parameters = Map::new();
         parameters.insert("from".into(), json!(from.to_string()));
         let mut conditions = vec!["timestamp >= $from".to_owned()];
@@ -84,10 +93,12 @@ impl Filter {
             conditions.push("contains(lower(message), $text)".into());
         }
         let columns = "timestamp, service, level, message, source, position_major, position_minor";
-        let query = format!(
-            "select {columns} from logs where {} order by timestamp, source, position_major, position_minor",
-            conditions.join(" and ")
-        );
+        let order = ["timestamp", "source", "position_major", "position_minor"];
+        let order = match last {
+            None => order.join(", "),
+            Some(last) => format!("{} desc limit {last}", order.join(" desc, ")),
+        };
+        let query = format!("select {columns} from logs where {} order by {order}", conditions.join(" and "));
         (query, parameters)
     }
 }
@@ -148,7 +159,8 @@ async fn follow(
     // A follower has to know the lines it will meet again, also those it does not show.
     let from = if arguments.follow { since.min(before(now, SWEEP_LOOK_BACK)) } else { since };
     let mut shown = Shown::default();
-    let rows = ask(client, filter, from, None).await?;
+    let last = (!arguments.follow && arguments.lines <= LAST_MAX).then_some(arguments.lines);
+    let rows = ask(client, filter, from, None, last).await?;
     let wanted: Vec<&Row> = rows.iter().filter(|row| time(row).is_none_or(|at| at >= since)).collect();
     let first = wanted.len().saturating_sub(arguments.lines);
     print(wanted.get(first..).unwrap_or_default().iter().copied(), colours)?;
@@ -165,10 +177,10 @@ async fn follow(
         let is_sweep = is_away || swept.elapsed() >= SWEEP_INTERVAL;
         let now = Timestamp::now();
         let observed = before(now, if is_sweep { SWEEP_LOOK_BACK } else { LOOK_BACK });
-        match ask(client, filter, before(now, SWEEP_LOOK_BACK), Some(observed)).await {
+        match ask(client, filter, before(now, SWEEP_LOOK_BACK), Some(observed), None).await {
             Ok(rows) => {
                 if std::mem::take(&mut is_away) {
-                    tell("the server is back");
+                    say("the server is back");
                 }
                 if is_sweep {
                     swept = Instant::now();
@@ -178,7 +190,7 @@ async fn follow(
             }
             Err(error) if is_passing(&error) => {
                 if !std::mem::replace(&mut is_away, true) {
-                    tell(&format!("{error:#}; trying again"));
+                    say(&format!("{error:#}; trying again"));
                 }
                 tokio::time::sleep(RETRY_INTERVAL).await;
             }
@@ -205,14 +217,16 @@ fn time(row: &Row) -> Option<Timestamp> {
     row.timestamp.parse().ok()
 }
 
-/// Asks for rows, all of them or none: an answer that breaks off is asked for again.
+/// Asks for rows, or for the last so many of them, the oldest first; it gives all of them or none: an answer that breaks off is asked for
+/// again.
 async fn ask(
     client: &Client,
     filter: &Filter,
     from: Timestamp,
     observed_from: Option<Timestamp>,
+    last: Option<usize>,
 ) -> anyhow::Result<Vec<Row>> {
-    let (query, parameters) = filter.query(from, observed_from);
+    let (query, parameters) = filter.query(from, observed_from, last);
     let body = json!({ "query": query, "parameters": parameters }).to_string().into_bytes();
     let mut answer = client.post(beeacon_query::SQL_PATH, "application/x-ndjson", body).await?;
     let mut rows = Vec::new();
@@ -227,6 +241,9 @@ async fn ask(
             rows.push(serde_json::from_slice::<Row>(line).context("read a row of the answer")?);
         }
         held = rest;
+    }
+    if last.is_some() {
+        rows.reverse();
     }
     Ok(rows)
 }
@@ -261,13 +278,6 @@ fn shown_line(row: &Row, colours: bool) -> String {
     )
     .ok();
     line
-}
-
-fn tell(message: &str) {
-    #[expect(clippy::print_stderr, reason = "it is for the user, and standard output is for lines")]
-    {
-        eprintln!("beeacon: {message}");
-    }
 }
 
 #[cfg(test)]
@@ -312,9 +322,17 @@ mod tests {
             levels: vec!["error".into()],
             text: Some("Time'; drop".into()),
         };
-        let (query, parameters) = filter.query(Timestamp::UNIX_EPOCH, None);
+        let (query, parameters) = filter.query(Timestamp::UNIX_EPOCH, None, None);
         assert!(query.contains("service in ($service_0, $service_1) and level in ($level_0)"), "{query}");
         assert!(query.contains("contains(lower(message), $text)") && !query.contains('\''), "{query}");
+        assert!(query.ends_with("order by timestamp, source, position_major, position_minor"), "{query}");
         assert_eq!((&parameters["service_0"], &parameters["text"]), (&json!("we'b"), &json!("time'; drop")));
+    }
+
+    #[test]
+    fn the_last_lines_are_found_by_the_server() {
+        let (query, _) = Filter::default().query(Timestamp::UNIX_EPOCH, None, Some(7));
+        let order = "order by timestamp desc, source desc, position_major desc, position_minor desc limit 7";
+        assert!(query.ends_with(order), "{query}");
     }
 }

@@ -33,7 +33,7 @@ pub(crate) async fn run(arguments: SqlArguments) -> anyhow::Result<Exit> {
     let parameters = (!arguments.parameters.is_empty()).then_some(&arguments.parameters);
     let body = serde_json::json!({ "query": arguments.query, "parameters": parameters });
     let body = body.to_string().into_bytes();
-    let answer = client.post("/api/v1/sql", accept, body).await?;
+    let answer = client.post(beeacon_query::SQL_PATH, accept, body).await?;
     let printed = match arguments.format {
         Format::Table => table(answer).await,
         Format::Parquet => pass_on(answer, End::AsItIs).await,

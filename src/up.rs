@@ -257,7 +257,7 @@ fn cancelled_by(mut stop: watch::Receiver<bool>) -> CancellationToken {
 }
 
 /// Tells the user something. Logs go to standard error too, but may be filtered away.
-fn say(message: &str) {
+pub(crate) fn say(message: &str) {
     #[expect(clippy::print_stderr, reason = "it is for the user, and standard output is for data")]
     {
         eprintln!("beeacon: {message}");
