@@ -35,6 +35,8 @@ pub struct Round {
     pub again: usize,
     /// Messages that were given up.
     pub given_up: usize,
+    /// Messages whose sending broke off: they wait as before.
+    pub broken_off: usize,
 }
 
 /// Delivers messages.
@@ -77,8 +79,12 @@ impl Courier {
                 Ok(Ok(End::Again)) => round.again += 1,
                 Ok(Ok(End::GivenUp)) => round.given_up += 1,
                 Ok(Err(error)) => failure = Some(error),
-                // A send that panicked or was cancelled is still in the ledger as waiting.
-                Err(_) => round.again += 1,
+                // A send that panicked or was cancelled is still in the ledger as waiting, and due. What a panic says is not
+                // told: it may hold what an alert holds.
+                Err(error) => {
+                    tracing::error!(is_panic = error.is_panic(), "the sending of a message broke off");
+                    round.broken_off += 1;
+                }
             }
         }
         failure.map_or(Ok(round), Err)
@@ -125,6 +131,7 @@ impl Courier {
     pub async fn run(&self, mut changed: watch::Receiver<u64>, mut stop: watch::Receiver<bool>) {
         loop {
             let pause = match self.round(Timestamp::now()).await {
+                Ok(round) if round.broken_off > 0 => self.retry.first,
                 Ok(round) if round != Round::default() => Duration::ZERO,
                 Ok(_) => self.pause().await,
                 Err(error) => {
