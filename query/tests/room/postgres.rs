@@ -393,6 +393,9 @@ async fn a_cancel_request_with_a_wrong_key_cancels_nothing() {
     }
     other.write_all(&request).await.unwrap();
     assert_eq!(other.read(&mut [0; 1]).await.unwrap(), 0, "a cancel request has no answer");
+    // A query that was cancelled after all would be told so.
+    let told = tokio::time::timeout(Duration::from_secs(1), client.read(&mut [0; 1])).await;
+    assert!(told.is_err(), "the query has ended: {told:?}");
     assert_eq!(world.query.statistics().running, 1);
     drop(client);
     world.idle().await;
