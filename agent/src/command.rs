@@ -242,7 +242,12 @@ async fn run(config: AgentConfig, filter: FilterConfig, options: Options) -> any
     });
     let file = options.config.clone();
     let load: Load = Arc::new(move || options.validate().map_err(|error| format!("{error:#}")));
-    tokio::spawn(reload::follow(agent.clone(), file, filter, load, stop.clone()));
+    let (followed, stopped) = (agent.clone(), stop.clone());
+    tokio::spawn(async move {
+        if let Err(error) = reload::follow(followed, file, filter, load, stopped).await {
+            tracing::warn!(%error, "changes of the configuration are not noticed");
+        }
+    });
     tracing::info!(agent = %agent.id(), "agent starts");
     agent.run(stop).await?;
     tracing::info!("agent has stopped");
