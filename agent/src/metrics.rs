@@ -58,6 +58,12 @@ impl Metrics {
         }
     }
 
+    /// A frame of so many bytes stands in the spool.
+    pub fn note_spooled(&self, bytes: usize) {
+        self.spooled_frames.inc();
+        self.spooled_bytes.inc_by(bytes as u64);
+    }
+
     /// Registers everything.
     pub fn register(&self, registry: &mut Registry) {
         let registry = registry.sub_registry_with_prefix("beeacon_agent");

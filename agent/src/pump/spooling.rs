@@ -99,7 +99,7 @@ impl Pump {
             if lock(&spool).keep(in_flight.prepared.frame.clone())? == Kept::Full {
                 return Ok(());
             }
-            self.parts.metrics.spooled_frames.inc();
+            self.parts.metrics.note_spooled(in_flight.prepared.frame.len());
             self.has_backlog = true;
             self.ship_round += 1;
             if let Some(InFlight { prepared, .. }) = self.in_flight.take() {
@@ -169,13 +169,11 @@ impl Pump {
         else {
             return Ok(());
         };
-        let bytes = prepared.frame.len();
         let kept = lock(&spool).keep(prepared.frame.clone())?;
         match kept {
             Kept::Full => self.prepared = Some(prepared),
             Kept::Durable => {
-                self.parts.metrics.spooled_frames.inc();
-                self.parts.metrics.spooled_bytes.inc_by(bytes as u64);
+                self.parts.metrics.note_spooled(prepared.frame.len());
                 self.has_backlog = true;
                 self.secure(prepared.commits);
             }

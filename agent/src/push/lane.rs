@@ -347,13 +347,12 @@ impl Lane {
         self.parts.metrics.redactions.inc_by(counts.redactions);
         self.parts.metrics.dropped_rows.inc_by(counts.dropped_rows);
         let frame = self.encoder.encode(&scrubbed).map_err(|error| self.fail_spool(error.into()))?;
-        let bytes = frame.len() as u64;
+        let bytes = frame.len();
         let kept = lock(&self.parts.spool).keep(frame).map_err(|error| self.fail_spool(error))?;
         if kept == Kept::Full {
             return Err(PushError::Full);
         }
-        self.parts.metrics.spooled_frames.inc();
-        self.parts.metrics.spooled_bytes.inc_by(bytes);
+        self.parts.metrics.note_spooled(bytes);
         for place in self.places.values_mut().filter(|place| place.is_touched) {
             place.from = place.next;
             place.is_touched = false;
