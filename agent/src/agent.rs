@@ -345,7 +345,7 @@ impl Agent {
         self.metrics.register(registry);
         let now = self.now.clone();
         let engine = move || now.read().unwrap_or_else(PoisonError::into_inner).filter.engine();
-        rule_metrics::register_current(Arc::new(engine), registry);
+        rule_metrics::register(Arc::new(engine), registry);
         self.carried.rescans.register(registry);
         if let Some(known) = self.health.known() {
             known.register(registry.sub_registry_with_prefix("beeacon_agent"));

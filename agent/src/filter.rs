@@ -8,10 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use beeacon_filters::{Continuity, Engine, FilterError, ScrubReport};
 use beeacon_record::{Batch, Scrubbed};
-use prometheus_client::registry::Registry;
 
 use crate::rescan::Rescan;
-use crate::rule_metrics;
 
 /// What scrubbing did, for the counters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -52,9 +50,6 @@ pub trait Filter: Send + Sync + 'static {
 
     /// Which key made its keyed hashes; 0 without a key.
     fn key_version(&self) -> u32;
-
-    /// Registers what it counts; nothing by default.
-    fn register(&self, _registry: &mut Registry) {}
 
     /// Whether it treats containers of these services alike, which have these labels; yes where services do not matter to it.
     fn treats_alike(&self, _one: &str, _other: &str, _labels: &[(String, String)]) -> bool {
@@ -124,13 +119,6 @@ impl Filter for PollenFilter {
 
     fn engine(&self) -> Option<Arc<Engine>> {
         Some(self.engine.clone())
-    }
-
-    fn register(&self, registry: &mut Registry) {
-        rule_metrics::register(self.engine.clone(), registry);
-        if let Some(rescan) = &self.rescan {
-            rescan.register(registry);
-        }
     }
 }
 

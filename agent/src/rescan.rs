@@ -106,11 +106,6 @@ impl Rescan {
     pub fn counts(&self) -> Counts {
         self.counts.clone()
     }
-
-    /// Registers what it counts.
-    pub fn register(&self, registry: &mut Registry) {
-        self.counts.register(registry);
-    }
 }
 
 impl Counts {
@@ -226,6 +221,7 @@ mod tests {
     fn the_filter_offers_what_it_scrubs_as_it_was() {
         let engine = Arc::new(Engine::new(EngineOptions::default()).unwrap());
         let (rescan, batches) = Rescan::new(1_000_000);
+        let counts = rescan.counts();
         let filter = PollenFilter::new(engine, 0).with_rescan(Some(rescan));
         let (scrubbed, _) = filter.scrub(batch()).unwrap();
         assert_eq!(scrubbed.get().messages().value(0), "mail to <EMAIL>");
@@ -233,7 +229,8 @@ mod tests {
         assert_eq!(offered.len(), 1);
         assert_eq!(offered[0].messages().value(0), "mail to bob@example.org");
         let mut registry = Registry::default();
-        filter.register(&mut registry);
+        counts.register(&mut registry);
+        crate::rule_metrics::register(Arc::new(move || filter.engine()), &mut registry);
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
         for line in
@@ -280,7 +277,7 @@ mod tests {
             assert!(logged.contains(part), "{part} is missing in {logged}");
         }
         let mut registry = Registry::default();
-        rescan.register(&mut registry);
+        rescan.counts.register(&mut registry);
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
         assert!(text.contains("beeacon_agent_rescan_differences_total{rule=\"email\"} 3"), "{text}");

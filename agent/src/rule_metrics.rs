@@ -21,13 +21,8 @@ impl fmt::Debug for RuleMetrics {
     }
 }
 
-/// Registers the counts of an engine's rules.
-pub(crate) fn register(engine: Arc<Engine>, registry: &mut Registry) {
-    register_current(Arc::new(move || Some(engine.clone())), registry);
-}
-
 /// Registers the counts of the rules of whichever engine is in use when they are asked for.
-pub(crate) fn register_current(engine: EngineNow, registry: &mut Registry) {
+pub(crate) fn register(engine: EngineNow, registry: &mut Registry) {
     registry
         .sub_registry_with_prefix("beeacon_agent_rule")
         .register_collector(Box::new(RuleMetrics { engine }));
@@ -94,7 +89,8 @@ mod tests {
         let options = EngineOptions { clock: Some(one), ..EngineOptions::default() };
         let engine = Arc::new(Engine::new(options).unwrap());
         let mut registry = Registry::default();
-        register(engine.clone(), &mut registry);
+        let now = engine.clone();
+        register(Arc::new(move || Some(now.clone())), &mut registry);
         let shown = || {
             let mut text = String::new();
             prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
