@@ -86,6 +86,11 @@ pub fn detect(text: &[u8]) -> Level {
     first
 }
 
+/// The severity that the value of a severity field states, or [`Level::Unknown`].
+pub(crate) fn of_value(value: &str) -> Level {
+    detect(format!("level={value}").as_bytes())
+}
+
 fn far_field(text: &[u8]) -> Option<Level> {
     FAR_FIELDS.iter().find_map(|name| {
         let at = memchr::memmem::find(text, name)?;
@@ -116,7 +121,7 @@ fn by_word(word: &[u8]) -> Level {
 
 /// The value of a severity field, when `name` is one and `behind` starts with its value.
 fn field(name: &[u8], behind: &[u8]) -> Option<Level> {
-    // `log.level` is two words here; its last one is `level`. Serilog's compact form says `"@l"`.
+    // `log.level` is two words here; its last one is `level`.
     if !FIELDS.iter().any(|field| field.eq_ignore_ascii_case(name)) {
         return None;
     }
@@ -133,7 +138,7 @@ fn field(name: &[u8], behind: &[u8]) -> Option<Level> {
         b"40" => Level::Warn,
         b"50" => Level::Error,
         b"60" => Level::Fatal,
-        [severity @ b'0'..=b'7'] => syslog(*severity),
+        [digit @ b'0'..=b'7'] => syslog(digit - b'0'),
         [letter] => by_letter(letter.to_ascii_uppercase()),
         word if b"information".eq_ignore_ascii_case(word) => Level::Info,
         word => by_word(word),
@@ -161,17 +166,17 @@ fn prefix(head: &[u8]) -> Level {
     }
     // The severity is the priority modulo eight.
     let priority = behind.iter().take(digits).fold(0u16, |sum, digit| sum * 10 + u16::from(digit - b'0'));
-    u8::try_from(priority % 8).map_or(Level::Unknown, |severity| syslog(b'0' + severity))
+    u8::try_from(priority % 8).map_or(Level::Unknown, syslog)
 }
 
-/// The severities of RFC 5424, which GELF writes as a level, too.
-fn syslog(severity: u8) -> Level {
+/// The severities of RFC 5424, 0 to 7, which GELF writes as a level, too.
+pub(crate) fn syslog(severity: u8) -> Level {
     match severity {
-        b'0'..=b'2' => Level::Fatal,
-        b'3' => Level::Error,
-        b'4' => Level::Warn,
-        b'5' | b'6' => Level::Info,
-        b'7' => Level::Debug,
+        0..=2 => Level::Fatal,
+        3 => Level::Error,
+        4 => Level::Warn,
+        5 | 6 => Level::Info,
+        7 => Level::Debug,
         _ => Level::Unknown,
     }
 }

@@ -156,7 +156,7 @@ fn line(
     text: Bytes,
 ) -> PushLine {
     let attributes: Vec<(String, String)> = metadata.collect();
-    let stated = attributes.iter().find(|(key, _)| is_level(key)).map(|(_, value)| level_of(value));
+    let stated = attributes.iter().find(|(key, _)| is_level(key)).map(|(_, value)| level::of_value(value));
     let level = stated.or(level).filter(|level| *level != Level::Unknown);
     PushLine {
         origin: origin.clone(),
@@ -172,13 +172,9 @@ fn is_level(key: &str) -> bool {
     matches!(key, "level" | "detected_level" | "severity")
 }
 
-fn level_of(value: &str) -> Level {
-    level::detect(format!("level={value}").as_bytes())
-}
-
 /// What labels say of where lines come from, and of how severe they are.
 fn origin_of(labels: BTreeMap<String, String>) -> (Arc<Origin>, Option<Level>) {
-    let level = labels.iter().find(|(key, _)| is_level(key)).map(|(_, value)| level_of(value));
+    let level = labels.iter().find(|(key, _)| is_level(key)).map(|(_, value)| level::of_value(value));
     let first = |keys: &[&str]| {
         let found = keys.iter().find_map(|key| labels.get(*key).filter(|value| is_name(value)));
         found.cloned().unwrap_or_default()

@@ -182,10 +182,8 @@ fn line(origin: &Arc<Origin>, shared: &[(String, String)], record: LogRecord) ->
         put(&mut attributes, "event_name", text(&record.event_name));
     }
     let severity = text(&record.severity_text);
-    let level = by_number(record.severity_number).or_else(|| {
-        let level = level::detect(format!("level={severity}").as_bytes());
-        Some(level).filter(|level| *level != Level::Unknown)
-    });
+    let level = by_number(record.severity_number)
+        .or_else(|| Some(level::of_value(&severity)).filter(|level| *level != Level::Unknown));
     if level.is_none() && !severity.is_empty() {
         put(&mut attributes, "severity_text", severity);
     }

@@ -10,6 +10,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use memchr::memchr2;
 
 use super::{PushLine, is_name};
+use crate::level;
 use crate::limits::SYSLOG_MESSAGE_BYTES_MAX;
 
 /// Why a connection cannot be read any further.
@@ -76,7 +77,7 @@ pub fn parse(message: &Bytes, peer: &str) -> PushLine {
         let mut parsed = new_form(rest).unwrap_or_else(|| old_form(rest));
         let facility = FACILITIES.get(usize::from(priority >> 3))?;
         parsed.attributes.insert(0, ("facility".to_owned(), (*facility).to_owned()));
-        parsed.level = Some(level(priority & 7));
+        parsed.level = Some(level::syslog(priority & 7));
         Some(parsed)
     });
     let parsed = parsed.unwrap_or_else(|| Parsed { text: message, ..Parsed::default() });
@@ -139,16 +140,6 @@ const FACILITIES: [&str; 24] = [
     "local6",
     "local7",
 ];
-
-fn level(severity: u8) -> Level {
-    match severity {
-        0..=2 => Level::Fatal,
-        3 => Level::Error,
-        4 => Level::Warn,
-        5 | 6 => Level::Info,
-        _ => Level::Debug,
-    }
-}
 
 /// `<PRI>`, and what stands behind it.
 fn priority(message: &[u8]) -> Option<(u8, &[u8])> {
