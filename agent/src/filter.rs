@@ -3,6 +3,7 @@
 //! What always holds: nothing leaves the process but what came out of here, and a filter that fails, by an error or by a
 //! panic, stops shipping for good. There is no way around it.
 
+use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -138,4 +139,30 @@ fn refused(error: FilterError) -> ScrubError {
 /// See [`ScrubError`].
 pub fn scrub(filter: &dyn Filter, batch: Batch) -> Result<(Scrubbed<Batch>, ScrubCounts), ScrubError> {
     catch_unwind(AssertUnwindSafe(|| filter.scrub(batch))).unwrap_or(Err(ScrubError::Panicked))
+}
+
+/// Cuts over-long lines where the filter says, and remembers when it failed to: then the batch must not be closed.
+pub(crate) struct Cutter<'a> {
+    filter: &'a dyn Filter,
+    failure: Cell<Option<ScrubError>>,
+}
+
+impl<'a> Cutter<'a> {
+    pub(crate) fn new(filter: &'a dyn Filter) -> Self {
+        Cutter { filter, failure: Cell::new(None) }
+    }
+
+    /// [`Filter::safe_cut`], or `at_most` when that has failed.
+    pub(crate) fn cut(&self, text: &[u8], at_most: usize) -> usize {
+        let place = catch_unwind(AssertUnwindSafe(|| self.filter.safe_cut(text, at_most)));
+        place.unwrap_or(Err(ScrubError::Panicked)).unwrap_or_else(|error| {
+            self.failure.set(Some(error));
+            at_most
+        })
+    }
+
+    /// Why a place could not be found, if that has happened.
+    pub(crate) fn take_failure(&self) -> Option<ScrubError> {
+        self.failure.take()
+    }
 }

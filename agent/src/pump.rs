@@ -13,9 +13,7 @@
 
 mod spooling;
 
-use std::cell::Cell;
 use std::collections::HashMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -38,7 +36,7 @@ use crate::docker::host::DockerHost;
 use crate::docker::watch::Watch;
 use crate::door::tap::Taps;
 use crate::event::{Change, Event};
-use crate::filter::{self, Filter, ScrubError};
+use crate::filter::{self, Cutter, Filter};
 use crate::limits::{AT_RISK_BYTES_MIN, CONTAINERS_MAX, DRAIN_WITHIN, POLL_EVERY};
 use crate::metrics::Metrics;
 use crate::picking;
@@ -486,7 +484,7 @@ impl Pump {
             entry.note_error(&error);
             Step::Idle
         });
-        if let Some(error) = cutter.failure.take() {
+        if let Some(error) = cutter.take_failure() {
             self.fail("nothing is shipped any more", &error);
         }
         step
@@ -511,7 +509,7 @@ impl Pump {
             let mut sink =
                 sink(&mut self.builder, origins, self.rows_max, &safe_cut, &self.parts.metrics, entry);
             let rest = entry.take_portion(portion, &mut sink);
-            if let Some(error) = cutter.failure.take() {
+            if let Some(error) = cutter.take_failure() {
                 self.fail("nothing is shipped any more", &error);
                 break;
             }
@@ -853,32 +851,6 @@ impl Pump {
             known,
             ..AgentStatus::default()
         });
-    }
-}
-
-/// Cuts over-long lines where the filter says, and remembers when it failed to: then the batch must not be closed.
-struct Cutter<'a> {
-    filter: &'a dyn Filter,
-    failure: Cell<Option<ScrubError>>,
-}
-
-impl<'a> Cutter<'a> {
-    fn new(filter: &'a dyn Filter) -> Self {
-        Cutter { filter, failure: Cell::new(None) }
-    }
-
-    fn cut(&self, text: &[u8], at_most: usize) -> usize {
-        match catch_unwind(AssertUnwindSafe(|| self.filter.safe_cut(text, at_most))) {
-            Ok(Ok(place)) => place,
-            Ok(Err(error)) => {
-                self.failure.set(Some(error));
-                at_most
-            }
-            Err(_) => {
-                self.failure.set(Some(ScrubError::Panicked));
-                at_most
-            }
-        }
     }
 }
 

@@ -5,7 +5,6 @@
 //! kept, and the sender has to send all of them again.
 
 use std::collections::{BTreeMap, HashMap};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -21,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Door, PushLine};
 use crate::docker::merge::cut_place;
 use crate::event::Event;
-use crate::filter::{self, Filter};
+use crate::filter::{self, Cutter, Filter};
 use crate::level;
 use crate::limits::{PUSH_NAMES_MAX, PUSH_ORIGINS_MAX, PUSHES_MAX};
 use crate::metrics::Metrics;
@@ -246,17 +245,9 @@ impl Lane {
 
     /// Where an over-long line is cut.
     fn cut(&self, text: &[u8]) -> Result<usize, PushError> {
-        let filter = self.filter.as_ref();
-        let failed = std::cell::Cell::new(false);
-        let safe_cut = |text: &[u8], at_most: usize| {
-            let cut = catch_unwind(AssertUnwindSafe(|| filter.safe_cut(text, at_most)));
-            cut.ok().and_then(Result::ok).unwrap_or_else(|| {
-                failed.set(true);
-                at_most
-            })
-        };
-        let place = cut_place(text, &safe_cut);
-        if failed.get() { Err(self.fail_filter()) } else { Ok(place) }
+        let cutter = Cutter::new(self.filter.as_ref());
+        let place = cut_place(text, &|text, at_most| cutter.cut(text, at_most));
+        if cutter.take_failure().is_some() { Err(self.fail_filter()) } else { Ok(place) }
     }
 
     fn fail_filter(&self) -> PushError {
