@@ -206,6 +206,9 @@ pub const PUSH_HEADERS_WITHIN: Duration = Duration::from_secs(10);
 /// How long a sender may take for the body of a request.
 pub const PUSH_BODY_WITHIN: Duration = Duration::from_secs(15);
 
+/// How long requests and connections of senders have to end when the agent stops.
+pub const PUSH_END_WITHIN: Duration = Duration::from_secs(5);
+
 /// The longest syslog message, in bytes. Beyond it a message without an announced length comes in parts.
 pub const SYSLOG_MESSAGE_BYTES_MAX: usize = 2 << 20;
 

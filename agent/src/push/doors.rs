@@ -1,9 +1,7 @@
 //! All doors of an agent: opened before anything starts, served beside the pump, closed before it ends.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use serde::Serialize;
 use tokio::runtime::Handle;
@@ -13,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::http_door::HttpDoor;
 use super::syslog_door::SyslogDoor;
 use super::{Lane, LaneParts, PushConfig, STDIN_SERVICE, stdin};
-use crate::limits::{DRAIN_WITHIN, POLL_EVERY};
+use crate::limits::{POLL_EVERY, PUSH_END_WITHIN};
 use crate::spool::lock;
 
 /// Why the doors cannot be opened.
@@ -135,15 +133,15 @@ impl Doors {
                 stop.cancel();
             });
         }
-        Ok(OpenDoors { tasks, lane: Some(lane), ended: Arc::new(ended) })
+        Ok(OpenDoors { tasks, lane, ended })
     }
 }
 
 /// Doors that are open.
 pub struct OpenDoors {
     tasks: JoinSet<()>,
-    lane: Option<JoinHandle<()>>,
-    ended: Arc<CancellationToken>,
+    lane: JoinHandle<()>,
+    ended: CancellationToken,
 }
 
 impl OpenDoors {
@@ -151,13 +149,11 @@ impl OpenDoors {
     pub async fn close(mut self) {
         let all = async { while self.tasks.join_next().await.is_some() {} };
         // Connections end by themselves when they are told to; whoever does not is left behind.
-        tokio::time::timeout(DRAIN_WITHIN.min(Duration::from_secs(5)), all).await.ok();
+        tokio::time::timeout(PUSH_END_WITHIN, all).await.ok();
         self.ended.cancel();
-        if let Some(lane) = self.lane.take() {
-            let joined = tokio::task::spawn_blocking(move || lane.join()).await;
-            if !matches!(joined, Ok(Ok(()))) {
-                tracing::error!("the thread of handed-over lines panicked");
-            }
+        let joined = tokio::task::spawn_blocking(move || self.lane.join()).await;
+        if !matches!(joined, Ok(Ok(()))) {
+            tracing::error!("the thread of handed-over lines panicked");
         }
     }
 }

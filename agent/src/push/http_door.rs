@@ -12,7 +12,6 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, RETRY_AFTER};
@@ -28,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Door, PushError, PushLine, PushSender, loki, otlp};
 use crate::backoff::Backoff;
 use crate::limits::{
-    PUSH_BODY_BYTES_MAX, PUSH_BODY_WITHIN, PUSH_CONNECTIONS_MAX, PUSH_HEADERS_WITHIN,
+    PUSH_BODY_BYTES_MAX, PUSH_BODY_WITHIN, PUSH_CONNECTIONS_MAX, PUSH_END_WITHIN, PUSH_HEADERS_WITHIN,
     PUSH_INFLATED_BYTES_MAX, PUSH_REQUESTS_MAX,
 };
 
@@ -115,7 +114,7 @@ impl HttpDoor {
                     _ = serving.as_mut() => {}
                     () = stop.cancelled() => {
                         serving.as_mut().graceful_shutdown();
-                        tokio::time::timeout(Duration::from_secs(5), serving).await.ok();
+                        tokio::time::timeout(PUSH_END_WITHIN, serving).await.ok();
                     }
                 }
                 drop(place);
@@ -136,9 +135,7 @@ async fn answer(
             tracing::debug!(status = status.as_u16(), message, "a push was refused");
             let response = Response::builder().status(status);
             let response = match status {
-                StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => {
-                    response.header(RETRY_AFTER, "1")
-                }
+                StatusCode::SERVICE_UNAVAILABLE => response.header(RETRY_AFTER, "1"),
                 _ => response,
             };
             let (content_type, body) = match (is_otlp, is_json) {
