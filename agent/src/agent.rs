@@ -170,10 +170,8 @@ impl Agent {
         let (spool, wake) = (self.open_spool().await?, Arc::new(Notify::new()));
         let doors = Doors::open(&config.push).await?;
         *self.doors.lock().unwrap_or_else(PoisonError::into_inner) = doors.status();
-        let current = config.clone();
-        let containers_directory = config.containers_directory.clone();
         let parts = PumpParts {
-            config,
+            config: config.clone(),
             agent: self.id,
             filter,
             collector,
@@ -188,15 +186,15 @@ impl Agent {
             stop: stop.clone(),
         };
         let pump = Pump::new(parts, events, reports.clone()).map_err(AgentError::Thread)?;
-        let open = match (&spool, current.push.is_any()) {
+        let open = match (&spool, config.push.is_any()) {
             (_, false) => None,
             (None, true) => return Err(AgentError::NoSpool),
             (Some(spool), true) => {
                 let parts = LaneParts {
                     agent: self.id,
-                    epoch: state::next_push_epoch(&current.data)?,
-                    host: current.host.clone(),
-                    compression_level: current.compression_level,
+                    epoch: state::next_push_epoch(&config.data)?,
+                    host: config.host.clone(),
+                    compression_level: config.compression_level,
                     filter: Arc::new({
                         let agent = self.clone();
                         move || agent.now().filter.clone()
@@ -213,9 +211,9 @@ impl Agent {
         let discovery = Discovery {
             events: reports,
             metrics: self.metrics.clone(),
-            containers_directory: containers_directory.clone(),
+            containers_directory: config.containers_directory.clone(),
         };
-        let discovering = match (&self.docker, &containers_directory) {
+        let discovering = match (&self.docker, &config.containers_directory) {
             (Some(host), _) => tokio::spawn(discovery.follow(host.clone())),
             (None, Some(directory)) => tokio::spawn(discovery.scan(directory.clone())),
             (None, None) => {

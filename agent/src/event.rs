@@ -11,7 +11,7 @@ use crate::ship::http::Collector;
 use crate::ship::verdict::Verdict;
 use crate::spool::SpoolError;
 
-/// One closed set: what reaches the pump from discovery and from the shipper.
+/// One closed set: what reaches the pump from discovery, the shipper, the doors and a changed configuration.
 pub enum Event {
     /// A container is there, or has changed.
     Container(Box<Container>),

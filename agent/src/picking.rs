@@ -152,15 +152,11 @@ pub fn find(text: &str, names: &[&str], give: &mut dyn FnMut(usize, Value)) {
     }
 }
 
-/// A level of nesting on the way to a wanted field: how much of the path its keys make up.
-struct Way {
-    path_bytes: usize,
-}
-
 fn object(text: &[u8], names: &[&str], give: &mut dyn FnMut(usize, Value)) -> Option<()> {
     let mut at = skip_spaces(text, 0);
     let mut path: Vec<u8> = Vec::new();
-    let mut ways: Vec<Way> = vec![Way { path_bytes: 0 }];
+    // For each level of nesting on the way to a wanted field, how much of the path its keys make up.
+    let mut ways: Vec<usize> = vec![0];
     at += 1;
     loop {
         at = skip_spaces(text, at);
@@ -169,7 +165,7 @@ fn object(text: &[u8], names: &[&str], give: &mut dyn FnMut(usize, Value)) -> Op
             b'}' => {
                 at += 1;
                 ways.pop();
-                path.truncate(ways.last()?.path_bytes);
+                path.truncate(*ways.last()?);
             }
             b'"' => {
                 let key = string(text, at)?;
@@ -178,7 +174,7 @@ fn object(text: &[u8], names: &[&str], give: &mut dyn FnMut(usize, Value)) -> Op
                     return None;
                 }
                 at = skip_spaces(text, at + 1);
-                let before = ways.last()?.path_bytes;
+                let before = *ways.last()?;
                 path.truncate(before);
                 if before > 0 {
                     path.push(b'.');
@@ -191,7 +187,7 @@ fn object(text: &[u8], names: &[&str], give: &mut dyn FnMut(usize, Value)) -> Op
                         && name.as_bytes().get(path.len()) == Some(&b'.')
                 };
                 if number.is_none() && text.get(at) == Some(&b'{') && names.iter().any(is_on_the_way) {
-                    ways.push(Way { path_bytes: path.len() });
+                    ways.push(path.len());
                     at += 1;
                     continue;
                 }

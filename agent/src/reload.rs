@@ -60,24 +60,23 @@ pub(crate) fn faults(before: &AgentConfig, after: &AgentConfig) -> Vec<String> {
     faults
 }
 
-/// Takes changes until `stop`. `file` is the configuration; those that it names are watched, too.
+/// Takes changes until `stop`. `file` is the configuration; those that it names are watched, too. `first` is the filter's part that
+/// the agent was made with.
 ///
 /// # Errors
 /// When SIGHUP cannot be listened for.
 pub async fn follow(
     agent: Agent,
     file: Option<PathBuf>,
-    filter: FilterConfig,
+    first: FilterConfig,
     load: Load,
     stop: CancellationToken,
 ) -> std::io::Result<()> {
     let mut hang_up = signal(SignalKind::hangup())?;
-    let file_is_named = file.is_some();
-    let first = filter;
+    // What has changed since the agent was made, and before anybody looked.
+    let mut is_first = file.is_some();
     let mut watched = Watched::new(file, &first);
     let mut look = tokio::time::interval(CONFIG_LOOK_EVERY);
-    // What has changed since the agent was made, and before anybody looked.
-    let mut is_first = file_is_named;
     loop {
         tokio::select! {
             () = stop.cancelled() => return Ok(()),

@@ -307,7 +307,7 @@ fn describe(inspected: ContainerInspectResponse) -> Container {
         driver: log.typ.unwrap_or_default(),
         log_path: inspected.log_path.filter(|path| !path.is_empty()).map(PathBuf::from),
         retention: Retention::from_options(option("max-size"), option("max-file")),
-        is_lossy: options.get("mode").is_some_and(|mode| mode == "non-blocking"),
+        is_lossy: option("mode") == Some("non-blocking"),
         is_running: runs_or_will(state.running.unwrap_or(false), &started_at),
         started_at,
     }
