@@ -707,21 +707,27 @@ impl Pump {
             return Ok(());
         };
         self.leave_spool_behind()?;
+        let round = self.ship_round;
+        let request = self.ship(prepared.frame.clone(), move |verdict| Event::Shipped { round, verdict });
+        self.in_flight = Some(InFlight { prepared, since: Instant::now(), _request: request });
+        Ok(())
+    }
+
+    /// Sends a frame, and reports what the collector says to it, until the guard is dropped.
+    fn ship(&self, frame: Bytes, report: impl FnOnce(Verdict) -> Event + Send + 'static) -> DropGuard {
         let (collector, reports) = (self.parts.collector.clone(), self.reports.clone());
-        let (metrics, round, frame) = (self.parts.metrics.clone(), self.ship_round, prepared.frame.clone());
-        let over = self.over.token().child_token();
-        self.in_flight =
-            Some(InFlight { prepared, since: Instant::now(), _request: over.clone().drop_guard() });
+        let (metrics, over) = (self.parts.metrics.clone(), self.over.token().child_token());
+        let request = over.clone().drop_guard();
         self.parts.runtime.spawn(async move {
             tokio::select! {
                 verdict = collector.ship(frame, &metrics) => {
                     // Nobody listens when the agent has stopped.
-                    reports.send(Event::Shipped { round, verdict }).await.ok();
+                    reports.send(report(verdict)).await.ok();
                 }
                 () = over.cancelled() => {}
             }
         });
-        Ok(())
+        request
     }
 
     fn on_verdict(&mut self, verdict: Verdict) {
@@ -814,9 +820,9 @@ impl Pump {
         self.entries.values_mut().for_each(|entry| entry.measure(now));
         let risk = self.parts.config.spool.at_risk_below;
         let at_risk = |entry: &Entry| entry.time_to_loss().is_some_and(|time| time < risk);
-        self.is_hurried = self.entries.values().any(at_risk);
-        self.is_at_risk =
-            self.entries.values().any(|entry| entry.lag_bytes() >= AT_RISK_BYTES_MIN && at_risk(entry));
+        let at_risk: Vec<&Entry> = self.entries.values().filter(|entry| at_risk(entry)).collect();
+        self.is_hurried = !at_risk.is_empty();
+        self.is_at_risk = at_risk.iter().any(|entry| entry.lag_bytes() >= AT_RISK_BYTES_MIN);
         let mut containers: Vec<_> = self.entries.values().map(Entry::status).collect();
         containers.sort_by(|left, right| left.name.cmp(&right.name));
         metrics.set_times_to_loss(

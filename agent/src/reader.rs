@@ -428,12 +428,12 @@ impl Entry {
 
     /// What to say about it.
     pub fn status(&self) -> ContainerStatus {
-        let (reader, lag_bytes) = match &self.reader {
-            Reader::File(file) => (ReaderKind::File, file.lag_bytes()),
-            Reader::Api(api) if api.source.is_unsupported => (ReaderKind::Unsupported, 0),
-            Reader::Api(_) => (ReaderKind::Api, 0),
-            Reader::Unsupported => (ReaderKind::Unsupported, 0),
+        let reader = match &self.reader {
+            Reader::File(_) => ReaderKind::File,
+            Reader::Api(api) if !api.source.is_unsupported => ReaderKind::Api,
+            Reader::Api(_) | Reader::Unsupported => ReaderKind::Unsupported,
         };
+        let lag_bytes = self.lag_bytes();
         ContainerStatus {
             id: self.container.id.clone(),
             name: self.container.name.clone(),

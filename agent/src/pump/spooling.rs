@@ -213,25 +213,15 @@ impl Pump {
         };
         let Some(next) = next else { return Ok(()) };
         self.drain_round += 1;
-        let (collector, reports) = (self.parts.collector.clone(), self.reports.clone());
-        let (metrics, round, frame) = (self.parts.metrics.clone(), self.drain_round, next.frame);
-        let over = self.over.token().child_token();
+        let (round, bytes) = (self.drain_round, next.frame.len());
+        let request = self.ship(next.frame, move |verdict| Event::Drained { round, verdict });
         self.draining = Some(Draining {
             id: next.id,
             rows: next.rows,
-            bytes: frame.len(),
+            bytes,
             ends: next.ends,
             since: Instant::now(),
-            _request: over.clone().drop_guard(),
-        });
-        self.parts.runtime.spawn(async move {
-            tokio::select! {
-                verdict = collector.ship(frame, &metrics) => {
-                    // Nobody listens when the agent has stopped.
-                    reports.send(Event::Drained { round, verdict }).await.ok();
-                }
-                () = over.cancelled() => {}
-            }
+            _request: request,
         });
         Ok(())
     }
