@@ -71,6 +71,8 @@ pub mod push;
 
 pub mod backoff;
 
+mod clock;
+
 pub mod state;
 
 pub mod status;

@@ -15,7 +15,7 @@ mod spooling;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use beeacon_record::limits::{BATCH_ROWS_MAX, BATCH_SOURCES_MAX};
 use beeacon_record::wire::{IngestAnswer, SessionAnswer, SessionRequest};
@@ -29,6 +29,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use self::spooling::{Destination, Draining};
 use crate::backoff::Backoff;
+use crate::clock::now_ns;
 use crate::config::AgentConfig;
 use crate::container::Container;
 use crate::docker::attach::Portion;
@@ -890,10 +891,4 @@ fn places(batch: &Batch, rows_max: usize) -> Vec<(Source, Position)> {
             Some((source, position))
         })
         .collect()
-}
-
-/// Now, in nanoseconds since 1970.
-fn now_ns() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
 }

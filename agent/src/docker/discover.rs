@@ -8,7 +8,7 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use bollard::Docker;
 use bollard::models::{ContainerInspectResponse, EventMessage};
@@ -23,6 +23,7 @@ use super::host::DockerHost;
 use super::retention::Retention;
 use super::time::since_text;
 use crate::backoff::Backoff;
+use crate::clock::now_ns;
 use crate::container::{Container, runs_or_will};
 use crate::event::Event;
 use crate::limits::{CONTAINERS_MAX, LIST_EVERY, SCAN_EVERY};
@@ -275,11 +276,6 @@ fn scan_once(
 /// Where the json-file of a container lies below a containers directory.
 pub fn log_path(directory: &Path, id: &str) -> PathBuf {
     directory.join(id).join(format!("{id}-json.log"))
-}
-
-fn now_ns() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
 }
 
 fn note_time(since_ns: &mut Option<i64>, event: &EventMessage) {

@@ -6,7 +6,6 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use beeacon_record::limits::{ATTRIBUTES_MAX, BATCH_TEXT_BYTES_TARGET, LINE_BYTES_MAX};
 use beeacon_record::{
@@ -18,6 +17,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::{Door, PushLine};
+use crate::clock::now_ns;
 use crate::docker::merge::cut_place;
 use crate::event::Event;
 use crate::filter::{self, Cutter, Filter};
@@ -393,9 +393,4 @@ fn attributes(builder: &mut BatchBuilder, attributes: &[(String, String)]) {
             rest.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
         builder.attribute("more", &serde_json::to_string(&more).unwrap_or_default());
     }
-}
-
-fn now_ns() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
 }
