@@ -49,8 +49,8 @@ deny: $(CARGO_TARGET_DIR)/tools/bin/cargo-deny
 $(CARGO_TARGET_DIR)/tools/bin/cargo-deny:
 	CARGO_TARGET_DIR=$(CARGO_TARGET_DIR)/tools/build $(CARGO) install --quiet --locked --version 0.20.2 --root $(CARGO_TARGET_DIR)/tools cargo-deny
 
-# One run, ratios to the floors beside them; the figures also land in target/bench/*.json.
-bench:
+# One run, ratios to the floors beside them; the figures also land in target/bench/*.json. ARGS names parts: lines, shipping, asking.
+bench: agent
 	$(CARGO) bench $(LOCKED) -p beeacon --bench whole_way -- $(ARGS)
 
 # The pollen filter beside other scanners, which are built in a workspace of their own; ARGS is how many megabytes.

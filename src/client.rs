@@ -37,7 +37,22 @@ pub(crate) enum ClientError {
     #[error("the answer broke off")]
     BrokeOff(#[source] hyper::Error),
     #[error("{status}: {message}")]
-    Refused { status: StatusCode, message: String },
+    Refused {
+        status: StatusCode,
+        message: String,
+        /// Line and column in the query, from one, where they are known.
+        place: Option<(u64, u64)>,
+    },
+}
+
+impl ClientError {
+    /// Line and column in the query, from one, where the server named them.
+    pub(crate) fn place(&self) -> Option<(u64, u64)> {
+        match self {
+            ClientError::Refused { place, .. } => *place,
+            _ => None,
+        }
+    }
 }
 
 /// A client for one server.
@@ -90,21 +105,24 @@ impl Client {
         }
         let body = http_body_util::Limited::new(answer.into_body(), ERROR_BYTES_MAX).collect().await;
         let body = body.map(|body| body.to_bytes()).unwrap_or_default();
-        Err(ClientError::Refused { status, message: message_of(&body) })
+        let (message, place) = message_of(&body);
+        Err(ClientError::Refused { status, message, place })
     }
 }
 
-/// The envelope's message and place, else the text as it is.
-fn message_of(body: &[u8]) -> String {
+/// The envelope's message, with its place behind it, else the text as it is.
+fn message_of(body: &[u8]) -> (String, Option<(u64, u64)>) {
     let envelope: Option<serde_json::Value> = serde_json::from_slice(body).ok();
     let error = envelope.as_ref().and_then(|envelope| envelope.get("error"));
     let Some(message) = error.and_then(|error| error.get("message")?.as_str()) else {
-        return String::from_utf8_lossy(body).trim().to_owned();
+        return (String::from_utf8_lossy(body).trim().to_owned(), None);
     };
     let number = |key: &str| error.and_then(|error| error.get(key)?.as_u64());
     match (number("line"), number("column")) {
-        (Some(line), Some(column)) => format!("{message} (line {line}, column {column})"),
-        _ => message.to_owned(),
+        (Some(line), Some(column)) => {
+            (format!("{message} (line {line}, column {column})"), Some((line, column)))
+        }
+        _ => (message.to_owned(), None),
     }
 }
 
@@ -125,7 +143,7 @@ mod tests {
     #[test]
     fn an_error_is_shown_with_its_place_in_the_query() {
         let body = br#"{"error":{"code":"syntax","message":"no column x","line":1,"column":8}}"#;
-        assert_eq!(message_of(body), "no column x (line 1, column 8)");
-        assert_eq!(message_of(b" plain \n"), "plain");
+        assert_eq!(message_of(body), ("no column x (line 1, column 8)".to_owned(), Some((1, 8))));
+        assert_eq!(message_of(b" plain \n"), ("plain".to_owned(), None));
     }
 }

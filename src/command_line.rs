@@ -249,9 +249,9 @@ pub(crate) enum Listing {
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct SqlArguments {
-    /// The query
+    /// The query; without one, a shell on a terminal, or the statements of standard input
     #[arg(value_name = "QUERY")]
-    pub(crate) query: String,
+    pub(crate) query: Option<String>,
     /// The values of $1, $2, … in the query, as texts; may be given several times
     #[arg(long = "parameter", short = 'p', value_name = "VALUE")]
     pub(crate) parameters: Vec<String>,

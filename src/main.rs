@@ -15,6 +15,7 @@ mod logs;
 mod rules;
 mod scrub;
 mod server;
+mod shell;
 mod sql;
 mod up;
 mod validate;

@@ -22,25 +22,62 @@ use datafusion::arrow::util::pretty::pretty_format_batches;
 /// assert!(beeacon_query::display::table(&[rows]).unwrap().contains("\\u{1b}[2J"));
 /// ```
 pub fn table(batches: &[RecordBatch]) -> Result<String, ArrowError> {
-    let options = FormatOptions::default()
-        .with_null("")
-        .with_timestamp_format(Some("%Y-%m-%dT%H:%M:%S%.9f"))
-        .with_timestamp_tz_format(Some("%Y-%m-%dT%H:%M:%S%.9fZ"));
     let shown = batches.iter().map(|batch| {
-        let columns = batch.columns().iter().map(|column| {
-            let formatter = ArrayFormatter::try_new(column, &options)?;
-            let cells = (0..column.len()).map(|row| Ok(escaped(&formatter.value(row).try_to_string()?)));
-            let cells = cells.collect::<Result<Vec<_>, ArrowError>>()?;
-            Ok(Arc::new(StringArray::from(cells)) as ArrayRef)
-        });
+        let columns = cells(batch)?.into_iter().map(|cells| Arc::new(StringArray::from(cells)) as ArrayRef);
         let schema = batch.schema();
         let fields =
             schema.fields().iter().map(|field| Field::new(escaped(field.name()), DataType::Utf8, true));
         let schema = Schema::new(fields.collect::<Vec<_>>());
-        RecordBatch::try_new(Arc::new(schema), columns.collect::<Result<Vec<_>, ArrowError>>()?)
+        RecordBatch::try_new(Arc::new(schema), columns.collect())
     });
     let shown = shown.collect::<Result<Vec<_>, ArrowError>>()?;
     Ok(pretty_format_batches(&shown)?.to_string())
+}
+
+/// Each row as a block of lines, a column's name and its value on each: for rows that are wider than the screen. Escaped as in
+/// [`table`]; columns without a value are left out.
+///
+/// # Errors
+/// When Arrow cannot show a column's type.
+///
+/// ```
+/// use std::sync::Arc;
+/// use datafusion::arrow::array::{RecordBatch, StringArray};
+/// let rows = RecordBatch::try_from_iter([("level", Arc::new(StringArray::from(vec!["info"])) as _)]).unwrap();
+/// assert_eq!(beeacon_query::display::blocks(&[rows]).unwrap(), "-- row 1\nlevel  info");
+/// ```
+pub fn blocks(batches: &[RecordBatch]) -> Result<String, ArrowError> {
+    let (mut blocks, mut row_number) = (Vec::new(), 0_u64);
+    for batch in batches {
+        let schema = batch.schema();
+        let names: Vec<String> = schema.fields().iter().map(|field| escaped(field.name())).collect();
+        let width = names.iter().map(|name| name.chars().count()).max().unwrap_or(0);
+        let columns = cells(batch)?;
+        for row in 0..batch.num_rows() {
+            row_number += 1;
+            let mut block = format!("-- row {row_number}");
+            for (name, column) in names.iter().zip(&columns) {
+                if let Some(value) = column.get(row).filter(|value| !value.is_empty()) {
+                    block.push_str(&format!("\n{name:width$}  {value}"));
+                }
+            }
+            blocks.push(block);
+        }
+    }
+    Ok(blocks.join("\n"))
+}
+
+/// The cells of every column as texts, escaped.
+fn cells(batch: &RecordBatch) -> Result<Vec<Vec<String>>, ArrowError> {
+    let options = FormatOptions::default()
+        .with_null("")
+        .with_timestamp_format(Some("%Y-%m-%dT%H:%M:%S%.9f"))
+        .with_timestamp_tz_format(Some("%Y-%m-%dT%H:%M:%S%.9fZ"));
+    let columns = batch.columns().iter().map(|column| {
+        let formatter = ArrayFormatter::try_new(column, &options)?;
+        (0..column.len()).map(|row| Ok(escaped(&formatter.value(row).try_to_string()?))).collect()
+    });
+    columns.collect()
 }
 
 /// The text with everything escaped that would act on a terminal instead of being seen.

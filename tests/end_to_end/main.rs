@@ -25,4 +25,5 @@ mod kills;
 mod layering;
 mod loki_leg;
 mod program;
+mod prometheus;
 mod whole_way;

@@ -66,6 +66,82 @@ fn sql_answers_as_table_json_and_csv() {
     assert_eq!(alone.sql.number("select count(*) as n from logs"), 4);
 }
 
+/// Guarantees: without a query, statements and commands come from standard input; the first fault ends it, and says where.
+#[test]
+fn sql_without_a_query_runs_a_script() {
+    let alone = Alone::start("sql_script", None, None);
+    let mut hand = Hand::open(alone.sql.address, 1, "web");
+    assert_eq!(hand.send(&["one".to_owned(), "two; three".to_owned()]).status, 200);
+    let url = format!("http://{}", alone.sql.address);
+    let folder = tempfile::tempdir().unwrap();
+    let rows = folder.path().join("rows.csv");
+    let script = format!(
+        "\\format csv\nselect message -- a; comment\n  from logs where message = 'two; three';\nselect 1 as a; select 2 as b;\n\
+         \\o {}\nselect 3 as c;\n\\o\n\\format table\n\\x\nselect 4 as d",
+        rows.display()
+    );
+    let output = run_beeacon(&["sql", "--url", &url], script.as_bytes());
+    assert_success(&output);
+    let csv = "message\r\ntwo; three\r\na\r\n1\r\nb\r\n2\r\n";
+    assert_eq!(text(&output.stdout), format!("{csv}-- row 1\nd  4\n"));
+    assert_eq!(std::fs::read_to_string(&rows).unwrap(), "c\r\n3\r\n");
+
+    let described = run_beeacon(&["sql", "--url", &url, "--format", "csv"], b"\\d\n\\d logs\n\\df logfmt\n");
+    assert_success(&described);
+    let said = text(&described.stdout);
+    for part in ["logs,", "gaps,", "message,", "position_minor,", "logfmt"] {
+        assert!(said.contains(part), "{part} is missing in {said}");
+    }
+
+    let failed = run_beeacon(&["sql", "--url", &url], b"select nonsense from logs;\nselect 1;\n");
+    assert_eq!(failed.status.code(), Some(1));
+    assert_eq!(text(&failed.stdout), "", "nothing runs behind a fault");
+    assert!(text(&failed.stderr).contains("line 1, column 8"), "{}", text(&failed.stderr));
+    for wrong in ["\\nonsense\n", "\\i /nowhere/at/all\n", "\\d nonsense\n", "\\format parquet\n"] {
+        assert_ne!(run_beeacon(&["sql", "--url", &url], wrong.as_bytes()).status.code(), Some(0), "{wrong}");
+    }
+}
+
+/// Guarantees: the shell completes, shows rows, goes on after a fault, keeps history for its owner, and escapes control characters.
+#[test]
+fn sql_on_a_terminal_is_a_shell() {
+    let alone = Alone::start("sql_shell", None, None);
+    let mut hand = Hand::open(alone.sql.address, 1, "web");
+    assert_eq!(hand.send(&["with \u{1b}]0;owned\u{7} title".to_owned()]).status, 200);
+    let folder = tempfile::tempdir().unwrap();
+    let history = folder.path().join("history");
+    let steps = serde_json::json!([
+        ["beeacon", "select count(*) as lines\r"],
+        ["->", "from redac\t\r"],
+        ["->", ";\r"],
+        ["1 row", "select nonsense from logs;\r"],
+        ["^", "select message from logs;\r"],
+        ["1 row", " select 'not to be kept';\r"],
+        ["1 row", "\\x\r"],
+        ["blocks", "\u{4}"],
+    ]);
+    let mut terminal = std::process::Command::new("python3")
+        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/end_to_end/terminal.py"))
+        .arg(env!("CARGO_BIN_EXE_beeacon"))
+        .args(["sql", "--url", &format!("http://{}", alone.sql.address)])
+        .env("BEEACON_SQL_HISTORY", &history)
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    std::io::Write::write_all(&mut terminal.stdin.take().unwrap(), steps.to_string().as_bytes()).unwrap();
+    let output = terminal.wait_with_output().unwrap();
+    let shown = text(&output.stdout);
+    assert!(output.status.success(), "{}\n{}\n{shown}", output.status, text(&output.stderr));
+    assert!(shown.contains("from redactions"), "Tab completes the name of a table: {shown}");
+    assert!(shown.contains("with \\u{1b}]0;owned\\u{7} title"), "{shown}");
+    assert!(!shown.contains("\u{1b}]0;owned"), "a line of a log set the terminal's title");
+    let kept = std::fs::read_to_string(&history).unwrap();
+    assert!(kept.contains("select message from logs;"), "{kept}");
+    assert!(!kept.contains("not to be kept"), "{kept}");
+}
+
 /// Guarantees: verify and dump tell what a closed journal holds, and a flipped bit makes verify fail.
 #[test]
 fn a_journal_can_be_verified_and_dumped_and_damage_is_told() {

@@ -11,6 +11,7 @@ mod client;
 mod dashboards;
 mod formats;
 mod hostile;
+mod interpolate;
 mod page;
 mod positions;
 mod postgres;

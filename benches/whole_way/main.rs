@@ -6,14 +6,16 @@
 
 #![expect(clippy::indexing_slicing, reason = "a bench that is surprised had better end")]
 
-use std::fmt::Write as _;
+mod asking;
+mod programs;
+mod shipping;
+mod table;
+
 use std::fs::File;
 use std::hint::black_box;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::io::Write;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use beeacon_agent::docker::json_line::LineParser;
 use beeacon_agent::level;
@@ -25,6 +27,9 @@ use beeacon_record::{
 use bytes::Bytes;
 use rustix::time::{ClockId, clock_gettime};
 
+use crate::programs::{Server, connect, post};
+use crate::table::Table;
+
 /// The corpus, in bytes of message text.
 const CORPUS_BYTES: usize = 48_000_000;
 
@@ -34,10 +39,17 @@ const AGENT: AgentId = AgentId::from_bytes([9; 16]);
 /// Every measurement is the best of this many passes.
 const PASSES: usize = 3;
 
-/// The kernel's clock ticks in a second, as `/proc/PID/stat` counts CPU time; 100 on every Linux that Rust runs on.
-const TICKS_PER_SECOND: f64 = 100.0;
+/// When the first line was written, in seconds since 1970, where nobody says otherwise.
+const START_S: i64 = 1_700_000_000;
+
+/// The parts of the bench; those named as arguments are run, or all.
+const PARTS: [&str; 3] = ["lines", "shipping", "asking"];
 
 fn main() {
+    let named: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with("--")).collect();
+    let unknown = named.iter().find(|name| !PARTS.contains(&name.as_str()));
+    assert!(unknown.is_none(), "there is no part {unknown:?}, but {PARTS:?}");
+    let is_wanted = |part: &str| named.is_empty() || named.iter().any(|name| name == part);
     let mut table = Table::default();
     let text = corpus::mixed(20_261_120, CORPUS_BYTES);
     let lines: Vec<&str> = text.lines().collect();
@@ -48,19 +60,32 @@ fn main() {
         text.len() as f64 / lines.len() as f64,
         json_file.len() as f64 / lines.len() as f64
     ));
+    let engine = Engine::new(EngineOptions::default()).expect("the built-in rules are sound");
+    if is_wanted("lines") {
+        measure_lines(&mut table, &text, &lines, &json_file, &engine);
+    }
+    if is_wanted("shipping") {
+        shipping::measure(&mut table, &lines, &json_file);
+    }
+    if is_wanted("asking") {
+        asking::measure(&mut table, lines.len(), |written| encode(&json_file, written, &engine));
+    }
+    table.finish();
+}
 
+/// What a line costs in one thread, and what the server makes of its frames.
+fn measure_lines(table: &mut Table, text: &str, lines: &[&str], json_file: &[u8], engine: &Engine) {
     let message_bytes = text.len() - lines.len();
     let memcpy = best(|| drop(black_box(text.as_bytes().to_vec())));
     table.rate("copy the messages (memcpy, with allocation)", text.len(), memcpy);
     let newlines = best(|| {
-        black_box(memchr::memchr_iter(b'\n', &json_file).count());
+        black_box(memchr::memchr_iter(b'\n', json_file).count());
     });
     table.rate("find the json-file's newlines (memchr)", json_file.len(), newlines);
-    let (zstd, bare_bytes) = zstd_alone(&lines);
+    let (zstd, bare_bytes) = zstd_alone(lines);
     table.rate("zstd -1 of the bare messages, 1 MiB blocks", message_bytes, zstd);
 
-    let engine = Engine::new(EngineOptions::default()).expect("the built-in rules are sound");
-    let batches = batches(&json_file);
+    let batches = batches(json_file);
     let filter = best(|| {
         for batch in &batches {
             black_box(engine.scrub(batch.clone()).expect("the filter works").1.lines);
@@ -70,7 +95,7 @@ fn main() {
     table.ratio("pollen filter / memcpy", memcpy / filter);
 
     let mut frames = Vec::new();
-    let whole = best(|| frames = encode(&json_file, &engine));
+    let whole = best(|| frames = encode(json_file, &Written::default(), engine));
     table.rate("json-file to encoded frame", json_file.len(), whole);
     table.figure("json-file to encoded frame, CPU", whole * 1e6 / lines.len() as f64, "µs a line");
     let floor = newlines + zstd;
@@ -95,50 +120,6 @@ fn main() {
     );
     table.figure("in Parquet", ingest.parquet_bytes as f64 / lines.len() as f64, "bytes a line");
     table.ratio("  Parquet / bare messages", ingest.parquet_bytes as f64 / bare_bytes as f64);
-    table.finish();
-}
-
-/// The figures, as people and as programs read them.
-#[derive(Default)]
-struct Table {
-    figures: Vec<(String, f64, &'static str)>,
-}
-
-impl Table {
-    fn note(&self, text: &str) {
-        print_line(text);
-    }
-
-    fn figure(&mut self, name: &str, value: f64, unit: &'static str) {
-        print_line(&format!("{name:<52} {value:>10.2} {unit}"));
-        self.figures.push((name.trim().to_owned(), value, unit));
-    }
-
-    fn rate(&mut self, name: &str, bytes: usize, seconds: f64) {
-        self.figure(name, bytes as f64 / 1e6 / seconds, "MB/s");
-    }
-
-    fn ratio(&mut self, name: &str, value: f64) {
-        self.figure(name, value, "x");
-    }
-
-    fn finish(self) {
-        let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/bench");
-        let figures: Vec<serde_json::Value> = self
-            .figures
-            .iter()
-            .map(|(name, value, unit)| serde_json::json!({ "name": name, "value": value, "unit": unit }))
-            .collect();
-        std::fs::create_dir_all(&directory).expect("a directory for the figures");
-        let path = directory.join("whole_way.json");
-        std::fs::write(&path, serde_json::json!({ "figures": figures }).to_string()).expect("the figures");
-        print_line(&format!("also in {}", path.display()));
-    }
-}
-
-#[expect(clippy::print_stdout, reason = "a bench prints")]
-fn print_line(text: &str) {
-    println!("{text}");
 }
 
 /// The thread's CPU time for the quickest of some passes, in seconds.
@@ -158,7 +139,7 @@ fn best(mut work: impl FnMut()) -> f64 {
 /// The lines as Docker writes them.
 fn json_file(lines: &[&str]) -> Vec<u8> {
     let mut out = Vec::with_capacity(lines.len() * 320);
-    let mut time_ns = 1_700_000_000_000_000_000_i64;
+    let mut time_ns = START_S * 1_000_000_000;
     for (index, line) in lines.iter().enumerate() {
         time_ns += 40_000 + (index as i64 * 7919) % 1_000_000;
         let time = jiff::Timestamp::from_nanosecond(time_ns.into()).expect("a time of this century");
@@ -183,10 +164,27 @@ fn zstd_alone(lines: &[&str]) -> (f64, usize) {
     (seconds, compressed)
 }
 
+/// Who is said to have written a json-file's lines, and when.
+struct Written {
+    service: String,
+    source: usize,
+    /// When the first line was written, in seconds since 1970.
+    start_s: i64,
+    /// How many times as long as in the json-file the time between two lines is.
+    stretch: i64,
+}
+
+impl Default for Written {
+    fn default() -> Self {
+        Written { service: "web".to_owned(), source: 0, start_s: START_S, stretch: 1 }
+    }
+}
+
 /// Parses the json-file and gives a batch to `take` whenever one is full.
-fn parse(json_file: &[u8], mut take: impl FnMut(Batch)) {
-    let source = Source::new("docker-file:bench").expect("a good name");
-    let origin = Origin { host: "bench".into(), service: "web".into(), ..Origin::default() };
+fn parse(json_file: &[u8], written: &Written, mut take: impl FnMut(Batch)) {
+    let source = Source::new(format!("docker-file:bench{}", written.source)).expect("a good name");
+    let origin = Origin { host: "bench".into(), service: written.service.clone(), ..Origin::default() };
+    let time = |ns: i64| (ns - START_S * 1_000_000_000) * written.stretch + written.start_s * 1_000_000_000;
     let mut builder = BatchBuilder::new(AGENT.to_string());
     let mut parser = LineParser::default();
     let (mut at, mut from) = (0u64, Position::new(1, 0));
@@ -197,8 +195,8 @@ fn parse(json_file: &[u8], mut take: impl FnMut(Batch)) {
         let level = level::detect(&builder.text_mut()[start..]);
         builder.finish_line(Line {
             origin: id,
-            timestamp_ns: record.timestamp_ns,
-            observed_timestamp_ns: record.timestamp_ns,
+            timestamp_ns: time(record.timestamp_ns),
+            observed_timestamp_ns: time(record.timestamp_ns),
             stream: record.stream,
             level,
             position: Position::new(1, at),
@@ -219,15 +217,15 @@ fn parse(json_file: &[u8], mut take: impl FnMut(Batch)) {
 
 fn batches(json_file: &[u8]) -> Vec<Batch> {
     let mut batches = Vec::new();
-    parse(json_file, |batch| batches.push(batch));
+    parse(json_file, &Written::default(), |batch| batches.push(batch));
     batches
 }
 
 /// The agent's hot path: parse, level, batch, filter, frame.
-fn encode(json_file: &[u8], engine: &Engine) -> Vec<Bytes> {
+fn encode(json_file: &[u8], written: &Written, engine: &Engine) -> Vec<Bytes> {
     let mut encoder = FrameEncoder::new(AGENT, Epoch(1), 0, 1).expect("a good level");
     let mut frames = Vec::new();
-    parse(json_file, |batch| {
+    parse(json_file, written, |batch| {
         let scrubbed: Scrubbed<Batch> = engine.scrub(batch).expect("the filter works").0;
         frames.push(encoder.encode(&scrubbed).expect("a frame"));
     });
@@ -261,104 +259,19 @@ struct Ingest {
 /// Ships the frames to a real server, one after another as an agent does, and lets it write everything as Parquet.
 fn ingest(directory: &Path, frames: &[Bytes]) -> Ingest {
     let data = directory.join("data");
-    let address =
-        TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port");
-    let mut server = Server(
-        Command::new(env!("CARGO_BIN_EXE_beeacon"))
-            .args(["server", "--postgres", "none", "--listen", &address.to_string(), "--data"])
-            .arg(&data)
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("the server starts"),
-    );
-    let mut connection = connect(&address.to_string());
+    let mut server = Server::start(&data);
+    let mut connection = connect(&server.address);
     let agent = AGENT;
     let session = format!("{{\"agent\":\"{agent}\",\"host\":\"bench\",\"version\":\"bench\"}}");
     post(&mut connection, SESSION_PATH, session.as_bytes());
-    let (wall, cpu) = (Instant::now(), server.cpu_s());
+    let (wall, cpu) = (Instant::now(), server.program.cpu_s());
     for frame in frames {
         post(&mut connection, INGEST_PATH, frame);
     }
     let wall_s = wall.elapsed().as_secs_f64();
     // Parquet is written after the acknowledgement; its CPU counts all the same.
-    let cpu_s = server.stop(cpu);
+    let cpu_s = server.program.stop(cpu);
     Ingest { wall_s, cpu_s, parquet_bytes: parquet_bytes(&data) }
-}
-
-struct Server(Child);
-
-impl Server {
-    /// User and system time so far.
-    fn cpu_s(&self) -> f64 {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.0.id())).unwrap_or_default();
-        let after_name = stat.rsplit_once(") ").map_or("", |(_, rest)| rest);
-        let ticks = |index: usize| {
-            after_name.split(' ').nth(index).and_then(|field| field.parse::<f64>().ok()).unwrap_or(0.0)
-        };
-        (ticks(11) + ticks(12)) / TICKS_PER_SECOND
-    }
-
-    /// Asks it to end, and gives the CPU time it used since `before`, its last flush included.
-    fn stop(&mut self, before: f64) -> f64 {
-        let pid = rustix::process::Pid::from_child(&self.0);
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("it runs");
-        let mut used = self.cpu_s() - before;
-        while self.0.try_wait().expect("our child").is_none() {
-            used = used.max(self.cpu_s() - before);
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        used
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        // It may have ended already.
-        self.0.kill().ok();
-        self.0.wait().ok();
-    }
-}
-
-fn connect(address: &str) -> BufReader<TcpStream> {
-    let deadline = Instant::now() + Duration::from_secs(30);
-    loop {
-        match TcpStream::connect(address) {
-            Ok(stream) => {
-                stream.set_nodelay(true).expect("a socket");
-                return BufReader::new(stream);
-            }
-            Err(error) if Instant::now() > deadline => panic!("the server does not listen: {error}"),
-            Err(_) => std::thread::sleep(Duration::from_millis(20)),
-        }
-    }
-}
-
-/// One request on a connection that stays; the answer has to be 200.
-fn post(connection: &mut BufReader<TcpStream>, path: &str, body: &[u8]) {
-    let mut head = String::new();
-    write!(head, "POST {path} HTTP/1.1\r\nhost: bench\r\ncontent-type: application/json\r\n")
-        .expect("memory");
-    write!(head, "content-length: {}\r\n\r\n", body.len()).expect("memory");
-    let stream = connection.get_mut();
-    stream.write_all(head.as_bytes()).expect("the server reads");
-    stream.write_all(body).expect("the server reads");
-    let (mut line, mut length, mut status) = (String::new(), 0, String::new());
-    loop {
-        line.clear();
-        connection.read_line(&mut line).expect("the server answers");
-        if status.is_empty() {
-            status = line.trim().to_owned();
-        }
-        if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
-            length = value.trim().parse().expect("a length");
-        }
-        if line == "\r\n" {
-            break;
-        }
-    }
-    let mut answer = vec![0; length];
-    connection.read_exact(&mut answer).expect("the server answers");
-    assert!(status.contains(" 200 "), "{status}: {}", String::from_utf8_lossy(&answer));
 }
 
 fn parquet_bytes(directory: &Path) -> u64 {
