@@ -8,6 +8,7 @@
 //! What always holds: nothing is sent that is not in the ledger; what was sent and not yet written down when the process died
 //! is sent again with the same `webhook-id`.
 
+mod mail;
 pub mod retry;
 pub mod send;
 #[cfg(test)]

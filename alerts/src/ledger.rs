@@ -26,7 +26,7 @@ use sqlx::{ConnectOptions, Connection, Row, SqliteConnection};
 pub use self::error::LedgerError;
 use self::error::failed;
 use crate::limits::{ERROR_BYTES_MAX, LEDGER_BUSY_WAIT, OUTBOX_WAITING_MAX};
-use crate::notify::{Notification, NotifierState};
+use crate::notify::{Notification, NotifierState, Reason};
 use crate::state::{Change, RuleState, Transition};
 use crate::template::cut;
 
@@ -130,7 +130,8 @@ impl Ledger {
         Ok(loaded)
     }
 
-    /// Writes a step down. Changes and messages that are there already stay as they are.
+    /// Writes a step down. Changes and messages that are there already stay as they are. A repeat is not put behind a message
+    /// of its group that still waits: a receiver that is away for hours is not told the same a hundred times when it is back.
     ///
     /// # Errors
     /// What SQLite reports; nothing of the step is written then. [`LedgerError::Full`] when too many messages wait.
@@ -183,6 +184,9 @@ impl Ledger {
             }
         }
         for message in &step.messages {
+            if message.reason == Reason::Repeat && waits(&mut transaction, message).await? {
+                continue;
+            }
             sqlx::query(
                 "INSERT OR IGNORE INTO outbox (id, receiver, group_key, notification, made_ms, next_ms)
                  VALUES (?, ?, ?, ?, ?, ?)",
@@ -367,6 +371,18 @@ async fn refuse_newer(path: &Path) -> Result<(), LedgerError> {
         Some(found) if found > known => Err(LedgerError::Newer { path: PathBuf::from(path), found, known }),
         _ => Ok(()),
     }
+}
+
+/// Whether a message of the same group to the same receiver waits.
+async fn waits(connection: &mut SqliteConnection, message: &Notification) -> Result<bool, LedgerError> {
+    sqlx::query_scalar(
+        "SELECT EXISTS (SELECT 1 FROM outbox WHERE receiver = ? AND group_key = ? AND state = 'waiting')",
+    )
+    .bind(&message.receiver)
+    .bind(&message.group_key)
+    .fetch_one(connection)
+    .await
+    .map_err(failed("look for a message that waits"))
 }
 
 fn kind(change: Change) -> &'static str {

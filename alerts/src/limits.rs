@@ -142,3 +142,39 @@ pub const ANSWER_BYTES_MAX: usize = 64 << 10;
 
 /// The largest file of certificates, in bytes. The system's has a quarter of it.
 pub const CA_BYTES_MAX: u64 = 1 << 20;
+
+/// How often alerts that fire are sent again to an Alertmanager that says nothing else: Prometheus' minute.
+pub const ALERTMANAGER_RESEND_DEFAULT: Duration = Duration::from_secs(60);
+
+/// How often what goes to an Alertmanager is looked at for changes.
+pub const ALERTMANAGER_LOOK_INTERVAL: Duration = Duration::from_secs(5);
+
+/// After how many missed resends an alert ends in an Alertmanager: Prometheus' four.
+pub const ALERTMANAGER_RESENDS_MISSED_MAX: u32 = 4;
+
+/// The alerts of one request to an Alertmanager: Prometheus' batch.
+pub const ALERTMANAGER_BATCH_ALERTS: usize = 64;
+
+/// The addresses a mail goes to. Beyond that a mailing list is the right thing.
+pub const MAIL_RECIPIENTS_MAX: usize = 50;
+
+/// The longest subject of a mail, in bytes. Programs show a fraction of it; a line of a mail has at most 998.
+pub const MAIL_SUBJECT_BYTES_MAX: usize = 250;
+
+/// How long the exchange of a mail may take. Servers that look into a mail take longer than those that take a request.
+pub const MAIL_TIME_MAX: Duration = Duration::from_secs(30);
+
+/// How long a mail server that took a mail may take to say good-bye.
+pub const GOOD_BYE_TIME_MAX: Duration = Duration::from_secs(1);
+
+/// The ports of mail servers, allowed besides those of the allow list: relay, TLS, submission, and its usual stand-in.
+pub const MAIL_PORTS: [u16; 4] = [25, 465, 587, 2525];
+
+/// The values of one series of a unit test.
+pub const UNIT_TEST_VALUES_MAX: usize = 10_000;
+
+/// The lines of one unit test, repeats counted.
+pub const UNIT_TEST_LINES_MAX: usize = 10_000;
+
+/// The evaluations up to the last case of a unit test: a week of minutes.
+pub const UNIT_TEST_EVALUATIONS_MAX: u128 = 10_080;

@@ -15,6 +15,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use thiserror::Error;
 use url::{Host, Url};
 
+use crate::limits::MAIL_PORTS;
+
 /// Why a request may not be made.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum OutboundError {
@@ -28,7 +30,9 @@ pub enum OutboundError {
     #[error("the address of {0} holds a user or a password")]
     User(String),
     /// A port that is none of the usual ones.
-    #[error("the port {port} of {host} is not allowed: one of 80, 443, 8443, or those of the allow list")]
+    #[error(
+        "the port {port} of {host} is not allowed: 80, 443 and 8443 are, 25, 465, 587 and 2525 for mail, and those of the allow list"
+    )]
     Port {
         /// The host.
         host: String,
@@ -165,6 +169,19 @@ impl Policy {
     ///
     /// When it may not be spoken to, whatever it resolves to.
     pub fn target(&self, text: &str) -> Result<Target, OutboundError> {
+        self.checked(text, &[80, 443, 8443])
+    }
+
+    /// Checks a mail server's host, as URLs write it, and its port.
+    ///
+    /// # Errors
+    ///
+    /// As [`Policy::target`].
+    pub fn mail_server(&self, host: &str, port: u16) -> Result<Target, OutboundError> {
+        self.checked(&format!("https://{host}:{port}/"), &MAIL_PORTS)
+    }
+
+    fn checked(&self, text: &str, ports: &[u16]) -> Result<Target, OutboundError> {
         if text.len() > 2_048
             || text.chars().any(|c| c.is_control() || c.is_whitespace())
             || text.contains('\\')
@@ -180,7 +197,7 @@ impl Policy {
             return Err(OutboundError::User(host));
         }
         let port = url.port_or_known_default().unwrap_or(443);
-        if !matches!(port, 80 | 443 | 8443) && !self.ports.contains(&port) {
+        if !ports.contains(&port) && !self.ports.contains(&port) {
             return Err(OutboundError::Port { host, port });
         }
         match url.host() {

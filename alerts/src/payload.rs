@@ -1,16 +1,20 @@
 //! What is sent: the body of a message for each kind of receiver. Pure, and pinned by golden files.
 //!
 //! What always holds: a body has at most [`BODY_BYTES_MAX`] bytes: alerts are left out from its end, and the body says how
-//! many; what a label or an annotation holds is data in every format, never markup of it where the format allows that.
+//! many; what a label or an annotation holds is data in every format, never markup of it where the format allows that; what
+//! people read holds no control character of it. `alerts/data/injection.toml` is run through all of them.
 
 pub mod alertmanager;
 pub mod chat;
 pub(crate) mod json;
+pub mod mail;
 pub mod pagerduty;
+pub mod push;
 pub mod template;
 #[cfg(test)]
 mod tests;
 
+use jiff::Timestamp;
 use serde::Serialize;
 use thiserror::Error;
 
@@ -31,6 +35,12 @@ pub enum PayloadError {
         /// What kind of failure.
         kind: String,
     },
+    /// It cannot be written as a mail.
+    #[error("the mail for the receiver {receiver} has no writing")]
+    Mail {
+        /// The receiver.
+        receiver: String,
+    },
     /// It cannot be written as JSON.
     #[error("the body for the receiver {receiver} cannot be written as JSON")]
     Json {
@@ -49,12 +59,33 @@ pub enum PayloadError {
     },
 }
 
-/// The body of a message. None when the receiver is nobody.
+/// What a message is sent as: none when the receiver is nobody, several for an Alertmanager that is told of many alerts, else
+/// one. `now` is when it is sent.
+///
+/// # Errors
+///
+/// When the receiver's template fails, or a body cannot be written or is too long with one alert.
+pub fn bodies(
+    receiver: &Receiver,
+    notification: &Notification,
+    external_url: &str,
+    now: Timestamp,
+) -> Result<Vec<Vec<u8>>, PayloadError> {
+    match &receiver.kind {
+        ReceiverKind::Alertmanager(alertmanager) => {
+            push::bodies(&notification.alerts, alertmanager.resend, now)
+                .map_err(|_| PayloadError::Json { receiver: receiver.name.clone() })
+        }
+        _ => Ok(body(receiver, notification, external_url)?.into_iter().collect()),
+    }
+}
+
+/// The one body of a message. None when the receiver is nobody, or told by [`push`].
 ///
 /// # Errors
 ///
 /// When the receiver's template fails, or the body cannot be written or is too long with one alert.
-pub fn body(
+fn body(
     receiver: &Receiver,
     notification: &Notification,
     external_url: &str,
@@ -85,22 +116,34 @@ fn body_of(
 ) -> Result<Option<Vec<u8>>, PayloadError> {
     let message = alertmanager::message(notification, external_url, alerts_max);
     Ok(Some(match &receiver.kind {
-        ReceiverKind::Nobody => return Ok(None),
+        ReceiverKind::Nobody | ReceiverKind::Alertmanager(_) => return Ok(None),
+        ReceiverKind::Email(email) => {
+            mail::mail(email, &message.plain(), notification).map_err(|error| match error {
+                mail::MailError::Template(line, kind) => {
+                    PayloadError::Template { receiver: receiver.name.clone(), line, kind }
+                }
+                mail::MailError::Writing => PayloadError::Mail { receiver: receiver.name.clone() },
+            })?
+        }
         ReceiverKind::Webhook(webhook) => match &webhook.body {
             WebhookBody::Alertmanager => line(receiver, &message)?,
             WebhookBody::Grafana => line(receiver, &alertmanager::grafana(&message, notification))?,
-            WebhookBody::Template(source) => template::render(source, &message, notification)
-                .map_err(|(line, kind)| PayloadError::Template {
-                    receiver: receiver.name.clone(),
-                    line,
-                    kind,
-                })?
-                .into_bytes(),
+            WebhookBody::Template(source) => {
+                template::render(source, template::Form::Text, &message.plain(), notification)
+                    .map_err(|(line, kind)| PayloadError::Template {
+                        receiver: receiver.name.clone(),
+                        line,
+                        kind,
+                    })?
+                    .into_bytes()
+            }
         },
-        ReceiverKind::Slack { channel, .. } => line(receiver, &chat::slack(&message, channel.as_deref()))?,
-        ReceiverKind::Teams { .. } => line(receiver, &chat::teams(&message))?,
+        ReceiverKind::Slack { channel, .. } => {
+            line(receiver, &chat::slack(&message.plain(), channel.as_deref()))?
+        }
+        ReceiverKind::Teams { .. } => line(receiver, &chat::teams(&message.plain()))?,
         ReceiverKind::PagerDuty { routing_key, .. } => {
-            line(receiver, &pagerduty::event(&message, notification, routing_key.reveal()))?
+            line(receiver, &pagerduty::event(&message.plain(), notification, routing_key.reveal()))?
         }
     }))
 }

@@ -453,6 +453,13 @@ fn humanize_timestamp(seconds: f64) -> String {
 }
 
 /// Appends text, control characters but tab and newline replaced.
+/// A text without the control characters that a terminal or a header would obey.
+pub(crate) fn plain(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    push_plain(&mut out, text);
+    out
+}
+
 fn push_plain(out: &mut String, text: &str) {
     for c in text.chars() {
         let is_kept = !c.is_control() || matches!(c, '\n' | '\t');

@@ -1,8 +1,9 @@
-//! One request to one receiver, where the policy lets it go.
+//! One request, or one mail, to one receiver, where the policy lets it go.
 //!
 //! The name is resolved here, every address is checked, and the connection goes to an address that was checked. Redirects are
 //! not followed, proxies of the environment are not used, and nothing of an answer is kept but its judgement.
 
+use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -21,7 +22,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use crate::limits::{ANSWER_BYTES_MAX, CA_BYTES_MAX, SEND_TIME_MAX};
+use crate::limits::{ANSWER_BYTES_MAX, CA_BYTES_MAX, MAIL_TIME_MAX, SEND_TIME_MAX};
 use crate::notify::Notification;
 use crate::notify::config::{Receiver, ReceiverKind, Signing, WebhookBody};
 use crate::outbound::{OutboundError, Policy, Target};
@@ -63,7 +64,7 @@ pub enum Outcome {
 
 /// Why a request has no answer. Its text names hosts and addresses, never a path or a query.
 #[derive(Debug, Error)]
-enum SendError {
+pub(super) enum SendError {
     #[error(transparent)]
     Outbound(#[from] OutboundError),
     #[error("the host {0} has no address")]
@@ -76,12 +77,26 @@ enum SendError {
     Exchange(String),
     #[error("no answer within {}s", SEND_TIME_MAX.as_secs())]
     Time,
+    #[error("the mail was not taken within {}s", MAIL_TIME_MAX.as_secs())]
+    MailTime,
+    #[error("the mail server {0} has no STARTTLS, or speaks it otherwise")]
+    StartTls(String),
+    #[error("the mail server {0} offers no login that is known here: PLAIN or LOGIN")]
+    Login(String),
+    #[error("{0} is not this host, and mail without TLS goes to this host only")]
+    NotThisHost(IpAddr),
+    #[error("the mail server {host} answered {code}")]
+    Answer { host: String, code: u16, is_for_good: bool },
+    #[error("the mail server {0} took none of the recipients")]
+    Recipients(String),
 }
 
 /// Sends requests.
 pub struct Sender {
-    policy: Policy,
-    tls: TlsConnector,
+    pub(super) policy: Policy,
+    pub(super) tls: TlsConnector,
+    /// The certificates to trust once more, in the form that mail's `STARTTLS` takes.
+    pub(super) certificates: Vec<CertificateDer<'static>>,
     external_url: String,
 }
 
@@ -98,30 +113,52 @@ impl Sender {
     /// # Errors
     /// When there are no certificates to trust in the file named.
     pub fn new(policy: Policy, ca_file: Option<&Path>, external_url: &str) -> Result<Sender, SenderError> {
+        let (roots, certificates) = trusted(ca_file)?;
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let config = rustls::ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .map_err(SenderError::Tls)?
-            .with_root_certificates(trusted(ca_file)?)
+            .with_root_certificates(roots)
             .with_no_client_auth();
         Ok(Sender {
             policy,
             tls: TlsConnector::from(Arc::new(config)),
+            certificates,
             external_url: external_url.to_owned(),
         })
     }
 
     /// Sends a message to a receiver.
     pub async fn send(&self, receiver: &Receiver, message: &Notification, now: Timestamp) -> Outcome {
-        let body = match crate::payload::body(receiver, message, &self.external_url) {
-            Ok(Some(body)) => Bytes::from(body),
-            Ok(None) => return Outcome::Delivered,
+        let bodies = match crate::payload::bodies(receiver, message, &self.external_url, now) {
+            Ok(bodies) => bodies,
             Err(error) => return Outcome::Never(error.to_string()),
         };
+        // Several bodies are told again from the first one on when one is not taken: whoever takes several knows a repeat.
+        for body in bodies {
+            let outcome = match &receiver.kind {
+                ReceiverKind::Email(email) => self.mail(email, &body).await,
+                _ => self.post(receiver, message, Bytes::from(body), now).await,
+            };
+            if outcome != Outcome::Delivered {
+                return outcome;
+            }
+        }
+        Outcome::Delivered
+    }
+
+    /// One HTTP request.
+    async fn post(
+        &self,
+        receiver: &Receiver,
+        message: &Notification,
+        body: Bytes,
+        now: Timestamp,
+    ) -> Outcome {
         // What the policy refuses is tried again: the policy, or what a name resolves to, may be corrected.
         let again = |error: SendError| Outcome::Again { why: error.to_string(), after: None };
         let Some(url) = url(receiver) else { return Outcome::Delivered };
-        let target = match self.policy.target(url) {
+        let target = match self.policy.target(&url) {
             Ok(target) => target,
             Err(error) => return again(error.into()),
         };
@@ -150,7 +187,7 @@ impl Sender {
     }
 
     /// A connection to an address that was checked.
-    async fn connect(&self, target: &Target) -> Result<TcpStream, SendError> {
+    pub(super) async fn connect(&self, target: &Target) -> Result<TcpStream, SendError> {
         let host = target.host();
         let addresses: Vec<IpAddr> = match target.literal() {
             Some(address) => vec![address],
@@ -220,12 +257,15 @@ async fn beginning(mut body: Incoming) -> Vec<u8> {
 }
 
 /// Where the requests of a receiver go.
-fn url(receiver: &Receiver) -> Option<&str> {
+fn url(receiver: &Receiver) -> Option<Cow<'_, str>> {
     match &receiver.kind {
-        ReceiverKind::Nobody => None,
-        ReceiverKind::Webhook(webhook) => Some(webhook.url.reveal()),
-        ReceiverKind::Slack { url, .. } | ReceiverKind::Teams { url } => Some(url.reveal()),
-        ReceiverKind::PagerDuty { url, .. } => Some(url),
+        ReceiverKind::Nobody | ReceiverKind::Email(_) => None,
+        ReceiverKind::Webhook(webhook) => Some(webhook.url.reveal().into()),
+        ReceiverKind::Slack { url, .. } | ReceiverKind::Teams { url } => Some(url.reveal().into()),
+        ReceiverKind::PagerDuty { url, .. } => Some(url.into()),
+        ReceiverKind::Alertmanager(alertmanager) => {
+            Some(format!("{}/api/v2/alerts", alertmanager.url.reveal().trim_end_matches('/')).into())
+        }
     }
 }
 
@@ -261,6 +301,11 @@ fn request(
                     .header("webhook-timestamp", HeaderValue::from(seconds));
             }
         }
+    }
+    if let ReceiverKind::Alertmanager(alertmanager) = &receiver.kind
+        && let Some(token) = &alertmanager.bearer_token
+    {
+        request = request.header(header::AUTHORIZATION, format!("Bearer {}", token.reveal()));
     }
     request.body(Full::new(body)).ok()
 }
@@ -303,15 +348,18 @@ fn is_slack_ok(body: &[u8]) -> bool {
 }
 
 /// The certificates to trust. Without a file named and without the system's, there are none, and only plain HTTP works.
-fn trusted(file: Option<&Path>) -> Result<RootCertStore, SenderError> {
-    let mut roots = RootCertStore::empty();
+fn trusted(file: Option<&Path>) -> Result<(RootCertStore, Vec<CertificateDer<'static>>), SenderError> {
+    let (mut roots, mut kept) = (RootCertStore::empty(), Vec::new());
     let system = || SYSTEM_CERTIFICATES.iter().map(PathBuf::from).find(|path| path.exists());
-    let Some(path) = file.map(Path::to_path_buf).or_else(system) else { return Ok(roots) };
+    let Some(path) = file.map(Path::to_path_buf).or_else(system) else { return Ok((roots, kept)) };
     let refuse = || SenderError::Certificates { path: path.clone() };
     if std::fs::metadata(&path).map_err(|_| refuse())?.len() > CA_BYTES_MAX {
         return Err(refuse());
     }
-    let certificates = CertificateDer::pem_file_iter(&path).map_err(|_| refuse())?;
-    let (added, _) = roots.add_parsable_certificates(certificates.filter_map(Result::ok));
-    if added == 0 { Err(refuse()) } else { Ok(roots) }
+    for certificate in CertificateDer::pem_file_iter(&path).map_err(|_| refuse())?.filter_map(Result::ok) {
+        if roots.add(certificate.clone()).is_ok() {
+            kept.push(certificate);
+        }
+    }
+    if kept.is_empty() { Err(refuse()) } else { Ok((roots, kept)) }
 }

@@ -1,6 +1,8 @@
 //! Deliveries to a real server, which takes, refuses, breaks off and redirects, and by a process that is killed.
 
+mod alertmanager;
 mod kill;
+mod mail;
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Condvar, Mutex};
@@ -115,6 +117,15 @@ impl Hook {
     fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
     }
+}
+
+/// Says that a test cannot run here; where everything has to run, that is a failure.
+fn skip(test: &str, reason: &str) {
+    println!("SKIPPED {test} {reason}");
+    assert!(
+        std::env::var_os("BEEACON_TEST_REQUIRE_ALL").is_none_or(|value| value != "1"),
+        "{test}: {reason}"
+    );
 }
 
 fn at(seconds: i64) -> Timestamp {

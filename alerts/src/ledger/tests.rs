@@ -81,6 +81,23 @@ async fn a_step_that_fails_leaves_nothing_behind() {
 }
 
 #[tokio::test]
+async fn a_repeat_is_not_put_behind_a_message_of_its_group_that_waits() {
+    let (_directory, _, ledger) = ledger().await;
+    let say = async |number: usize, group: &str, reason| {
+        let message = Notification { group_key: group.to_owned(), reason, ..message(number) };
+        ledger.commit(&Step { messages: vec![message], ..Step::default() }).await.unwrap();
+        ledger.counts().await.unwrap().waiting
+    };
+    assert_eq!(say(1, "g", Reason::First).await, 1);
+    assert_eq!(say(2, "g", Reason::Repeat).await, 1, "what waits says it already");
+    assert_eq!(say(3, "h", Reason::Repeat).await, 2, "another group is told");
+    assert_eq!(say(4, "g", Reason::NewAlerts).await, 3, "news are never left out");
+    ledger.delivered("msg_1", at(1)).await.unwrap();
+    ledger.delivered("msg_4", at(1)).await.unwrap();
+    assert_eq!(say(5, "g", Reason::Repeat).await, 2);
+}
+
+#[tokio::test]
 async fn what_ended_is_forgotten_after_its_time_and_what_waits_never() {
     let (_directory, _, ledger) = ledger().await;
     for number in 1..=3 {

@@ -13,6 +13,10 @@
 //!     webhook: {url: "https://hooks.example.org/alerts", signing: standard, secret: "${HOOK_SECRET}"}
 //!   - name: pager
 //!     pagerduty: {routing_key: "${PAGERDUTY_KEY}"}
+//!   - name: mail
+//!     email: {to: [ops@example.org], from: beeacon@example.org, smarthost: "smtp.example.org:587"}
+//!   - name: alertmanager
+//!     alertmanager: {url: "https://alertmanager.example.org"}
 //! inhibit_rules:
 //!   - source_matchers: ['alertname="AgentLost"']
 //!     target_matchers: ['alertname="ServiceSilent"']
@@ -22,6 +26,7 @@
 //!     time_intervals: [{times: [{start_time: "22:00", end_time: "24:00"}], weekdays: ["monday:friday"]}]
 //! ```
 
+mod kinds;
 mod read;
 
 use std::collections::BTreeSet;
@@ -29,6 +34,7 @@ use std::fmt;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use lettre::message::Mailbox;
 
 use super::mute::TimeInterval;
 use crate::labels::Labels;
@@ -134,6 +140,55 @@ pub enum ReceiverKind {
         /// The integration's key.
         routing_key: Secret,
     },
+    /// Mail.
+    Email(Box<Email>),
+    /// An Alertmanager, which groups and repeats itself.
+    Alertmanager(Alertmanager),
+}
+
+/// Mail over SMTP.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Email {
+    /// Whom it goes to.
+    pub to: Vec<Mailbox>,
+    /// Whom it comes from.
+    pub from: Mailbox,
+    /// The mail server's host; an IPv6 address stands in brackets.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+    /// How the way to it is guarded.
+    pub security: MailSecurity,
+    /// User and password.
+    pub login: Option<(String, Secret)>,
+    /// minijinja templates of the subject, the text and its HTML form.
+    pub subject: String,
+    /// The text.
+    pub text: String,
+    /// The same in HTML.
+    pub html: String,
+}
+
+/// How the way to a mail server is guarded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MailSecurity {
+    /// By TLS that the server's `STARTTLS` begins. A server that has none is not spoken to.
+    StartTls,
+    /// By TLS from the first byte.
+    Tls,
+    /// Not at all: to a server on this host.
+    None,
+}
+
+/// An Alertmanager that alerts are pushed to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Alertmanager {
+    /// Its address; `/api/v2/alerts` is put behind it.
+    pub url: Secret,
+    /// How often alerts that fire are sent again.
+    pub resend: Duration,
+    /// What it asks for, as `Authorization: Bearer`.
+    pub bearer_token: Option<Secret>,
 }
 
 /// An HTTP request per message.

@@ -316,7 +316,7 @@ global: {}
         "`secret` is missing",
         "the receiver `a` is there twice",
         "`secret` of Standard Webhooks is whsec_",
-        "one of webhook, slack, teams and pagerduty",
+        "one of webhook, slack, teams, pagerduty, email and alertmanager",
         "`template` cannot be read",
         "has `source_matchers` and `target_matchers`",
         "`location` is UTC or an offset",

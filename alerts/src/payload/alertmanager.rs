@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::labels::Labels;
 use crate::notify::{ActiveAlert, Notification};
+use crate::template::plain;
 
 type Map = BTreeMap<String, String>;
 
@@ -61,6 +62,28 @@ pub struct AlertPart {
     pub generator_url: String,
     /// Names its labels.
     pub fingerprint: String,
+}
+
+impl Message {
+    /// The message for what people read: without the control characters of labels and texts, line ends and tabs excepted.
+    #[must_use]
+    pub fn plain(&self) -> Message {
+        let mut message = self.clone();
+        for map in [&mut message.group_labels, &mut message.common_labels, &mut message.common_annotations] {
+            *map = plain_map(map);
+        }
+        for alert in &mut message.alerts {
+            alert.labels = plain_map(&alert.labels);
+            alert.annotations = plain_map(&alert.annotations);
+            alert.generator_url = plain(&alert.generator_url);
+        }
+        message.group_key = plain(&message.group_key);
+        message
+    }
+}
+
+fn plain_map(map: &Map) -> Map {
+    map.iter().map(|(name, value)| (plain(name), plain(value))).collect()
 }
 
 /// The zero time of Go, which stands for an end that has not come.

@@ -5,7 +5,8 @@ use std::io;
 use serde::Serialize;
 use serde_json::ser::Formatter;
 
-/// Escapes what Go escapes: `<`, `>`, `&` and the two line separators of Unicode.
+/// Escapes what Go escapes: `<`, `>`, `&` and the two line separators of Unicode; and, which Go does not, the control characters
+/// from DEL on, so that a terminal that a body is shown in obeys none of them. Whoever reads the JSON sees the same.
 struct GoFormatter;
 
 impl Formatter for GoFormatter {
@@ -15,7 +16,9 @@ impl Formatter for GoFormatter {
         fragment: &str,
     ) -> io::Result<()> {
         let mut rest = fragment;
-        while let Some(at) = rest.find(['<', '>', '&', '\u{2028}', '\u{2029}']) {
+        while let Some(at) =
+            rest.find(|c| matches!(c, '<' | '>' | '&' | '\u{7f}'..='\u{9f}' | '\u{2028}' | '\u{2029}'))
+        {
             let (plain, behind) = rest.split_at(at);
             writer.write_all(plain.as_bytes())?;
             let mut chars = behind.chars();

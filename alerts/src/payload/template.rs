@@ -5,7 +5,7 @@
 //! of minijinja, `tojson` among them. It reads no file, and stops after [`TEMPLATE_FUEL`] steps.
 
 use minijinja::value::Serde;
-use minijinja::{Environment, UndefinedBehavior, context};
+use minijinja::{AutoEscape, Environment, UndefinedBehavior, context};
 use thiserror::Error;
 
 use super::alertmanager::{Message, text};
@@ -26,6 +26,15 @@ pub enum BodyTemplateError {
     /// It is too long.
     #[error("`template` has {0} bytes, the limit is {TEMPLATE_BYTES_MAX}")]
     Long(usize),
+}
+
+/// What a template makes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    /// Text: values come out as they are.
+    Text,
+    /// HTML: values come out escaped.
+    Html,
 }
 
 fn environment() -> Environment<'static> {
@@ -54,11 +63,16 @@ pub fn check(source: &str) -> Result<(), BodyTemplateError> {
 /// The body. A failure is told by its line and kind: its text may hold what an alert holds.
 pub(super) fn render(
     source: &str,
+    form: Form,
     message: &Message,
     notification: &Notification,
 ) -> Result<String, (usize, String)> {
     let failed = |error: minijinja::Error| (error.line().unwrap_or(1), error.kind().to_string());
-    let environment = environment();
+    let mut environment = environment();
+    environment.set_auto_escape_callback(move |_| match form {
+        Form::Text => AutoEscape::None,
+        Form::Html => AutoEscape::Html,
+    });
     let template = environment.template_from_str(source).map_err(failed)?;
     let title = super::title(message);
     let scope = context! {

@@ -165,3 +165,160 @@ fn nobody_is_sent_nothing() {
     assert_eq!(body(&receiver(ReceiverKind::Nobody), &hostile(), ""), Ok(None));
     assert!(Config::read("route: {receiver: a}\nreceivers: [{name: a}]").is_ok());
 }
+
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Injection {
+    kind: String,
+    text: String,
+}
+
+#[derive(serde::Deserialize)]
+struct Injections {
+    payload: Vec<Injection>,
+}
+
+fn injections() -> Vec<Injection> {
+    let read: Injections = toml::from_str(include_str!("../../data/injection.toml")).unwrap();
+    assert!(read.payload.len() >= 100, "there are only {}", read.payload.len());
+    read.payload
+}
+
+fn email() -> Receiver {
+    let yaml = "route: {receiver: hook}\nreceivers: [{name: hook, email: {to: [ops@example.org, Öps <o@example.org>], \
+                from: Beeacon <bee@example.org>, smarthost: \"mx.example.org:25\"}}]";
+    Config::read(yaml).unwrap_or_else(|error| panic!("{error}")).receivers.remove(0)
+}
+
+/// The parts of a mail: its head, and both texts out of quoted-printable.
+fn parts(mail: &str) -> (String, String, String) {
+    let (head, rest) = mail.split_once("\r\n\r\n").unwrap();
+    let parts: Vec<&str> = rest.split("--=_msg_0123").collect();
+    assert_eq!(parts.len(), 4, "a mail has two parts: {mail}");
+    let text = |part: &str| {
+        let (head, body) = part.split_once("\r\n\r\n").unwrap();
+        assert!(head.contains("quoted-printable"), "{head}");
+        let (body, mut out) = (body.replace("=\r\n", ""), Vec::new());
+        let mut bytes = body.bytes();
+        while let Some(byte) = bytes.next() {
+            let mut digit = || char::from(bytes.next().unwrap()).to_digit(16).unwrap();
+            out.push(if byte == b'=' { u8::try_from(digit() * 16 + digit()).unwrap() } else { byte });
+        }
+        String::from_utf8(out).unwrap()
+    };
+    (head.replace("\r\n ", " "), text(parts[1]), text(parts[2]))
+}
+
+/// What a terminal, a header or a CSV reader would obey: control characters other than those of plain text.
+fn has_control(text: &str) -> bool {
+    text.chars().any(|c| c.is_control() && !matches!(c, '\n' | '\r' | '\t'))
+}
+
+/// Guarantees: whatever a label and a text hold, they are data in every format: JSON gives them back as they were or without
+/// control characters, a chat's markup is escaped, HTML has no tag of theirs, no template runs them, and a mail has the headers
+/// and parts it always has.
+#[test]
+fn what_a_line_holds_is_data_in_every_format() {
+    let tags = |html: &str| html.matches('<').count();
+    let harmless = notification(vec![alert(&[("alertname", "PiiLeak"), ("service", "x")], "x", false)]);
+    let (_, _, expected_html) = parts(&made(&email(), &harmless));
+    for Injection { kind, text } in injections() {
+        let alert = alert(&[("alertname", "PiiLeak"), ("service", &text), (&text, "x")], &text, false);
+        let mut hostile = notification(vec![alert]);
+        hostile.group_labels.set("service", text.clone());
+        for body in [WebhookBody::Alertmanager, WebhookBody::Grafana] {
+            let made = made(&webhook(body, 0), &hostile);
+            assert!(!has_control(&made) && !made.contains('<'), "{kind} {text:?}: {made}");
+            let value: serde_json::Value = serde_json::from_str(&made).unwrap();
+            assert_eq!(value["alerts"][0]["labels"]["service"], text.as_str(), "{kind}");
+        }
+        let pushed = push::bodies(&hostile.alerts, std::time::Duration::from_secs(60), hostile.at).unwrap();
+        let value: serde_json::Value = serde_json::from_slice(&pushed[0]).unwrap();
+        assert_eq!(value[0]["annotations"]["summary"], text.as_str(), "{kind}");
+
+        let url = || Secret::new("https://example.com/");
+        for (name, receiver, marks) in [
+            ("slack", ReceiverKind::Slack { url: url(), channel: None }, "<>"),
+            ("teams", ReceiverKind::Teams { url: url() }, ""),
+            ("pagerduty", ReceiverKind::PagerDuty { url: String::new(), routing_key: url() }, ""),
+        ] {
+            let made = made(&super::tests::receiver(receiver), &hostile);
+            let value: serde_json::Value = serde_json::from_str(&made).unwrap();
+            for shown in texts(&value) {
+                assert!(!has_control(&shown), "{name}: {kind} {text:?}: {shown:?}");
+                assert!(!shown.contains(|c| marks.contains(c)), "{name}: {kind} {text:?}: {shown:?}");
+            }
+        }
+        let template = "{{ alerts[0].labels.service }}|{{ alerts[0].annotations.summary }}";
+        let made_text = made(&webhook(WebhookBody::Template(template.into()), 0), &hostile);
+        let plain = crate::template::plain(&text);
+        assert_eq!(made_text, format!("{plain}|{plain}"), "{kind}");
+
+        let mail = made(&email(), &hostile);
+        assert!(mail.is_ascii() && !has_control(&mail), "{kind} {text:?}: {mail:?}");
+        let (head, shown, html) = parts(&mail);
+        let names: Vec<&str> = head.split("\r\n").map(|line| line.split_once(": ").unwrap().0).collect();
+        let expected = [
+            "From",
+            "Subject",
+            "Date",
+            "Message-ID",
+            "References",
+            "Auto-Submitted",
+            "X-Beeacon-Message",
+            "To",
+            "MIME-Version",
+            "Content-Type",
+        ];
+        assert_eq!(names, expected, "{kind} {text:?}");
+        assert!(!has_control(&shown) && !has_control(&html), "{kind} {text:?}: {shown:?}");
+        assert!(
+            shown.replace("\r\n", "\n").contains(&plain.replace("\r\n", "\n")),
+            "{kind} {text:?}: {shown:?}"
+        );
+        // The label that is named by the text is a row more: three tags and their ends.
+        assert_eq!(tags(&html), tags(&expected_html) + 6, "{kind} {text:?}: {html}");
+    }
+}
+
+/// All texts in a value.
+fn texts(value: &serde_json::Value) -> Vec<String> {
+    match value {
+        serde_json::Value::String(text) => vec![text.clone()],
+        serde_json::Value::Array(values) => values.iter().flat_map(texts).collect(),
+        serde_json::Value::Object(map) => map.values().flat_map(texts).collect(),
+        _ => Vec::new(),
+    }
+}
+
+#[test]
+fn a_mail_is_that_of_its_golden_file() {
+    let made = made(&email(), &hostile());
+    if let Ok(folder) = std::env::var("BEEACON_WRITE_GOLDEN") {
+        std::fs::write(format!("{folder}/hostile-mail.eml"), &made).unwrap();
+        return;
+    }
+    assert_eq!(made, include_str!("../../golden/hostile-mail.eml"));
+}
+
+/// Guarantees: what is pushed ends four resends after it is sent, whenever the message was made; what ended has its end; no
+/// label is lost to a name that Alertmanager would refuse.
+#[test]
+fn what_an_alertmanager_is_told_ends_by_itself_unless_it_is_told_again() {
+    let mut ended = critical();
+    ended.ends_at = Some("2026-11-20T09:30:00.5Z".parse().unwrap());
+    ended.labels.set("a.b", "1");
+    ended.labels.set("a_b", "2");
+    ended.labels.set("1x", "3");
+    ended.generator_url.clear();
+    let now = "2026-11-20T12:00:00Z".parse().unwrap();
+    let bodies = push::bodies(&[critical(), ended], std::time::Duration::from_secs(60), now).unwrap();
+    let value: serde_json::Value = serde_json::from_slice(&bodies[0]).unwrap();
+    assert_eq!(value[0]["startsAt"], "2026-11-20T09:23:33.481504475Z");
+    assert_eq!(value[0]["endsAt"], "2026-11-20T12:04:00Z");
+    assert_eq!(value[1]["endsAt"], "2026-11-20T09:30:00.5Z");
+    assert_eq!((&value[1]["labels"]["a_b"], &value[1]["labels"]["_1x"]), (&"2".into(), &"3".into()));
+    assert_eq!(value[1].get("generatorURL"), None);
+    let many: Vec<_> = (0..130).map(|_| critical()).collect();
+    assert_eq!(push::bodies(&many, std::time::Duration::from_secs(60), now).unwrap().len(), 3);
+}

@@ -3,12 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use super::kinds::{read_alertmanager, read_email};
 use super::{
     Config, GroupBy, InhibitRule, Receiver, ReceiverKind, Route, RouteOptions, Secret, Signing, Webhook,
     WebhookBody,
 };
 use crate::limits::{
-    GROUP_INTERVAL_DEFAULT, GROUP_WAIT_DEFAULT, PAGERDUTY_URL, REPEAT_INTERVAL_DEFAULT, ROUTE_DEPTH_MAX,
+    ALERTMANAGER_LOOK_INTERVAL, GROUP_INTERVAL_DEFAULT, GROUP_WAIT_DEFAULT, PAGERDUTY_URL,
+    REPEAT_INTERVAL_DEFAULT, ROUTE_DEPTH_MAX,
 };
 use crate::matchers::Matcher;
 use crate::notify::mute::{
@@ -61,8 +63,24 @@ fn read_config(root: Node, faults: &mut Faults) -> Option<Config> {
     };
     taker.finish(&KEYS, faults);
     let mut root = root?;
+    leave_grouping(&mut root, &receivers);
     name_routes(&mut root, &mut BTreeMap::new());
     Some(Config { root, receivers, inhibit_rules, intervals })
+}
+
+/// What goes to an Alertmanager is grouped, held back and repeated there: here it is one group that is told at once, and again
+/// before it would end there. Nodes below have what was written, not this.
+fn leave_grouping(route: &mut Route, receivers: &[Receiver]) {
+    let kind = receivers.iter().find(|known| known.name == route.options.receiver).map(|known| &known.kind);
+    if let Some(ReceiverKind::Alertmanager(alertmanager)) = kind {
+        route.options.group_by = GroupBy::Names(BTreeSet::new());
+        route.options.group_wait = Duration::ZERO;
+        route.options.group_interval = ALERTMANAGER_LOOK_INTERVAL.min(alertmanager.resend);
+        route.options.repeat_interval = alertmanager.resend;
+    }
+    for child in &mut route.routes {
+        leave_grouping(child, receivers);
+    }
 }
 
 /// Two nodes with the same matchers, one of which continues to the other, are two nodes: each has groups of its own.
@@ -261,7 +279,8 @@ fn read_receivers(taker: &mut Taker, faults: &mut Faults) -> Vec<Receiver> {
     receivers
 }
 
-const RECEIVER_KEYS: [&str; 6] = ["name", "send_resolved", "webhook", "slack", "teams", "pagerduty"];
+const RECEIVER_KEYS: [&str; 8] =
+    ["name", "send_resolved", "webhook", "slack", "teams", "pagerduty", "email", "alertmanager"];
 
 fn read_receiver(node: Node, faults: &mut Faults) -> Option<Receiver> {
     let mut taker = Taker::new(node, "a receiver", faults)?;
@@ -272,22 +291,26 @@ fn read_receiver(node: Node, faults: &mut Faults) -> Option<Receiver> {
     }
     let send_resolved = taker.flag("send_resolved", faults);
     let mut kinds = Vec::new();
-    for key in ["webhook", "slack", "teams", "pagerduty"] {
+    for key in ["webhook", "slack", "teams", "pagerduty", "email", "alertmanager"] {
         if let Some(node) = taker.node(key) {
-            kinds.push(read_kind(key, node, faults));
+            kinds.push(match key {
+                "email" => read_email(node, faults),
+                "alertmanager" => read_alertmanager(node, faults),
+                _ => read_kind(key, node, faults),
+            });
         }
     }
     taker.finish(&RECEIVER_KEYS, faults);
     if kinds.len() > 1 {
-        faults.add(place, "a receiver has one of webhook, slack, teams and pagerduty");
+        faults.add(place, "a receiver has one of webhook, slack, teams, pagerduty, email and alertmanager");
     }
     let kind = match kinds.pop() {
         // A receiver with faults keeps its name: routes that name it are right.
         Some(kind) => kind.unwrap_or(ReceiverKind::Nobody),
         None => ReceiverKind::Nobody,
     };
-    // As Alertmanager: Slack is told of no ends unless it is asked for.
-    let default = !matches!(kind, ReceiverKind::Slack { .. });
+    // As Alertmanager: Slack and mail are told of no ends unless it is asked for.
+    let default = !matches!(kind, ReceiverKind::Slack { .. } | ReceiverKind::Email(_));
     Some(Receiver { name, kind, send_resolved: send_resolved.unwrap_or(default) })
 }
 
@@ -336,7 +359,7 @@ fn read_kind(key: &'static str, node: Node, faults: &mut Faults) -> Option<Recei
 }
 
 /// The address itself is a secret, so a fault does not repeat it.
-fn check_url(place: Place, url: &str, faults: &mut Faults) {
+pub(super) fn check_url(place: Place, url: &str, faults: &mut Faults) {
     if !url.starts_with("https://") && !url.starts_with("http://") {
         faults.add(place, "`url` begins with https:// or http://");
     }
