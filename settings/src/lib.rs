@@ -84,6 +84,29 @@ impl fmt::Display for Faults {
 
 impl std::error::Error for Faults {}
 
+/// A key that was asked for, and what its reader got.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Setting {
+    /// The key with its sections, such as `agent.flush_after`. Sections of a list have one path, in the order of the file.
+    pub key: String,
+    /// The value as a file would have it; nothing for a key without value and default. What may be a secret is `"***"`: whatever came
+    /// from the environment or a file, and every text under a key whose name says so.
+    pub value: Option<String>,
+    /// Whether the file has the key.
+    pub is_given: bool,
+}
+
+/// Words in the names of keys whose values nobody is shown.
+const SECRET_WORDS: [&str; 9] =
+    ["token", "password", "secret", "scram", "sha256", "deny", "values", "authorization", "role_id"];
+
+fn is_secret(key: &str) -> bool {
+    let name = key.rsplit('.').next().unwrap_or(key);
+    // A file that holds a secret is no secret; a list of names of fields is none either.
+    let is_place = name.ends_with("_file") || name.ends_with("_fields") || name.ends_with("_max");
+    !is_place && SECRET_WORDS.iter().any(|word| name.contains(word))
+}
+
 /// A value of the file, with its line.
 #[derive(Debug)]
 struct Node {
@@ -108,6 +131,7 @@ pub struct Document {
     file: String,
     root: Node,
     faults: RefCell<Vec<Fault>>,
+    settings: RefCell<Vec<Setting>>,
 }
 
 impl Document {
@@ -127,7 +151,7 @@ impl Document {
         let line = lines.line(table.span().start);
         let mut reading = Reading { lines: &lines, surroundings, faults: &mut faults };
         let root = Node { line, value: reading.table(table.get_ref(), "") };
-        Document { file: file.to_owned(), root, faults: RefCell::new(faults) }
+        Document { file: file.to_owned(), root, faults: RefCell::new(faults), settings: RefCell::default() }
     }
 
     /// A file with nothing in it: every key has its default.
@@ -143,6 +167,11 @@ impl Document {
     /// Notes a fault that concerns several keys, such as two limits that contradict each other.
     pub fn fault(&self, message: impl Into<String>) {
         self.note(0, String::new(), message.into());
+    }
+
+    /// Every key that was asked for so far, in that order, with the value its reader got. Secrets are hidden.
+    pub fn settings(&self) -> Vec<Setting> {
+        self.settings.borrow().clone()
     }
 
     /// Ends the reading.
@@ -286,6 +315,12 @@ impl<'a> Section<'a> {
 
     /// Text, or `None` when the key is absent.
     pub fn optional_text(&mut self, key: &'static str) -> Option<String> {
+        let text = self.text_of(key);
+        self.got(key, text.as_deref().map(quoted));
+        text
+    }
+
+    fn text_of(&mut self, key: &'static str) -> Option<String> {
         let node = self.take(key)?;
         match &node.value {
             Value::Text { text, .. } => Some(text.clone()),
@@ -298,11 +333,19 @@ impl<'a> Section<'a> {
 
     /// Text.
     pub fn text(&mut self, key: &'static str, default: &str) -> String {
-        self.optional_text(key).unwrap_or_else(|| default.to_owned())
+        let text = self.text_of(key).unwrap_or_else(|| default.to_owned());
+        self.got(key, Some(quoted(&text)));
+        text
     }
 
     /// A list of texts.
     pub fn texts(&mut self, key: &'static str) -> Vec<String> {
+        let value = self.texts_of(key);
+        self.got(key, Some(format!("{value:?}")));
+        value
+    }
+
+    fn texts_of(&mut self, key: &'static str) -> Vec<String> {
         let Some(node) = self.take(key) else { return Vec::new() };
         let Value::List(items) = &node.value else {
             self.misfit(node, key, "a list of texts");
@@ -320,6 +363,12 @@ impl<'a> Section<'a> {
 
     /// A table whose keys are free and whose values are texts.
     pub fn text_table(&mut self, key: &'static str) -> Vec<(String, String)> {
+        let value = self.text_table_of(key);
+        self.got(key, Some(format!("{value:?}")));
+        value
+    }
+
+    fn text_table_of(&mut self, key: &'static str) -> Vec<(String, String)> {
         let Some(node) = self.take(key) else { return Vec::new() };
         let Value::Table(entries) = &node.value else {
             self.misfit(node, key, "a table of texts");
@@ -337,6 +386,17 @@ impl<'a> Section<'a> {
 
     /// One of a closed set of words.
     pub fn choice<T: Copy>(&mut self, key: &'static str, choices: &[(&str, T)], default: T) -> T {
+        let value = self.choice_of(key, choices, default);
+        // A default has no name here that is surely its own.
+        let given = match self.find(key).map(|node| &node.value) {
+            Some(Value::Text { text, .. }) => Some(quoted(text)),
+            _ => None,
+        };
+        self.got(key, given);
+        value
+    }
+
+    fn choice_of<T: Copy>(&mut self, key: &'static str, choices: &[(&str, T)], default: T) -> T {
         let Some(node) = self.take(key) else { return default };
         let Value::Text { text, from_outside } = &node.value else {
             self.misfit(node, key, "text");
@@ -355,6 +415,12 @@ impl<'a> Section<'a> {
 
     /// `true` or `false`.
     pub fn boolean(&mut self, key: &'static str, default: bool) -> bool {
+        let value = self.boolean_of(key, default);
+        self.got(key, Some(value.to_string()));
+        value
+    }
+
+    fn boolean_of(&mut self, key: &'static str, default: bool) -> bool {
         let Some(node) = self.take(key) else { return default };
         match &node.value {
             Value::Boolean(value) => *value,
@@ -369,6 +435,12 @@ impl<'a> Section<'a> {
 
     /// A whole number within a range.
     pub fn integer(&mut self, key: &'static str, default: u64, range: RangeInclusive<u64>) -> u64 {
+        let value = self.integer_of(key, default, range);
+        self.got(key, Some(value.to_string()));
+        value
+    }
+
+    fn integer_of(&mut self, key: &'static str, default: u64, range: RangeInclusive<u64>) -> u64 {
         let Some(node) = self.take(key) else { return default };
         let number = match &node.value {
             Value::Integer(number) => u64::try_from(*number).ok(),
@@ -380,6 +452,12 @@ impl<'a> Section<'a> {
 
     /// A part of everything, from 0 to 1, in millionths.
     pub fn millionths(&mut self, key: &'static str, default: u32) -> u32 {
+        let value = self.millionths_of(key, default);
+        self.got(key, Some((f64::from(value) / 1e6).to_string()));
+        value
+    }
+
+    fn millionths_of(&mut self, key: &'static str, default: u32) -> u32 {
         let Some(node) = self.take(key) else { return default };
         let fraction = match &node.value {
             Value::Float(number) => Some(*number),
@@ -396,6 +474,12 @@ impl<'a> Section<'a> {
 
     /// An amount of bytes within a range: a number, or text such as `"64 MiB"`.
     pub fn bytes(&mut self, key: &'static str, default: u64, range: RangeInclusive<u64>) -> u64 {
+        let value = self.bytes_of(key, default, range);
+        self.got(key, Some(quoted(&show_bytes(value))));
+        value
+    }
+
+    fn bytes_of(&mut self, key: &'static str, default: u64, range: RangeInclusive<u64>) -> u64 {
         let Some(node) = self.take(key) else { return default };
         let number = match &node.value {
             Value::Integer(number) => u64::try_from(*number).ok(),
@@ -408,6 +492,17 @@ impl<'a> Section<'a> {
 
     /// A span of time within a range: text such as `"200 ms"`, `"30 s"`, `"10 m"`, `"12 h"`, `"7 d"`.
     pub fn duration(
+        &mut self,
+        key: &'static str,
+        default: Duration,
+        range: RangeInclusive<Duration>,
+    ) -> Duration {
+        let value = self.duration_of(key, default, range);
+        self.got(key, Some(quoted(&show_duration(value))));
+        value
+    }
+
+    fn duration_of(
         &mut self,
         key: &'static str,
         default: Duration,
@@ -433,6 +528,14 @@ impl<'a> Section<'a> {
     pub fn fault(&mut self, key: &'static str, message: impl Into<String>) {
         let line = self.find(key).map_or(0, |node| node.line);
         self.document.note(line, join(&self.path, key), message.into());
+    }
+
+    /// Notes what a reader got.
+    fn got(&self, key: &str, value: Option<String>) {
+        let (path, node) = (join(&self.path, key), self.find(key));
+        let hidden = node.is_some_and(|node| node.is_from_outside()) || is_secret(&path);
+        let value = if hidden && node.is_some() { Some("\"***\"".to_owned()) } else { value };
+        self.document.settings.borrow_mut().push(Setting { key: path, value, is_given: node.is_some() });
     }
 
     /// Ends the section: what was never asked for is unknown.
@@ -492,6 +595,25 @@ impl<'a> Section<'a> {
             }
         }
     }
+}
+
+impl Node {
+    /// Whether it, or a part of it, came from the environment or a file, or is an address with a password in it.
+    fn is_from_outside(&self) -> bool {
+        match &self.value {
+            Value::Text { text, from_outside } => {
+                *from_outside || text.split_once("://").is_some_and(|(_, rest)| rest.contains('@'))
+            }
+            Value::List(items) => items.iter().any(Node::is_from_outside),
+            Value::Table(entries) => entries.iter().any(|(_, entry)| entry.is_from_outside()),
+            Value::Integer(_) | Value::Float(_) | Value::Boolean(_) | Value::Faulty => false,
+        }
+    }
+}
+
+/// Text as a file would have it.
+fn quoted(text: &str) -> String {
+    format!("{text:?}")
 }
 
 /// A value as a fault may print it.

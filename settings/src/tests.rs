@@ -133,3 +133,52 @@ fn sections_nest_and_a_retired_key_points_at_its_new_name() {
         ]
     );
 }
+
+#[test]
+fn settings_show_what_readers_got_and_never_a_secret() {
+    struct Outside;
+    impl Surroundings for Outside {
+        fn variable(&self, _: &str) -> Option<String> {
+            Some("geheim".to_owned())
+        }
+        fn file(&self, _: &str) -> Result<String, String> {
+            Ok("geheim".to_owned())
+        }
+    }
+    let text = "[http]\nlisten = \"127.0.0.1:1\"\ntoken = \"geheim\"\nname = \"${NAME}\"\nurl = \"redis://:geheim@h/\"\n\
+                token_file = \"/etc/t\"\ndeny = [\"geheim\"]\nsome = [\"a\", \"${file:x}\"]\nwait = \"90 s\"\n";
+    let document = Document::parse("t.toml", text, &Outside);
+    let mut http = document.root().section("http");
+    http.text("listen", "");
+    http.optional_text("token");
+    http.optional_text("name");
+    http.optional_text("url");
+    http.optional_text("token_file");
+    http.texts("deny");
+    http.texts("some");
+    http.optional_text("password");
+    http.duration("wait", Duration::from_secs(1), Duration::ZERO..=Duration::from_secs(900));
+    http.bytes("room", 64 << 20, 0..=u64::MAX);
+    http.boolean("quick", true);
+    let shown: Vec<String> = document
+        .settings()
+        .into_iter()
+        .map(|s| format!("{} = {}{}", s.key, s.value.unwrap_or_default(), if s.is_given { "" } else { " #" }))
+        .collect();
+    assert_eq!(
+        shown,
+        [
+            "http.listen = \"127.0.0.1:1\"",
+            "http.token = \"***\"",
+            "http.name = \"***\"",
+            "http.url = \"***\"",
+            "http.token_file = \"/etc/t\"",
+            "http.deny = \"***\"",
+            "http.some = \"***\"",
+            "http.password =  #",
+            "http.wait = \"90 s\"",
+            "http.room = \"64 MiB\" #",
+            "http.quick = true #",
+        ]
+    );
+}
