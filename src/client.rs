@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
+use hyper::header::HeaderValue;
 use hyper::{Request, StatusCode, header};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client as HyperClient;
@@ -79,6 +80,25 @@ impl Client {
             .wrap_connector(tcp);
         let http = HyperClient::builder(TokioExecutor::new()).build(connector);
         Ok(Client { http, url: url.trim_end_matches('/').to_owned(), token })
+    }
+
+    /// Gets a path: the status, and at most [`ERROR_BYTES_MAX`] of the answer.
+    pub(crate) async fn get(
+        &self,
+        path: &str,
+        headers: &[(&'static str, HeaderValue)],
+    ) -> Result<(StatusCode, Bytes), ClientError> {
+        let mut request = Request::get(format!("{}{path}", self.url));
+        for (name, value) in headers {
+            request = request.header(*name, value);
+        }
+        let request =
+            request.body(Full::default()).map_err(|_| ClientError::Url { url: self.url.clone() })?;
+        let answer = self.http.request(request).await;
+        let answer = answer.map_err(|source| ClientError::Unreachable { url: self.url.clone(), source })?;
+        let status = answer.status();
+        let body = http_body_util::Limited::new(answer.into_body(), ERROR_BYTES_MAX).collect().await;
+        Ok((status, body.map(|body| body.to_bytes()).unwrap_or_default()))
     }
 
     /// Posts JSON and gives the answer's body once its status is good.

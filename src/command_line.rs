@@ -41,6 +41,8 @@ pub(crate) enum Verb {
     Demo(DemoArguments),
     /// Look into a journal that no process has open
     Journal(JournalArguments),
+    /// Tokens for people, dashboards and agents
+    Token(TokenArguments),
 }
 
 /// Flags that configure, in the order in which they win: flag, file, default.
@@ -56,10 +58,10 @@ pub(crate) struct CommonArguments {
 
 #[derive(Clone, Debug, Default, Args)]
 pub(crate) struct ListenArguments {
-    /// Where HTTP is served; anything but loopback needs http.token
+    /// Where HTTP is served; anything but loopback needs a token
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub(crate) listen: Option<SocketAddr>,
-    /// Where clients of PostgreSQL are served, or "none"; anything but loopback needs http.token and a certificate
+    /// Where clients of PostgreSQL are served, or "none"; anything but loopback needs a token and a certificate
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub(crate) postgres: Option<String>,
     /// Forward to the Loki at this address too
@@ -379,6 +381,37 @@ pub(crate) struct DemoArguments {
     /// Lines a second, over all made-up containers
     #[arg(long, value_name = "COUNT", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub(crate) rate: u32,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct TokenArguments {
+    #[command(subcommand)]
+    pub(crate) action: TokenAction,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum TokenAction {
+    /// Make one: it is printed once, on standard output; the section for the configuration, which holds only hashes, on standard error
+    New {
+        /// What its holder may do
+        #[arg(long, value_enum)]
+        role: TokenRole,
+        /// Its name, in the audit file and as the user of the PostgreSQL door
+        #[arg(long, value_name = "NAME")]
+        name: String,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum TokenRole {
+    /// Ships lines, and nothing else
+    Agent,
+    /// Reads: SQL, status, metrics, alerts
+    Viewer,
+    /// Also works with alerts
+    Editor,
+    /// Everything
+    Admin,
 }
 
 #[derive(Clone, Debug, Args)]

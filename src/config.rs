@@ -8,12 +8,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context;
+use beeacon_access::limits::TOKEN_CHARACTERS_MIN;
+use beeacon_access::{Redis, Role, TokenHash, Tokens};
 use beeacon_agent::AgentConfig;
 use beeacon_agent::pollen::FilterConfig;
 use beeacon_collector::{CollectorOptions, LokiAuthentication, LokiOptions};
 use beeacon_journal::JournalOptions;
-use beeacon_query::QueryOptions;
-use beeacon_settings::{Document, Process, Section, show_bytes};
+use beeacon_query::{PostgresLogin, QueryOptions, ScramVerifier};
+use beeacon_settings::{Document, Process, Section, Setting, show_bytes};
 use beeacon_store::StoreOptions;
 
 use crate::command_line::{CommonArguments, FilterArguments, ListenArguments};
@@ -39,12 +41,29 @@ pub(crate) struct Config {
 pub(crate) struct ServerConfig {
     pub(crate) listen: SocketAddr,
     pub(crate) token: Option<String>,
+    pub(crate) access: AccessConfig,
     pub(crate) tls: Option<TlsFiles>,
     /// Where clients of PostgreSQL are served, if they are.
     pub(crate) postgres: Option<SocketAddr>,
+    /// The Grafana whose health is shown, if there is one.
+    pub(crate) grafana: Option<String>,
+    /// What the file says, with defaults and without secrets.
+    pub(crate) settings: Vec<Setting>,
     pub(crate) collector: CollectorOptions,
     pub(crate) store: StoreOptions,
     pub(crate) query: QueryOptions,
+}
+
+/// Who may come in, and what is kept about it.
+pub(crate) struct AccessConfig {
+    /// Those of `[[access.token]]`, and `http.token` as an administrator's.
+    pub(crate) tokens: Tokens,
+    /// The tokens that may read, as users of the PostgreSQL door.
+    pub(crate) logins: Vec<PostgresLogin>,
+    pub(crate) audit_directory: PathBuf,
+    pub(crate) audit_bytes_max: u64,
+    pub(crate) requests_per_minute: u64,
+    pub(crate) redis: Option<Redis>,
 }
 
 /// A certificate chain and its key, PEM.
@@ -89,8 +108,12 @@ pub(crate) fn resolve(
 ) -> anyhow::Result<Config> {
     let mut root = document.root();
     let data = data_directory(&mut root, data);
-    let (address, token, tls) = read_http(root.section("http"), listen.listen);
-    let secured = (token.is_some(), tls.is_some());
+    let mut access = read_access(root.section("access"), &data);
+    let (address, token, tls) = read_http(root.section("http"), listen.listen, &mut access.tokens);
+    access.redis = read_redis(root.section("redis"));
+    let grafana = read_grafana(root.section("grafana"));
+    let opens_postgres = token.is_some() || !access.logins.is_empty();
+    let secured = (opens_postgres, !access.tokens.is_empty(), tls.is_some());
     let postgres = read_postgres(root.section("postgres"), listen.postgres.as_deref(), secured);
     let journal = read_journal(root.section("journal"), &document);
     let store = read_store(root.section("store"), &document, &data);
@@ -104,11 +127,23 @@ pub(crate) fn resolve(
     for fault in rules.label_faults(&agent.labels) {
         document.fault(fault);
     }
+    let settings = document.settings();
     document.finish()?;
     let mut collector = CollectorOptions::new(data.join("journal"));
     collector.journal = journal;
     collector.loki = loki;
-    let server = ServerConfig { listen: address, token, tls, postgres, collector, store, query };
+    let server = ServerConfig {
+        listen: address,
+        token,
+        access,
+        grafana,
+        settings,
+        tls,
+        postgres,
+        collector,
+        store,
+        query,
+    };
     Ok(Config { data, server, agent, filter: rules })
 }
 
@@ -130,6 +165,7 @@ fn data_directory(root: &mut Section<'_>, flag: Option<&Path>) -> PathBuf {
 fn read_http(
     mut http: Section<'_>,
     flag: Option<SocketAddr>,
+    tokens: &mut Tokens,
 ) -> (SocketAddr, Option<String>, Option<TlsFiles>) {
     let default = SocketAddr::from(([127, 0, 0, 1], 4880));
     let configured = http.optional_text("listen").and_then(|text| {
@@ -142,11 +178,17 @@ fn read_http(
     });
     let listen = flag.or(configured).unwrap_or(default);
     let token = http.optional_text("token");
-    if token.as_ref().is_some_and(|token| token.len() < 16) {
+    if token.as_ref().is_some_and(|token| token.len() < TOKEN_CHARACTERS_MIN) {
         http.fault("token", "has fewer than 16 characters; make one with: head -c 24 /dev/urandom | base64");
     }
-    if token.is_none() && !doors::is_loopback(listen) {
-        http.fault("listen", format!("{listen} is reached from other hosts, so http.token is needed"));
+    if let Some(token) = &token
+        && let Err(error) = tokens.add("http.token", Role::Admin, TokenHash::of(token))
+    {
+        http.fault("token", error.to_string());
+    }
+    if tokens.is_empty() && !doors::is_loopback(listen) {
+        let reached = format!("{listen} is reached from other hosts, so");
+        http.fault("listen", format!("{reached} http.token is needed, or an [[access.token]]"));
     }
     let tls = match (http.optional_text("tls_certificate"), http.optional_text("tls_key")) {
         (Some(certificate), Some(key)) => Some(TlsFiles { certificate: certificate.into(), key: key.into() }),
@@ -164,11 +206,94 @@ fn read_http(
     (listen, token, tls)
 }
 
-/// Where clients of PostgreSQL are served. They show the token of HTTP as their password, and other hosts see its certificate.
+fn read_access(mut section: Section<'_>, data: &Path) -> AccessConfig {
+    let requests_per_minute = section.integer("requests_per_minute", 1_200, 1..=1_000_000);
+    let audit_bytes_max = section.bytes("audit_bytes_max", 64 * MIB, MIB..=TIB);
+    let (mut tokens, mut logins) = (Tokens::new(), Vec::new());
+    for token in section.sections("token") {
+        read_token(token, &mut tokens, &mut logins);
+    }
+    section.close();
+    let audit_directory = data.join("audit");
+    AccessConfig { tokens, logins, audit_directory, audit_bytes_max, requests_per_minute, redis: None }
+}
+
+/// One of `[[access.token]]`.
+fn read_token(mut section: Section<'_>, tokens: &mut Tokens, logins: &mut Vec<PostgresLogin>) {
+    let name = section.text("name", "");
+    let roles = Role::ALL.map(|role| (role.name(), Some(role)));
+    let role = section.choice("role", &roles, None);
+    let text = section.optional_text("token");
+    let hash = section.optional_text("sha256");
+    let scram = section.optional_text("scram");
+    if role.is_none() {
+        section.fault("role", "is needed: agent, viewer, editor or admin");
+    }
+    if text.as_ref().is_some_and(|text| text.len() < TOKEN_CHARACTERS_MIN) {
+        section.fault(
+            "token",
+            format!("has fewer than {TOKEN_CHARACTERS_MIN} characters; make one with: beeacon token new"),
+        );
+    }
+    let hash = match (&text, &hash) {
+        (Some(text), None) => Some(TokenHash::of(text)),
+        (None, Some(hash)) => {
+            let hash = TokenHash::parse(hash);
+            if hash.is_none() {
+                section.fault("sha256", "is not 64 hexadecimal digits; \"beeacon token new\" prints them");
+            }
+            hash
+        }
+        _ => {
+            section.fault("sha256", "is needed, or token instead of it, and not both");
+            None
+        }
+    };
+    let verifier = match (&scram, &text) {
+        (Some(scram), _) => {
+            let verifier = ScramVerifier::parse(scram);
+            if verifier.is_none() {
+                section.fault("scram", "is not what \"beeacon token new\" prints: SCRAM-SHA-256$4096:…");
+            }
+            verifier
+        }
+        (None, Some(text)) => ScramVerifier::of(text).ok(),
+        (None, None) => None,
+    };
+    if let Some((role, hash)) = role.zip(hash) {
+        match tokens.add(&name, role, hash) {
+            Err(error) => section.fault("name", error.to_string()),
+            Ok(()) => logins.extend(
+                verifier.filter(|_| role.may_read()).map(|verifier| PostgresLogin { user: name, verifier }),
+            ),
+        }
+    }
+    section.close();
+}
+
+fn read_grafana(mut section: Section<'_>) -> Option<String> {
+    let url = section.optional_text("url");
+    if url.as_ref().is_some_and(|url| !url.starts_with("http://") && !url.starts_with("https://")) {
+        section.fault("url", "is not a URL such as http://127.0.0.1:3000");
+    }
+    section.close();
+    url
+}
+
+fn read_redis(mut section: Section<'_>) -> Option<Redis> {
+    let redis = section.optional_text("url").map(|url| Redis::new(&url));
+    if let Some(Err(fault)) = &redis {
+        section.fault("url", fault.to_string());
+    }
+    section.close();
+    redis.and_then(Result::ok)
+}
+
+/// Where clients of PostgreSQL are served. They show a token as their password, and other hosts see HTTP's certificate.
 fn read_postgres(
     mut section: Section<'_>,
     flag: Option<&str>,
-    (has_token, has_certificate): (bool, bool),
+    (opens, asks, has_certificate): (bool, bool, bool),
 ) -> Option<SocketAddr> {
     let configured = section.text("listen", "127.0.0.1:5439");
     let text = flag.unwrap_or(&configured);
@@ -177,12 +302,17 @@ fn read_postgres(
         let wanted = "an address with a port such as \"127.0.0.1:5439\", or \"none\"";
         section.fault("listen", format!("got \"{text}\", wanted {wanted}"));
     }
-    let address = address.and_then(Result::ok);
+    let mut address = address.and_then(Result::ok);
+    if asks && !opens && doors::is_loopback(address.unwrap_or(([127, 0, 0, 1], 0).into())) {
+        // There are tokens, and none of them can be shown there.
+        address = None;
+    }
     if let Some(address) = address.filter(|address| !doors::is_loopback(*address)) {
         let reached = format!("{address} is reached from other hosts, so");
-        if !has_token {
-            section
-                .fault("listen", format!("{reached} http.token is needed, which is also the password here"));
+        if !opens {
+            let needed =
+                "http.token is needed, which is also the password here, or an [[access.token]] with scram";
+            section.fault("listen", format!("{reached} {needed}"));
         }
         if !has_certificate {
             section.fault("listen", format!("{reached} http.tls_certificate and http.tls_key are needed"));
@@ -306,6 +436,10 @@ mod tests {
         assert_eq!(sample.filter, none.filter);
         assert_eq!(sample.server.listen, none.server.listen);
         assert_eq!(sample.server.postgres, none.server.postgres);
+        let (access, default) = (&sample.server.access, &none.server.access);
+        assert_eq!(access.requests_per_minute, default.requests_per_minute);
+        assert_eq!(access.audit_bytes_max, default.audit_bytes_max);
+        assert_eq!(access.audit_directory, default.audit_directory);
         assert_eq!(format!("{:?}", sample.server.collector), format!("{:?}", none.server.collector));
         assert_eq!(format!("{:?}", sample.server.store), format!("{:?}", none.server.store));
         assert_eq!(format!("{:?}", sample.server.query), format!("{:?}", none.server.query));
@@ -328,6 +462,42 @@ mod tests {
         // References lead nowhere here and Loki wants one way to say who we are; unknown keys must not be among the faults.
         let faults = resolved(&text).err().unwrap().to_string();
         assert!(!faults.contains("no such key"), "{faults}");
+    }
+
+    #[test]
+    fn tokens_open_what_their_roles_allow_and_nonsense_among_them_is_told() {
+        let hash = TokenHash::of("a-token-of-many-letters").to_hexadecimal();
+        let scram = ScramVerifier::of("a-token-of-many-letters").unwrap();
+        let token = |name: &str, rest: &str| format!("[[access.token]]\nname = \"{name}\"\n{rest}\n");
+        let agent = token("web-1", &format!("role = \"agent\"\nsha256 = \"{hash}\""));
+        let viewer =
+            token("grafana", &format!("role = \"viewer\"\nsha256 = \"{hash}\"\nscram = \"{scram}\""));
+        let plain = token("anna", "role = \"editor\"\ntoken = \"another-token-of-hers\"");
+
+        let config = resolved(&format!("[http]\nlisten = \"0.0.0.0:1\"\n{agent}{viewer}{plain}")).unwrap();
+        let users: Vec<_> = config.server.access.logins.iter().map(|login| login.user.as_str()).collect();
+        assert_eq!(users, ["grafana", "anna"]);
+        let who = |token: &str| config.server.access.tokens.principal(token.as_bytes()).map(|who| who.role);
+        assert_eq!(who("another-token-of-hers"), Some(Role::Editor));
+        assert_eq!(who("unknown"), None);
+        assert!(config.server.postgres.is_some());
+        assert_eq!(resolved(&agent).unwrap().server.postgres, None, "no token of these opens it");
+
+        let wrong = token("a/b", "role = \"root\"\nsha256 = \"12\"\nscram = \"MD5\"")
+            + &token("x", "role = \"viewer\"\ntoken = \"short\"\nsha256 = \"12\"")
+            + "[redis]\nurl = \"http://:geheim@nowhere\"\n";
+        let faults = resolved(&wrong).err().unwrap().to_string();
+        for part in [
+            "role: got \"root\"",
+            "64 hexadecimal",
+            "scram",
+            "fewer than 16",
+            "not both",
+            "redis.url: is not a URL",
+        ] {
+            assert!(faults.contains(part), "{part} is missing in:\n{faults}");
+        }
+        assert!(!faults.contains("geheim") && !faults.contains("short\""), "{faults}");
     }
 
     #[test]

@@ -1,7 +1,6 @@
-//! The HTTP listener and what every door has in common: the token, health, metrics, limits on connections.
+//! The HTTP listener, and what is not a room's own: health, metrics, limits on connections. Who may ask what is the gate's.
 //!
-//! What always holds: nothing but `/healthz` and `/readyz` answers without the token once one is configured; a peer that
-//! sends its headers slowly is cut off; there are never more than [`CONNECTIONS_MAX`] connections.
+//! What always holds: a peer that sends its headers slowly is cut off; there are never more than [`CONNECTIONS_MAX`] connections.
 
 use std::io;
 use std::net::SocketAddr;
@@ -9,18 +8,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{Request, State};
-use axum::http::{HeaderValue, StatusCode, header};
-use axum::middleware::{Next, from_fn_with_state};
+use axum::extract::State;
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use beeacon_access::{Gate, Peer, Verbatim, refusal};
 use beeacon_agent::metrics::prometheus_text;
-use beeacon_record::wire::{Refusal, RefusalBody, RefusalCode};
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use prometheus_client::registry::Registry;
-use sha2::{Digest, Sha256};
-use subtle::ConstantTimeEq;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
@@ -38,22 +35,6 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long requests in flight may take to end after the program was asked to stop.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The one token that opens the doors, kept as its SHA-256.
-#[derive(Clone)]
-pub(crate) struct Token([u8; 32]);
-
-impl Token {
-    pub(crate) fn new(text: &str) -> Self {
-        Token(Sha256::digest(text.as_bytes()).into())
-    }
-
-    fn opens_with(&self, header: Option<&HeaderValue>) -> bool {
-        let given = header.and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
-        let digest = Sha256::digest(given.unwrap_or_default());
-        digest.as_slice().ct_eq(&self.0).into()
-    }
-}
-
 /// Whether each part is ready, by name. Called for every `/readyz`, so it must be cheap.
 pub(crate) type Readiness = Arc<dyn Fn() -> Vec<(&'static str, bool)> + Send + Sync>;
 
@@ -64,38 +45,20 @@ struct Common {
     registry: Arc<Mutex<Registry>>,
 }
 
-/// Puts the rooms' doors behind the token, next to health and metrics.
+/// The rooms' doors next to health and metrics, all behind the gate.
 pub(crate) fn router(
     rooms: Router,
     readiness: Readiness,
     registry: Arc<Mutex<Registry>>,
-    token: Option<Token>,
+    gate: &Gate,
 ) -> Router {
     let common = Common { readiness, registry };
-    let measured = Router::new().route("/metrics", get(metrics)).with_state(common.clone());
-    let guarded = rooms.merge(measured).fallback(nothing_here);
-    let guarded = match token {
-        Some(token) => guarded.layer(from_fn_with_state(token, check_token)),
-        None => guarded,
-    };
-    let health = Router::new().route("/healthz", get(|| async { "alive\n" })).route("/readyz", get(ready));
-    guarded.merge(health.with_state(common))
-}
-
-async fn check_token(State(token): State<Token>, request: Request, next: Next) -> Response {
-    if token.opens_with(request.headers().get(header::AUTHORIZATION)) {
-        return next.run(request).await;
-    }
-    refusal(StatusCode::UNAUTHORIZED, RefusalCode::Unauthorized, "a valid token is needed")
-}
-
-async fn nothing_here() -> Response {
-    refusal(StatusCode::NOT_FOUND, RefusalCode::NotFound, "no such path")
-}
-
-fn refusal(status: StatusCode, code: RefusalCode, message: &str) -> Response {
-    let refusal = Refusal { error: RefusalBody { code, message: message.to_owned() }, expected: Vec::new() };
-    (status, axum::Json(refusal)).into_response()
+    let own = Router::new()
+        .route("/healthz", get(|| async { "alive\n" }))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(metrics))
+        .with_state(common);
+    gate.around(rooms.merge(own))
 }
 
 async fn ready(State(common): State<Common>) -> Response {
@@ -106,7 +69,9 @@ async fn ready(State(common): State<Common>) -> Response {
         .map(|(name, ready)| format!("{name} {}\n", if *ready { "ready" } else { "not ready" }))
         .collect();
     let status = if all { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, lines).into_response()
+    let mut response = (status, lines).into_response();
+    response.extensions_mut().insert(Verbatim);
+    response
 }
 
 async fn metrics(State(common): State<Common>) -> Response {
@@ -116,11 +81,7 @@ async fn metrics(State(common): State<Common>) -> Response {
         prometheus_client::encoding::text::encode(&mut text, &registry)
     };
     if encoded.is_err() {
-        return refusal(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            RefusalCode::Internal,
-            "metrics cannot be written",
-        );
+        return refusal(StatusCode::INTERNAL_SERVER_ERROR, "internal", "metrics cannot be written");
     }
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], prometheus_text(&text)).into_response()
 }
@@ -157,9 +118,9 @@ pub(crate) async fn serve(
         let (router, tls, stop) = (router.clone(), tls.clone(), stop.clone());
         tokio::spawn(async move {
             match tls {
-                None => connection(stream, router, stop).await,
+                None => connection(stream, peer, router, stop).await,
                 Some(tls) => match tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)).await {
-                    Ok(Ok(stream)) => connection(stream, router, stop).await,
+                    Ok(Ok(stream)) => connection(stream, peer, router, stop).await,
                     Ok(Err(_)) | Err(_) => tracing::debug!(%peer, "a TLS handshake failed"),
                 },
             }
@@ -183,13 +144,18 @@ pub(crate) async fn until_stopped(stop: &mut watch::Receiver<bool>) {
     }
 }
 
-async fn connection<S>(stream: S, router: Router, mut stop: watch::Receiver<bool>)
+async fn connection<S>(stream: S, peer: SocketAddr, router: Router, mut stop: watch::Receiver<bool>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let mut builder = hyper::server::conn::http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(HEADERS_TIMEOUT);
-    let serving = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    let router = TowerToHyperService::new(router);
+    let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
+        request.extensions_mut().insert(Peer(peer));
+        router.call(request)
+    });
+    let serving = builder.serve_connection(TokioIo::new(stream), service);
     let mut serving = std::pin::pin!(serving);
     let ended = tokio::select! {
         ended = serving.as_mut() => Some(ended),
@@ -215,16 +181,6 @@ pub(crate) fn is_loopback(address: SocketAddr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_the_right_token_opens() {
-        let token = Token::new("swordfish");
-        let header = |text: &'static str| HeaderValue::from_static(text);
-        assert!(token.opens_with(Some(&header("Bearer swordfish"))));
-        assert!(!token.opens_with(Some(&header("Bearer swordfis"))));
-        assert!(!token.opens_with(Some(&header("swordfish"))));
-        assert!(!token.opens_with(None));
-    }
 
     #[test]
     fn an_ipv4_mapped_address_is_judged_by_what_it_maps() {

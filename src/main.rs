@@ -12,11 +12,16 @@ mod doors;
 mod exit;
 mod journal;
 mod logs;
+mod openapi;
+mod page;
+mod routes;
 mod rules;
 mod scrub;
 mod server;
 mod shell;
 mod sql;
+mod status;
+mod token;
 mod up;
 mod validate;
 
@@ -69,6 +74,7 @@ fn run(verb: Verb) -> anyhow::Result<Exit> {
         Verb::Rules(arguments) => rules::run(arguments),
         Verb::Validate(arguments) => validate::run(arguments),
         Verb::Journal(arguments) => journal::run(arguments),
+        Verb::Token(arguments) => token::run(arguments),
     }
 }
 

@@ -7,12 +7,10 @@ use std::time::Instant;
 
 use anyhow::Context;
 use axum::Router;
-use axum::extract::State;
-use axum::http::StatusCode;
-use axum::response::{IntoResponse, Response};
-use axum::routing::get;
-use beeacon_collector::Collector;
+use beeacon_access::{Audit, Gate, GateOptions, Limiter};
+use beeacon_collector::{Collector, LokiOptions};
 use beeacon_query::{Postgres, PostgresOptions, Query};
+use beeacon_settings::Setting;
 use beeacon_store::Store;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -25,7 +23,10 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig as TlsConfig;
 
 use crate::config::{ServerConfig, TlsFiles};
-use crate::doors::{self, Readiness, Token};
+use crate::doors::{self, Readiness};
+use crate::openapi;
+use crate::routes::routes;
+use crate::status::{self, Status};
 
 /// The tenant of everything while there is one.
 pub(crate) const TENANT: &str = "default";
@@ -45,7 +46,10 @@ pub(crate) struct Server {
     listener: TcpListener,
     postgres: Option<(Postgres, TcpListener)>,
     tls: Option<TlsAcceptor>,
-    token: Option<Token>,
+    gate: Gate,
+    grafana: Option<String>,
+    loki: Option<LokiOptions>,
+    settings: Vec<Setting>,
     pub(crate) registry: Arc<Mutex<Registry>>,
 }
 
@@ -64,6 +68,7 @@ impl Server {
                 )
             })?),
         };
+        let (access, loki) = (config.access, config.collector.loki.clone());
         let store = Store::open(config.store).await.context("open the store")?;
         let collector =
             Collector::open(config.collector, store.clone()).await.context("open the collector")?;
@@ -76,15 +81,41 @@ impl Server {
         let postgres = match postgres {
             None => None,
             Some(listener) => {
-                let (token, tls) = (config.token.clone(), tls.clone());
-                let options = PostgresOptions { tenant: TENANT.to_owned(), token, tls };
+                let (token, logins, tls) = (config.token, access.logins, tls.clone());
+                let options = PostgresOptions { tenant: TENANT.to_owned(), token, logins, tls };
                 let door = Postgres::new(query.clone(), options).context("make the PostgreSQL door ready")?;
                 Some((door, listener))
             }
         };
-        let token = config.token.as_deref().map(Token::new);
+        let gate = Gate::new(GateOptions {
+            routes: routes(),
+            tokens: access.tokens,
+            audit: Audit::open(&access.audit_directory, access.audit_bytes_max)
+                .context("open the audit file")?,
+            limiter: Arc::new(Limiter::new(access.requests_per_minute, access.redis)),
+        });
+        gate.register(&mut registry);
+        if gate.is_open() {
+            tracing::warn!(
+                listen = %config.listen,
+                "no token is configured: every program of this host may do everything here (\"beeacon token new\" makes one)"
+            );
+        }
         let registry = Arc::new(Mutex::new(registry));
-        Ok(Server { store, collector, query, listener, postgres, tls, token, registry })
+        let (grafana, settings) = (config.grafana, config.settings);
+        Ok(Server {
+            store,
+            collector,
+            query,
+            listener,
+            postgres,
+            tls,
+            gate,
+            grafana,
+            loki,
+            settings,
+            registry,
+        })
     }
 
     /// Where HTTP is served.
@@ -109,16 +140,9 @@ impl Server {
         companion: Option<Arc<dyn Companion>>,
         stop: watch::Receiver<bool>,
     ) -> anyhow::Result<()> {
-        let state = Arc::new(Status {
-            started: Instant::now(),
-            collector: self.collector.clone(),
-            store: self.store.clone(),
-            query: self.query.clone(),
-            companion: companion.clone(),
-        });
-        let rooms = self.collector.router().merge(self.query.router()).merge(status_router(state));
-        let router =
-            doors::router(rooms, self.readiness(companion), self.registry.clone(), self.token.clone());
+        let router = self.router(companion);
+        let limiter = self.gate.limiter().clone();
+        let redis = limiter.redis().cloned().map(|redis| tokio::spawn(redis.keep(limiter)));
         // When the consumers end, however they end, nothing more may be taken in.
         let (halt, halted) = watch::channel(false);
         let consumers = tokio::spawn({
@@ -134,6 +158,9 @@ impl Server {
             tokio::spawn(async move { door.serve(listener, halted).await })
         });
         let served = doors::serve(self.listener, self.tls, router, halted).await;
+        if let Some(redis) = redis {
+            redis.abort();
+        }
         if let Some(postgres) = postgres {
             postgres.await.context("the PostgreSQL door ended badly")?;
         }
@@ -141,6 +168,24 @@ impl Server {
         self.collector.close().await.context("close the collector")?;
         self.store.close().await.context("close the store")?;
         served.context("serve HTTP")
+    }
+
+    /// All doors, behind the gate.
+    fn router(&self, companion: Option<Arc<dyn Companion>>) -> Router {
+        let state = Arc::new(Status {
+            started: Instant::now(),
+            collector: self.collector.clone(),
+            store: self.store.clone(),
+            query: self.query.clone(),
+            companion: companion.clone(),
+            gate: self.gate.clone(),
+            grafana: self.grafana.clone(),
+            loki: self.loki.clone(),
+            settings: self.settings.clone(),
+        });
+        let rooms = self.collector.router().merge(self.query.router());
+        let rooms = rooms.merge(status::router(state)).merge(openapi::router(self.gate.routes()));
+        doors::router(rooms, self.readiness(companion), self.registry.clone(), &self.gate)
     }
 
     fn readiness(&self, companion: Option<Arc<dyn Companion>>) -> Readiness {
@@ -172,50 +217,60 @@ fn tls_acceptor(files: &TlsFiles) -> anyhow::Result<TlsAcceptor> {
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
-struct Status {
-    started: Instant,
-    collector: Collector,
-    store: Store,
-    query: Query,
-    companion: Option<Arc<dyn Companion>>,
-}
-
-fn status_router(status: Arc<Status>) -> Router {
-    Router::new()
-        .route("/api/beeacon/status", get(show_status))
-        .route("/api/beeacon/pollen-filter/stats", get(show_pollen_filter))
-        .with_state(status)
-}
-
-async fn show_status(State(status): State<Arc<Status>>) -> Response {
-    let body = serde_json::json!({
-        "api_version": 1,
-        "version": env!("CARGO_PKG_VERSION"),
-        "uptime_seconds": status.started.elapsed().as_secs(),
-        "collector": status.collector.status(),
-        "store": status.store.statistics(),
-        "query": status.query.statistics(),
-        "agent": status.companion.as_ref().map(|companion| companion.status()),
-    });
-    axum::Json(body).into_response()
-}
-
-async fn show_pollen_filter(State(status): State<Arc<Status>>) -> Response {
-    match status.query.pollen_filter_statistics(TENANT).await {
-        Ok(statistics) => axum::Json(serde_json::json!({
-            "api_version": 1,
-            "stored": statistics,
-            "agent": status.companion.as_ref().map(|companion| companion.pollen_filter()),
-        }))
-        .into_response(),
-        Err(error) => {
-            let body = serde_json::json!({ "error": { "code": "internal", "message": error.to_string() } });
-            (StatusCode::INTERNAL_SERVER_ERROR, axum::Json(body)).into_response()
-        }
-    }
-}
-
 /// The lock of the registry, whoever panicked while holding it.
 pub(crate) fn locked(registry: &Mutex<Registry>) -> std::sync::MutexGuard<'_, Registry> {
     registry.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use axum::body::Body;
+    use beeacon_settings::Document;
+    use hyper::service::Service;
+    use hyper_util::service::TowerToHyperService;
+
+    use super::*;
+    use crate::command_line::ListenArguments;
+
+    async fn router(folder: &std::path::Path) -> Router {
+        let listen = ListenArguments {
+            listen: Some(SocketAddr::from(([127, 0, 0, 1], 0))),
+            postgres: Some("none".to_owned()),
+            ..ListenArguments::default()
+        };
+        let config = crate::config::resolve(Document::empty(), Some(folder), &listen).unwrap();
+        Server::open(config.server).await.unwrap().router(None)
+    }
+
+    /// The paths of a router, which it shows only to those who debug it.
+    fn paths(router: &Router) -> BTreeSet<String> {
+        let shown = format!("{router:?}");
+        let named = shown.split("RouteId(").filter_map(|part| part.split_once("): \"")?.1.split_once('"'));
+        let is_fallback = |path: &str| path == "/" || path.contains("__private__axum_fallback");
+        named.map(|(path, _)| path.to_owned()).filter(|path| !is_fallback(path)).collect()
+    }
+
+    #[tokio::test]
+    async fn every_route_that_is_served_is_in_the_table_and_every_row_is_served() {
+        let folder = tempfile::tempdir().unwrap();
+        let router = router(folder.path()).await;
+        let served = paths(&router);
+        let table = routes();
+        let listed: BTreeSet<String> = table.iter().map(|route| route.path.to_owned()).collect();
+        assert_eq!(served, listed, "served on the left, listed in src/routes.rs on the right");
+        for route in table.iter().filter(|route| !route.path.contains('{')) {
+            let request = axum::http::Request::builder().method(&route.method).uri(route.path);
+            let request = request.body(Body::empty()).unwrap();
+            let answer = TowerToHyperService::new(router.clone()).call(request).await.unwrap();
+            assert!(
+                !matches!(answer.status().as_u16(), 403..=405),
+                "{} {}: {}",
+                route.method,
+                route.path,
+                answer.status()
+            );
+        }
+    }
 }

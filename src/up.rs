@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use beeacon_access::{Role, TokenHash, new_token};
 use beeacon_agent::container::ReaderChoice;
 use beeacon_agent::pollen::FilterConfig;
 use beeacon_agent::reload::{self, Load};
@@ -103,8 +104,14 @@ type Reloading =
 /// Server and agent in this process, over loopback: the same way that a line of another host takes. What is the server's in the
 /// configuration changes at the next start only.
 async fn together(config: Config, reloading: Option<Reloading>) -> anyhow::Result<Exit> {
-    let Config { data, server, mut agent, filter } = config;
+    let Config { data, mut server, mut agent, filter } = config;
     agent.token = agent.token.or_else(|| server.token.clone());
+    if agent.token.is_none() && !server.access.tokens.is_empty() {
+        // Known to this process only, for as long as it lives.
+        let token = new_token().context("make a token for the agent in this process")?;
+        server.access.tokens.add("this process", Role::Agent, TokenHash::of(&token))?;
+        agent.token = Some(token);
+    }
     let server = Server::open(server).await?;
     let url = server.url()?;
     agent.collector.clone_from(&url);

@@ -49,6 +49,6 @@ mod collector;
 
 pub use collector::{Collector, CollectorOptions};
 pub use error::CollectorError;
-pub use loki::{LokiAuthentication, LokiOptions};
+pub use loki::{LokiAuthentication, LokiOptions, PUSH_PATH as LOKI_PUSH_PATH};
 pub use replay::ReplayReport;
 pub use status::CollectorStatus;

@@ -67,4 +67,4 @@ pub use engine::{Ask, Query, QueryOptions, Rows, Statistics};
 pub use error::QueryError;
 pub use http::{SQL_PATH, Tenant};
 pub use pollen::PollenFilterStatistics;
-pub use postgres::{Postgres, PostgresOptions};
+pub use postgres::{Postgres, PostgresLogin, PostgresOptions, ScramVerifier};

@@ -114,6 +114,11 @@ const TABLE: &[Room] = &[
         never: &["arrow-", "parquet", "object_store", "datafusion", "bollard", "axum", "reqwest"],
     },
     Room {
+        package: "beeacon-access",
+        rooms: &[],
+        never: &["arrow-", "parquet", "object_store", "sqlx", "datafusion", "bollard", "reqwest"],
+    },
+    Room {
         package: "beeacon",
         rooms: &[
             "beeacon-record",
@@ -124,6 +129,8 @@ const TABLE: &[Room] = &[
             "beeacon-collector",
             "beeacon-query",
             "beeacon-settings",
+            "beeacon-alerts",
+            "beeacon-access",
         ],
         never: &["openssl", "native-tls", "aws-lc-sys", "fancy-regex"],
     },

@@ -19,6 +19,7 @@ mod planted;
 
 mod harness;
 
+mod access;
 mod bad_input;
 mod harness_proof;
 mod kills;

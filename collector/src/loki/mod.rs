@@ -31,7 +31,7 @@ use tokio::sync::watch;
 
 pub use answer::{FailureKind, RefusalReason};
 pub(crate) use forward::forward;
-pub use options::{LokiAuthentication, LokiOptionError, LokiOptions};
+pub use options::{LokiAuthentication, LokiOptionError, LokiOptions, PUSH_PATH};
 
 use client::Client;
 

@@ -194,7 +194,7 @@ where
         |name: &str| parameters.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
     let user = given("user").filter(|user| !user.is_empty());
     let user = user.ok_or_else(|| End::Told(SqlError::fatal("28000", "a user name is needed")))?;
-    if let Some(verifier) = &door.verifier {
+    if let Some(verifier) = door.logins.get(user).or(door.verifier.as_ref()) {
         let refuse = |refused| {
             End::Told(match refused {
                 Refused::Malformed => SqlError::fatal("08P01", "malformed SCRAM message"),

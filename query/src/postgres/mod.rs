@@ -2,7 +2,7 @@
 //!
 //! What always holds:
 //! - a query goes through the same guard, limits and tenant's tables as one over HTTP;
-//! - with a token, nothing is answered before the client has proved that it knows it (SCRAM-SHA-256), and a client on another host
+//! - with a token or logins, nothing is answered before the client has proved that it knows it (SCRAM-SHA-256), and a client on another host
 //!   proves it within TLS; without a token, only this host is served;
 //! - what was sent before TLS began is never taken for something sent within it;
 //! - whatever cannot be answered has an error with its SQLSTATE, and the session goes on;
@@ -30,6 +30,7 @@ pub(crate) mod settings;
 pub(crate) mod sqlstate;
 
 use std::collections::HashMap;
+use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
 use std::sync::atomic::{AtomicI32, Ordering};
@@ -50,10 +51,53 @@ use scram::Verifier;
 pub struct PostgresOptions {
     /// Whose rows are read.
     pub tenant: String,
-    /// What clients have to know as their password, under whatever name. Without it only this host is served.
+    /// What clients have to know as their password, under whatever name that is not a login's. Without it and logins only this host
+    /// is served.
     pub token: Option<String>,
+    /// Users with passwords of their own.
+    pub logins: Vec<PostgresLogin>,
     /// TLS. Without it, clients of other hosts are refused.
     pub tls: Option<TlsAcceptor>,
+}
+
+/// A user of the door.
+#[derive(Clone, Debug)]
+pub struct PostgresLogin {
+    /// The user's name.
+    pub user: String,
+    /// What tells whether a client knows the password.
+    pub verifier: ScramVerifier,
+}
+
+/// What is kept of a password, in PostgreSQL's own form: `SCRAM-SHA-256$4096:<salt>$<stored key>:<server key>`. It opens nothing by itself.
+#[derive(Clone)]
+pub struct ScramVerifier(Verifier);
+
+impl ScramVerifier {
+    /// Of a password, under a salt of its own.
+    ///
+    /// # Errors
+    /// When the system gives no random bytes.
+    pub fn of(password: &str) -> io::Result<Self> {
+        Ok(ScramVerifier(Verifier::new(password, random()?)))
+    }
+
+    /// From PostgreSQL's form; none if it is anything else, or hashed fewer than 4096 times.
+    pub fn parse(text: &str) -> Option<Self> {
+        Verifier::parse(text).map(ScramVerifier)
+    }
+}
+
+impl fmt::Display for ScramVerifier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.spelled())
+    }
+}
+
+impl fmt::Debug for ScramVerifier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ScramVerifier")
+    }
 }
 
 /// The door: cheap to clone.
@@ -63,7 +107,9 @@ pub struct Postgres(Arc<Door>);
 struct Door {
     query: Query,
     tenant: String,
+    /// Whoever is none of `logins` is asked for this; without both, nobody is asked for anything.
     verifier: Option<Verifier>,
+    logins: HashMap<String, Verifier>,
     tls: Option<TlsAcceptor>,
     connections: Arc<Semaphore>,
     next_process: AtomicI32,
@@ -84,12 +130,15 @@ impl Postgres {
     pub fn new(query: Query, options: PostgresOptions) -> io::Result<Self> {
         let verifier = match &options.token {
             Some(token) => Some(Verifier::new(token, random()?)),
-            None => None,
+            None if options.logins.is_empty() => None,
+            None => Some(Verifier::of_nobody(random()?, random()?)),
         };
+        let logins = options.logins.into_iter().map(|login| (login.user, login.verifier.0));
         Ok(Postgres(Arc::new(Door {
             query,
             tenant: options.tenant,
             verifier,
+            logins: logins.collect(),
             tls: options.tls,
             connections: Arc::new(Semaphore::new(POSTGRES_CONNECTIONS_MAX)),
             next_process: AtomicI32::new(1),

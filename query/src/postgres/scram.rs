@@ -27,14 +27,16 @@ pub(crate) enum Refused {
 /// What is kept of a token.
 #[derive(Clone)]
 pub(crate) struct Verifier {
-    salt: [u8; 16],
+    salt: Vec<u8>,
+    iterations: u32,
     stored_key: Key,
     server_key: Key,
 }
 
 impl Verifier {
     pub(crate) fn new(token: &str, salt: [u8; 16]) -> Self {
-        let mut block = salt.to_vec();
+        let salt = salt.to_vec();
+        let mut block = salt.clone();
         block.extend_from_slice(&1_u32.to_be_bytes());
         let mut last = mac(token.as_bytes(), &block);
         let mut salted = last;
@@ -43,7 +45,29 @@ impl Verifier {
             salted = xor(salted, last);
         }
         let stored_key = Sha256::digest(mac(&salted, b"Client Key")).into();
-        Verifier { salt, stored_key, server_key: mac(&salted, b"Server Key") }
+        Verifier { salt, iterations: ITERATIONS, stored_key, server_key: mac(&salted, b"Server Key") }
+    }
+
+    /// From PostgreSQL's own form, `SCRAM-SHA-256$<iterations>:<salt>$<stored key>:<server key>`.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let (iterations, rest) = text.strip_prefix(MECHANISM)?.strip_prefix('$')?.split_once(':')?;
+        let (salt, keys) = rest.split_once('$')?;
+        let (stored_key, server_key) = keys.split_once(':')?;
+        let key = |text: &str| decoded(text)?.try_into().ok();
+        let salt = decoded(salt).filter(|salt| (8..=64).contains(&salt.len()))?;
+        let iterations = iterations.parse().ok().filter(|count| (ITERATIONS..=1_000_000).contains(count))?;
+        Some(Verifier { salt, iterations, stored_key: key(stored_key)?, server_key: key(server_key)? })
+    }
+
+    /// In PostgreSQL's own form.
+    pub(crate) fn spelled(&self) -> String {
+        let (salt, stored_key) = (encoded(&self.salt), encoded(&self.stored_key));
+        format!("{MECHANISM}${}:{salt}${stored_key}:{}", self.iterations, encoded(&self.server_key))
+    }
+
+    /// One that no password fits, for users who are not known: they are answered like others, until the last message.
+    pub(crate) fn of_nobody(salt: [u8; 16], key: [u8; 32]) -> Self {
+        Verifier { salt: salt.to_vec(), iterations: ITERATIONS, stored_key: key, server_key: key }
     }
 
     /// Takes the client's first message and gives the answer, with what has to be kept for its last one.
@@ -59,7 +83,7 @@ impl Verifier {
         let client_nonce =
             bare.split(',').find_map(|part| part.strip_prefix("r=")).ok_or(Refused::Malformed)?;
         let nonce = format!("{client_nonce}{}", encoded(&nonce));
-        let answer = format!("r={nonce},s={},i={ITERATIONS}", encoded(&self.salt));
+        let answer = format!("r={nonce},s={},i={}", encoded(&self.salt), self.iterations);
         let exchange = Exchange { signed: format!("{bare},{answer}"), nonce, header };
         Ok((answer, exchange))
     }
@@ -167,6 +191,27 @@ mod tests {
         assert_eq!(wrong.finish(&exchange, last), Err(Refused::Wrong));
         let other = last.replace("r=rOpr", "r=xOpr");
         assert_eq!(verifier.finish(&exchange, &other), Err(Refused::Malformed));
+    }
+
+    #[test]
+    fn a_verifier_is_read_as_it_is_written_and_is_not_the_token() {
+        let verifier = Verifier::new("swordfish", [7; 16]);
+        let text = verifier.spelled();
+        let again = Verifier::parse(&text).unwrap();
+        assert_eq!(again.spelled(), text);
+        assert_eq!(again.stored_key, verifier.stored_key);
+        assert!(
+            text.starts_with("SCRAM-SHA-256$4096:BwcHBwcHBwcHBwcHBwcHBw==$") && !text.contains("swordfish")
+        );
+        for wrong in [
+            "",
+            "SCRAM-SHA-256",
+            text.trim_end_matches('='),
+            &text.replace("$4096", "$1"),
+            &text.replace("256", "1"),
+        ] {
+            assert!(Verifier::parse(wrong).is_none(), "{wrong}");
+        }
     }
 
     #[test]
