@@ -185,7 +185,7 @@ fn a_body_without_a_length_is_taken_in_bounds_or_refused() {
     let hand = Hand::open(alone.sql.address, 1, "hand");
     let chunked = |pieces: &mut dyn Iterator<Item = Vec<u8>>| {
         let mut stream = connect(alone.sql.address).unwrap();
-        let head = "POST /api/v1/ingest HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n";
+        let head = "POST /api/v1/ingest HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n";
         stream.write_all(head.as_bytes()).unwrap();
         for piece in pieces {
             let chunk = [format!("{:x}\r\n", piece.len()).as_bytes(), &piece, b"\r\n"].concat();
@@ -207,9 +207,9 @@ fn a_body_without_a_length_is_taken_in_bounds_or_refused() {
     }
 
     for head in [
-        "POST /api/v1/ingest HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999\r\nConnection: close\r\n\r\n",
-        "POST /api/v1/ingest HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n0\r\n\r\n",
-        "POST /api/v1/ingest HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\nConnection: close\r\n\r\n",
+        "POST /api/v1/ingest HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999999\r\nConnection: close\r\n\r\n",
+        "POST /api/v1/ingest HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n0\r\n\r\n",
+        "POST /api/v1/ingest HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\nConnection: close\r\n\r\n",
     ] {
         let mut stream = connect(alone.sql.address).unwrap();
         stream.write_all(head.as_bytes()).unwrap();
