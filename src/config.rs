@@ -207,7 +207,7 @@ fn read_http(
 }
 
 fn read_access(mut section: Section<'_>, data: &Path) -> AccessConfig {
-    let requests_per_minute = section.integer("requests_per_minute", 1_200, 1..=1_000_000);
+    let requests_per_minute = section.integer("requests_per_minute", 6_000, 1..=1_000_000);
     let audit_bytes_max = section.bytes("audit_bytes_max", 64 * MIB, MIB..=TIB);
     let (mut tokens, mut logins) = (Tokens::new(), Vec::new());
     for token in section.sections("token") {

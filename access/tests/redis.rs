@@ -268,6 +268,32 @@ async fn a_socket_that_speaks_garbage_is_never_believed() {
     }
 }
 
+/// Guarantees: an answer that is slow but in time decides, and is the last one for a while: many of them would cost more than none.
+#[tokio::test]
+async fn a_slow_redis_is_believed_once_and_then_not_asked() {
+    let (_folder, url) = garbage(|asked| {
+        let text = String::from_utf8_lossy(asked);
+        if let Some(at) = text.find("ECHO\r\n") {
+            return text.as_bytes().get(at + 6..).unwrap().to_vec();
+        }
+        if text.contains("MULTI") {
+            std::thread::sleep(Duration::from_millis(35));
+            return b"+OK\r\n+QUEUED\r\n+QUEUED\r\n+QUEUED\r\n*3\r\n+OK\r\n:70\r\n:50000\r\n".to_vec();
+        }
+        "+PONG\r\n".repeat(text.matches('*').count()).into_bytes()
+    });
+    let server = Server::new(&url);
+    server.wait(true).await;
+    let slow = server.limiter.count(FROM, "/x").await;
+    assert_eq!((slow.count, slow.ends_in), (70, Duration::from_secs(50)));
+    let began = Instant::now();
+    for expected in 2..=100 {
+        assert_eq!(server.limiter.count(FROM, "/x").await.count, expected);
+    }
+    println!("99 requests after a slow answer: {:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_millis(100), "{:?}", began.elapsed());
+}
+
 /// Guarantees: one that proves to be Redis and then answers nonsense is used for no result.
 #[tokio::test]
 async fn an_answer_out_of_range_is_no_answer() {
