@@ -1,6 +1,6 @@
 //! The configuration: one TOML file, flags over it, every fault in one report.
 //!
-//! Sections: `http`, `postgres`, `data`, `journal`, `store`, `query`, `loki` here; `agent` and `filter` are the agent's, because the small
+//! Sections: `http`, `postgres`, `data`, `journal`, `store`, `query`, `loki`, `alerts` here; `agent` and `filter` are the agent's, because the small
 //! program reads them too. `deploy/beeacon.toml` documents every key with its default; a test holds it to this code.
 
 use std::net::SocketAddr;
@@ -18,6 +18,7 @@ use beeacon_query::{PostgresLogin, QueryOptions, ScramVerifier};
 use beeacon_settings::{Document, Process, Section, Setting, show_bytes};
 use beeacon_store::StoreOptions;
 
+use crate::alerts::AlertsConfig;
 use crate::command_line::{CommonArguments, FilterArguments, ListenArguments};
 use crate::doors;
 
@@ -52,6 +53,7 @@ pub(crate) struct ServerConfig {
     pub(crate) collector: CollectorOptions,
     pub(crate) store: StoreOptions,
     pub(crate) query: QueryOptions,
+    pub(crate) alerts: AlertsConfig,
 }
 
 /// Who may come in, and what is kept about it.
@@ -119,6 +121,7 @@ pub(crate) fn resolve(
     let store = read_store(root.section("store"), &document, &data);
     let query = read_query(root.section("query"), &data);
     let loki = read_loki(root.section("loki"), listen.loki.clone());
+    let alerts = AlertsConfig::read(root.section("alerts"), &data);
     let agent = read_agent(root.section("agent"), &document, &data);
     let mut filter = root.section("filter");
     let rules = FilterConfig::read(&mut filter);
@@ -143,6 +146,7 @@ pub(crate) fn resolve(
         collector,
         store,
         query,
+        alerts,
     };
     Ok(Config { data, server, agent, filter: rules })
 }
@@ -443,6 +447,7 @@ mod tests {
         assert_eq!(format!("{:?}", sample.server.collector), format!("{:?}", none.server.collector));
         assert_eq!(format!("{:?}", sample.server.store), format!("{:?}", none.server.store));
         assert_eq!(format!("{:?}", sample.server.query), format!("{:?}", none.server.query));
+        assert_eq!(sample.server.alerts, none.server.alerts);
     }
 
     #[test]

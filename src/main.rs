@@ -1,6 +1,7 @@
 //! The program `beeacon`: reads the command line and the configuration, composes the rooms, and ends with a documented
 //! exit code. See ARCHITECTURE.md for the rooms.
 
+mod alerts;
 mod ask;
 mod client;
 mod command_line;

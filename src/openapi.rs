@@ -119,6 +119,86 @@ fn schemas() -> Vec<(&'static str, Value)> {
                 },
             }),
         ),
+        (
+            "Found",
+            json!({
+                "type": "object",
+                "required": ["api_version", "status", "data"],
+                "properties": {
+                    "api_version": { "type": "integer" },
+                    "status": { "type": "string", "enum": ["success"] },
+                    "data": { "type": "object" },
+                },
+            }),
+        ),
+        (
+            "Alerting",
+            json!({
+                "type": "object",
+                "required": ["api_version", "status", "messages", "open", "incidents", "alerts"],
+                "properties": {
+                    "api_version": { "type": "integer" },
+                    "status": { "type": "object" },
+                    "messages": { "type": "object" },
+                    "open": { "type": "object" },
+                    "incidents": { "type": "array", "items": { "type": "object" } },
+                    "alerts": { "type": "array", "items": { "type": "object" } },
+                },
+            }),
+        ),
+        (
+            "AlertNote",
+            json!({
+                "type": "object",
+                "additionalProperties": false,
+                "properties": texts(&["by", "note"]),
+            }),
+        ),
+        (
+            "AlertAssignment",
+            json!({
+                "type": "object",
+                "required": ["assigned_to"],
+                "additionalProperties": false,
+                "properties": {
+                    "by": { "type": "string" },
+                    "note": { "type": "string" },
+                    "assigned_to": { "type": ["string", "null"] },
+                },
+            }),
+        ),
+        (
+            "AlertChange",
+            json!({
+                "type": "object",
+                "additionalProperties": false,
+                "properties": {
+                    "by": { "type": "string", "description": "Who says so, where no token says it" },
+                    "note": { "type": "string" },
+                    "status": { "type": "string", "enum": ["acknowledged", "resolved"] },
+                    "assigned_to": { "type": ["string", "null"] },
+                },
+            }),
+        ),
+        (
+            "Silence",
+            json!({
+                "type": "object",
+                "required": ["matchers", "ends_at", "created_by"],
+                "additionalProperties": false,
+                "properties": {
+                    "matchers": {
+                        "type": "array",
+                        "items": { "type": "string" },
+                        "description": "As Alertmanager writes them, such as service=\"web\"",
+                    },
+                    "starts_at": { "type": "string", "format": "date-time" },
+                    "ends_at": { "type": "string", "format": "date-time" },
+                    "created_by": { "type": "string" },
+                    "comment": { "type": "string" },
+                },
+            }),
+        ),
         ("Rows", json!({ "type": "array", "items": { "type": "object" } })),
         (
             "SessionRequest",

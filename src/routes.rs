@@ -22,6 +22,7 @@ const ROWS: &[&str] = &[
 pub(crate) fn routes() -> Routes {
     let probe = Route { needs: Needs::Nothing, rate: Rate::Free, gives: (TEXT, "Text"), ..READS };
     let ships = Route { method: Method::POST, needs: Needs::Ingest, rate: Rate::Free, ..READS };
+    let works = Route { needs: Needs::Editor, audited: true, gives: (JSON, "Found"), ..READS };
     Routes::new(vec![
         Route { path: "/healthz", does: "Whether the process lives", ..probe.clone() },
         Route { path: "/readyz", does: "Whether each part is ready; 503 if one is not", ..probe },
@@ -53,6 +54,99 @@ pub(crate) fn routes() -> Routes {
             does: "Answers a query; rows flow as they are produced",
             takes: Takes::Json("Query"),
             gives: (ROWS, "Rows"),
+            ..READS
+        },
+        Route {
+            path: "/api/v1/rules",
+            does: "The rules of alerts with their states, health and last errors",
+            query: &[("type", "alert or record"), ("rule", "a rule's id")],
+            gives: (JSON, "Found"),
+            ..READS
+        },
+        Route {
+            path: "/api/v1/alerts",
+            does: "Alerts, the newest first; those that are open unless another status is asked for",
+            query: &[
+                ("status", "open, new, acknowledged, resolved or all"),
+                ("severity", "low, medium, high or critical"),
+                ("service", "a service's name"),
+                ("incident", "an incident's id"),
+                ("limit", "at most so many, up to 10000; 1000 by default"),
+            ],
+            gives: (JSON, "Found"),
+            ..READS
+        },
+        Route { path: "/api/v1/alerts/{id}", does: "One alert", gives: (JSON, "Found"), ..READS },
+        Route {
+            method: Method::PATCH,
+            path: "/api/v1/alerts/{id}",
+            does: "Acknowledges, assigns, resolves or comments an alert",
+            takes: Takes::Json("AlertChange"),
+            ..works.clone()
+        },
+        Route {
+            method: Method::POST,
+            path: "/api/v1/alerts/{id}/acknowledge",
+            does: "Somebody has seen an alert",
+            takes: Takes::Json("AlertNote"),
+            ..works.clone()
+        },
+        Route {
+            method: Method::POST,
+            path: "/api/v1/alerts/{id}/assign",
+            does: "Gives an alert to somebody, or to nobody",
+            takes: Takes::Json("AlertAssignment"),
+            ..works.clone()
+        },
+        Route {
+            method: Method::POST,
+            path: "/api/v1/alerts/{id}/comment",
+            does: "Says something about an alert",
+            takes: Takes::Json("AlertNote"),
+            ..works.clone()
+        },
+        Route {
+            method: Method::POST,
+            path: "/api/v1/alerts/{id}/resolve",
+            does: "Ends an alert by hand; its rule makes a new one when it fires anew",
+            takes: Takes::Json("AlertNote"),
+            ..works.clone()
+        },
+        Route {
+            path: "/api/v1/silences",
+            does: "Silences, ended ones too for five days",
+            gives: (JSON, "Found"),
+            ..READS
+        },
+        Route {
+            method: Method::POST,
+            path: "/api/v1/silences",
+            does: "Sets a silence: who its matchers cover is not told about until its end",
+            takes: Takes::Json("Silence"),
+            ..works.clone()
+        },
+        Route { path: "/api/v1/silences/{id}", does: "One silence", gives: (JSON, "Found"), ..READS },
+        Route { method: Method::DELETE, path: "/api/v1/silences/{id}", does: "Ends a silence now", ..works },
+        Route {
+            path: "/api/v1/incidents",
+            does: "Alerts of one subject together, the newest first",
+            query: &[
+                ("status", "open, resolved or all"),
+                ("limit", "at most so many, up to 10000; 1000 by default"),
+            ],
+            gives: (JSON, "Found"),
+            ..READS
+        },
+        Route {
+            path: "/api/v1/incidents/{id}",
+            does: "An incident with its alerts and its timeline",
+            gives: (JSON, "Found"),
+            ..READS
+        },
+        Route {
+            path: "/api/beeacon/alerts",
+            does: "Alerting at a glance: open alerts by severity, incidents, messages, faults",
+            gives: (JSON, "Alerting"),
             ..READS
         },
         Route {

@@ -22,6 +22,7 @@ use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig as TlsConfig;
 
+use crate::alerts::{self, Alerts};
 use crate::config::{ServerConfig, TlsFiles};
 use crate::doors::{self, Readiness};
 use crate::openapi;
@@ -45,6 +46,7 @@ pub(crate) struct Server {
     query: Query,
     listener: TcpListener,
     postgres: Option<(Postgres, TcpListener)>,
+    alerts: Alerts,
     tls: Option<TlsAcceptor>,
     gate: Gate,
     grafana: Option<String>,
@@ -55,7 +57,10 @@ pub(crate) struct Server {
 
 impl Server {
     /// Opens the store, replays the journal into it, and binds the socket; nothing is served yet.
-    pub(crate) async fn open(config: ServerConfig) -> anyhow::Result<Self> {
+    pub(crate) async fn open(mut config: ServerConfig) -> anyhow::Result<Self> {
+        let alert_tables = alerts::tables::Source::default();
+        config.query.relations.extend(alerts::tables::all(&alert_tables));
+        config.collector.followers.push(alerts::FOLLOWER.to_owned());
         let tls = config.tls.as_ref().map(tls_acceptor).transpose()?;
         let listener = TcpListener::bind(config.listen)
             .await
@@ -73,11 +78,15 @@ impl Server {
         let collector =
             Collector::open(config.collector, store.clone()).await.context("open the collector")?;
         let query = Query::new(store.clone(), config.query).context("open the query room")?;
+        let url = url_of(config.tls.is_some(), listener.local_addr().context("look up the address")?);
+        let alerts = Alerts::open(config.alerts, query.clone(), &url).await.context("make alerts ready")?;
+        alert_tables.set(alerts.handle()).ok();
         let mut registry = Registry::default();
         register_build(&mut registry);
         store.register(&mut registry);
         collector.register(&mut registry);
         query.register(&mut registry);
+        alerts.register(&mut registry);
         let postgres = match postgres {
             None => None,
             Some(listener) => {
@@ -109,6 +118,7 @@ impl Server {
             query,
             listener,
             postgres,
+            alerts,
             tls,
             gate,
             grafana,
@@ -130,8 +140,7 @@ impl Server {
 
     /// The URL under which this process reaches itself.
     pub(crate) fn url(&self) -> io::Result<String> {
-        let scheme = if self.tls.is_some() { "https" } else { "http" };
-        Ok(format!("{scheme}://{}", self.address()?))
+        Ok(url_of(self.tls.is_some(), self.address()?))
     }
 
     /// Serves until asked to stop, then closes the rooms; fresh rows are written before it returns.
@@ -153,6 +162,7 @@ impl Server {
                 ended
             }
         });
+        let alerting = tokio::spawn(self.alerts.run(self.collector.clone(), halted.clone()));
         let postgres = self.postgres.map(|(door, listener)| {
             let halted = halted.clone();
             tokio::spawn(async move { door.serve(listener, halted).await })
@@ -164,6 +174,8 @@ impl Server {
         if let Some(postgres) = postgres {
             postgres.await.context("the PostgreSQL door ended badly")?;
         }
+        // What is journalled and not counted yet is counted at the next start.
+        alerting.await.context("alerting ended badly")?;
         consumers.await.context("the collector's consumers ended badly")??;
         self.collector.close().await.context("close the collector")?;
         self.store.close().await.context("close the store")?;
@@ -184,6 +196,7 @@ impl Server {
             settings: self.settings.clone(),
         });
         let rooms = self.collector.router().merge(self.query.router());
+        let rooms = rooms.merge(alerts::http::router(self.alerts.handle()));
         let rooms = rooms.merge(status::router(state)).merge(openapi::router(self.gate.routes()));
         doors::router(rooms, self.readiness(companion), self.registry.clone(), &self.gate)
     }
@@ -196,6 +209,11 @@ impl Server {
             parts
         })
     }
+}
+
+fn url_of(is_tls: bool, address: SocketAddr) -> String {
+    let scheme = if is_tls { "https" } else { "http" };
+    format!("{scheme}://{address}")
 }
 
 fn register_build(registry: &mut Registry) {

@@ -14,7 +14,7 @@ pub mod send;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -44,7 +44,7 @@ pub struct Round {
 #[derive(Clone, Debug)]
 pub struct Courier {
     ledger: Arc<Ledger>,
-    config: Arc<Config>,
+    config: Arc<Mutex<Arc<Config>>>,
     sender: Arc<Sender>,
     retry: Retry,
 }
@@ -60,7 +60,16 @@ impl Courier {
     /// A courier for the receivers of a configuration.
     #[must_use]
     pub fn new(ledger: Arc<Ledger>, config: Arc<Config>, sender: Arc<Sender>, retry: Retry) -> Courier {
-        Courier { ledger, config, sender, retry }
+        Courier { ledger, config: Arc::new(Mutex::new(config)), sender, retry }
+    }
+
+    /// Other receivers from the next message on.
+    pub fn use_config(&self, config: Arc<Config>) {
+        *self.config.lock().unwrap_or_else(PoisonError::into_inner) = config;
+    }
+
+    fn config(&self) -> Arc<Config> {
+        self.config.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Sends what is due at a time, at most [`SENDS_AT_A_TIME`] messages.
@@ -93,7 +102,8 @@ impl Courier {
 
     async fn deliver(&self, waiting: Waiting, now: Timestamp) -> Result<End, LedgerError> {
         let message = &waiting.notification;
-        let outcome = match self.config.receiver(&message.receiver) {
+        let config = self.config();
+        let outcome = match config.receiver(&message.receiver) {
             Some(receiver) => self.sender.send(receiver, message, now).await,
             None => Outcome::Never("there is no receiver of this name any more".to_owned()),
         };

@@ -7,6 +7,7 @@
 //! [`Ledger::due`]. Delete: [`Ledger::forget`] drops messages that ended and changes that are old. Crash: between a delivery and
 //! [`Ledger::delivered`] the message is sent again, with the same id.
 
+mod cases;
 mod error;
 #[cfg(test)]
 mod tests;
@@ -23,11 +24,13 @@ use sqlx::sqlite::{
 };
 use sqlx::{ConnectOptions, Connection, Row, SqliteConnection};
 
+pub use self::cases::{Act, Case, CaseFilter, Incident, IncidentEvent, Severity};
 pub use self::error::LedgerError;
 use self::error::failed;
 use crate::limits::{ERROR_BYTES_MAX, LEDGER_BUSY_WAIT, OUTBOX_WAITING_MAX};
 use crate::notify::{Notification, NotifierState, Reason};
 use crate::state::{Change, RuleState, Transition};
+use crate::stream::StreamState;
 use crate::template::cut;
 
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("./migrations");
@@ -43,6 +46,12 @@ pub struct Step {
     pub changes: Vec<(String, Transition)>,
     /// Messages that are due.
     pub messages: Vec<Notification>,
+    /// The counts of the streaming rules that counted: the rule's id, the rule's own words, the counts.
+    pub streams: Vec<(String, String, StreamState)>,
+    /// The last record of the journal that the counts hold.
+    pub place: Option<u64>,
+    /// The ids of rules that are no more: their states and counts go.
+    pub gone: Vec<String>,
 }
 
 /// What a start goes on from.
@@ -52,6 +61,10 @@ pub struct Loaded {
     pub rules: BTreeMap<String, RuleState>,
     /// The notifier's state.
     pub notifier: NotifierState,
+    /// The counts of the streaming rules, by the rules' ids, each with the words of the rule that made it.
+    pub streams: BTreeMap<String, (String, StreamState)>,
+    /// The last record of the journal that the counts hold, when there is one.
+    pub place: Option<u64>,
 }
 
 /// A message that waits.
@@ -127,6 +140,17 @@ impl Ledger {
         if let Some(row) = row.map_err(failed("read the state of the notifier"))? {
             loaded.notifier = from_json(&text(&row, "state")?, "the state of the notifier")?;
         }
+        let rows =
+            sqlx::query("SELECT rule_id, made_by, state FROM stream_state").fetch_all(&self.pool).await;
+        for row in rows.map_err(failed("read the counts of the streams"))? {
+            let counts = from_json(&text(&row, "state")?, "the counts of a stream")?;
+            loaded.streams.insert(text(&row, "rule_id")?, (text(&row, "made_by")?, counts));
+        }
+        let place: Option<i64> = sqlx::query_scalar("SELECT lsn FROM journal_place")
+            .fetch_optional(&self.pool)
+            .await
+            .map_err(failed("read the place in the journal"))?;
+        loaded.place = place.and_then(|place| u64::try_from(place).ok());
         Ok(loaded)
     }
 
@@ -159,8 +183,37 @@ impl Ledger {
             .await
             .map_err(failed("write the state of the notifier"))?;
         }
-        for (rule_id, transition) in &step.changes {
+        for (rule_id, made_by, state) in &step.streams {
             sqlx::query(
+                "INSERT INTO stream_state (rule_id, made_by, state) VALUES (?, ?, ?)
+                 ON CONFLICT (rule_id) DO UPDATE SET made_by = excluded.made_by, state = excluded.state",
+            )
+            .bind(rule_id)
+            .bind(made_by)
+            .bind(to_json(state, "the counts of a stream")?)
+            .execute(&mut *transaction)
+            .await
+            .map_err(failed("write the counts of a stream"))?;
+        }
+        if let Some(place) = step.place {
+            sqlx::query(
+                "INSERT INTO journal_place (id, lsn) VALUES (1, ?) ON CONFLICT (id) DO UPDATE SET lsn = excluded.lsn",
+            )
+            .bind(i64::try_from(place).unwrap_or(i64::MAX))
+            .execute(&mut *transaction)
+            .await
+            .map_err(failed("write the place in the journal"))?;
+        }
+        for rule_id in &step.gone {
+            for statement in
+                ["DELETE FROM rule_state WHERE rule_id = ?", "DELETE FROM stream_state WHERE rule_id = ?"]
+            {
+                let done = sqlx::query(statement).bind(rule_id).execute(&mut *transaction).await;
+                done.map_err(failed("drop the state of a rule that is no more"))?;
+            }
+        }
+        for (rule_id, transition) in &step.changes {
+            let written = sqlx::query(
                 "INSERT OR IGNORE INTO change (event_id, rule_id, fingerprint, kind, transition, at_ms)
                  VALUES (?, ?, ?, ?, ?, ?)",
             )
@@ -173,6 +226,9 @@ impl Ledger {
             .execute(&mut *transaction)
             .await
             .map_err(failed("write a change"))?;
+            if written.rows_affected() > 0 {
+                cases::follow(&mut transaction, rule_id, transition).await?;
+            }
         }
         if !step.messages.is_empty() {
             let waiting: i64 = sqlx::query_scalar("SELECT count(*) FROM outbox WHERE state = 'waiting'")
@@ -205,13 +261,13 @@ impl Ledger {
     }
 
     /// The messages whose time has come: of each group and receiver the oldest that waits, so that no end overtakes its
-    /// beginning.
+    /// beginning. One that cannot be read is given up, and told, so that it holds no other.
     ///
     /// # Errors
-    /// What SQLite reports, and a message that cannot be read.
+    /// What SQLite reports.
     pub async fn due(&self, now: Timestamp, count_max: usize) -> Result<Vec<Waiting>, LedgerError> {
         let rows = sqlx::query(
-            "SELECT notification, attempts, made_ms FROM outbox
+            "SELECT id, notification, attempts, made_ms FROM outbox
              WHERE number IN (SELECT min(number) FROM outbox WHERE state = 'waiting' GROUP BY receiver, group_key)
                AND next_ms <= ?
              ORDER BY next_ms, number LIMIT ?",
@@ -221,15 +277,18 @@ impl Ledger {
         .fetch_all(&self.pool)
         .await
         .map_err(failed("look for messages that are due"))?;
-        rows.iter()
-            .map(|row| {
-                Ok(Waiting {
-                    notification: from_json(&text(row, "notification")?, "a message")?,
-                    attempts: u32::try_from(number(row, "attempts")?).unwrap_or(u32::MAX),
-                    made_at: time(number(row, "made_ms")?)?,
-                })
-            })
-            .collect()
+        let mut due = Vec::with_capacity(rows.len());
+        for row in &rows {
+            match waiting(row) {
+                Ok(waiting) => due.push(waiting),
+                Err(error) => {
+                    let id = text(row, "id")?;
+                    tracing::error!(id, error = &error as &dyn std::error::Error, "a message is given up");
+                    self.given_up(&id, now, &error.to_string()).await?;
+                }
+            }
+        }
+        Ok(due)
     }
 
     /// When the next message is to be tried.
@@ -343,8 +402,16 @@ impl Ledger {
             let done = sqlx::query(statement).bind(before).execute(&self.pool).await;
             done.map_err(failed("drop what is old"))?;
         }
-        Ok(())
+        cases::forget(self, now, kept_for).await
     }
+}
+
+fn waiting(row: &SqliteRow) -> Result<Waiting, LedgerError> {
+    Ok(Waiting {
+        notification: from_json(&text(row, "notification")?, "a message")?,
+        attempts: u32::try_from(number(row, "attempts")?).unwrap_or(u32::MAX),
+        made_at: time(number(row, "made_ms")?)?,
+    })
 }
 
 /// Looks at the version through a read-only connection, before anything could change the file.

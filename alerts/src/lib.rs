@@ -3,11 +3,11 @@
 //! The way of an alert: a rule file ([`rules`]) gives queries and stream counts; an evaluation of one goes into the rule's
 //! state machine ([`state`]), which answers with transitions; the notifier ([`notify`]) makes messages of them; a message
 //! becomes a body ([`payload`]), is signed ([`sign`]), and goes where the policy ([`outbound`]) lets it. States, changes and
-//! messages are written down together ([`ledger`]), and delivered from there ([`deliver`]).
+//! messages are written down together ([`ledger`]), and delivered from there ([`deliver`]). [`runner`] is the loop around it.
 //!
 //! What always holds:
 //! - Rules, states, counts and the notifier are pure: they take a time and values and return values. Files are the ledger's,
-//!   sockets and the clock those of delivery.
+//!   sockets those of delivery, the clock that of delivery and of the runner.
 //! - A state change has one event id, made from what changed and when. Whoever sees it twice sees the same id.
 //! - What a rule saw of a log line are names and counts; no text of a line enters a state, an error or a log.
 //!
@@ -23,6 +23,7 @@ pub mod notify;
 pub mod outbound;
 pub mod payload;
 pub mod rules;
+pub mod runner;
 pub mod schedule;
 pub mod sign;
 pub mod state;

@@ -178,3 +178,47 @@ pub const UNIT_TEST_LINES_MAX: usize = 10_000;
 
 /// The evaluations up to the last case of a unit test: a week of minutes.
 pub const UNIT_TEST_EVALUATIONS_MAX: u128 = 10_080;
+/// The alerts, open and ended, that are kept. Each is about a kilobyte.
+pub const CASES_MAX: usize = 100_000;
+
+/// The longest title of an alert or an incident, in bytes: the 500 characters of the seeds' table.
+pub const TITLE_BYTES_MAX: usize = 500;
+
+/// The longest name of somebody who acts, in bytes.
+pub const ACTOR_BYTES_MAX: usize = 256;
+
+/// The longest note of a person, in bytes.
+pub const NOTE_BYTES_MAX: usize = 4 << 10;
+
+/// How long after its end an incident takes a new alert about its subject: a service that flaps makes one incident.
+pub const INCIDENT_JOINED_FOR: Duration = Duration::from_secs(15 * 60);
+
+/// How long alerts that ended, their changes and their messages are kept: ninety days.
+pub const HISTORY_KEPT_FOR: Duration = Duration::from_secs(90 * 24 * 3600);
+
+/// How often the ledger drops what is old.
+pub const FORGET_EVERY: Duration = Duration::from_secs(3600);
+
+/// How long counts and states that changed nothing may be in memory only. After a kill so much of the journal is counted anew.
+pub const STEP_AGE_MAX: Duration = Duration::from_secs(5);
+
+/// How often streaming rules with alerts are looked at when no line comes: it bounds how late an end is told.
+pub const STREAM_LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// The groups of rules whose queries run at a time. People's queries have the other permits.
+pub const EVALUATIONS_AT_A_TIME: usize = 2;
+
+/// How often a query is tried that found no permit.
+pub const EVALUATION_TRIES: u32 = 3;
+
+/// The pause before a query that found no permit is tried again, and before a step is written again that failed.
+pub const EVALUATION_RETRY_PAUSE: Duration = Duration::from_secs(1);
+
+/// The batches that wait to be counted. The journal holds what comes after.
+pub const OBSERVED_WAITING_MAX: usize = 16;
+
+/// The commands of people that wait.
+pub const COMMANDS_WAITING_MAX: usize = 64;
+
+/// The rules in use, of all files together.
+pub const RULES_MAX: usize = 10_000;

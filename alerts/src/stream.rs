@@ -14,13 +14,14 @@
 //! - No text of a line is kept.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use memchr::memmem;
 use serde::{Deserialize, Serialize};
 
-use crate::labels::Labels;
+use crate::labels::{Labels, quoted};
 use crate::limits::{
     STREAM_PARTS, STREAM_SERIES_MAX, STREAM_SERVICE_BYTES_MAX, STREAM_TEXT_BYTES_MAX, STREAM_WINDOW_MAX,
 };
@@ -54,6 +55,24 @@ pub enum Counted {
     Text(String),
     /// Lines.
     Lines,
+}
+
+/// As users see it; two rules that count otherwise have other words.
+impl fmt::Display for StreamCount {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.what {
+            Counted::Redaction(None) => f.write_str("redactions")?,
+            Counted::Redaction(Some(rule)) => write!(f, "redactions by {}", quoted(rule))?,
+            Counted::Level(level) => write!(f, "lines of level {}", quoted(level))?,
+            Counted::Text(text) => write!(f, "lines that contain {}", quoted(text))?,
+            Counted::Lines => f.write_str("lines")?,
+        }
+        if let Some(service) = &self.service {
+            write!(f, " of service {}", quoted(service))?;
+        }
+        let by = if self.by_service { "per service" } else { "of all services together" };
+        write!(f, ", {by}: at least {} within {} s", self.at_least, self.window.as_secs_f64())
+    }
 }
 
 /// A scrubbed line as a streaming rule sees it.

@@ -17,6 +17,7 @@ use tokio::sync::{Notify, Semaphore, oneshot, watch};
 use crate::agents::Agents;
 use crate::consumers;
 use crate::error::{CollectorError, chain};
+use crate::followers;
 use crate::limits::{
     BODY_BYTES_IN_FLIGHT_MAX, CLOSE_WAIT_MAX, COMMITS_IN_FLIGHT_MAX, DECODE_BYTES_IN_FLIGHT_MAX,
     PUBLISH_RETRY_PAUSE, TENANT_BYTES_MAX,
@@ -38,6 +39,9 @@ pub struct CollectorOptions {
     pub journal: JournalOptions,
     /// Where to forward to, if anywhere. A Loki that is not named any more has no claim on the journal.
     pub loki: Option<LokiOptions>,
+    /// The names of those who follow the journal beside the store and Loki: each has a durable place in it, which holds it until
+    /// there is no other room. A place whose name is not among them any more is given up.
+    pub followers: Vec<String>,
     /// Whose rows arrive. One tenant in this version.
     pub tenant: String,
     /// Request bodies in memory at once, in bytes; at least one frame of the largest size.
@@ -53,6 +57,7 @@ impl CollectorOptions {
             journal_directory: journal_directory.into(),
             journal: JournalOptions::default(),
             loki: None,
+            followers: Vec::new(),
             tenant: "default".to_owned(),
             body_bytes_in_flight_max: BODY_BYTES_IN_FLIGHT_MAX,
             decode_bytes_in_flight_max: DECODE_BYTES_IN_FLIGHT_MAX,
@@ -91,6 +96,7 @@ pub(crate) struct Inner {
     pub(crate) commits: Arc<Semaphore>,
     pub(crate) metrics: Metrics,
     pub(crate) loki: Option<Arc<Loki>>,
+    pub(crate) followers: Vec<String>,
     /// The last durable record, for whoever follows the journal.
     pub(crate) synced: watch::Receiver<u64>,
     /// The journal refused for want of room: look at once.
@@ -117,6 +123,7 @@ impl Collector {
         let journal_bytes_max = journal_options.journal_bytes_max;
         let directory = options.journal_directory;
         let is_forwarding = loki.is_some();
+        let followers = options.followers.clone();
         let (journal, journal_recovery, store_cursor) = blocking("open the journal", move || {
             let (journal, report) = Journal::open(directory, journal_options)?;
             let cursor = journal.cursor(consumers::STORE_CURSOR)?;
@@ -126,6 +133,7 @@ impl Collector {
                 tracing::info!("loki is not configured any more: its place in the journal is given up");
                 journal.truncate()?;
             }
+            followers::open_places(&journal, &followers, &[consumers::STORE_CURSOR, consumers::LOKI_CURSOR])?;
             Ok::<_, JournalError>((journal, report, cursor))
         })
         .await??;
@@ -150,6 +158,7 @@ impl Collector {
             commits: Arc::new(Semaphore::new(COMMITS_IN_FLIGHT_MAX)),
             metrics,
             loki,
+            followers: options.followers,
             synced,
             cramped: Notify::new(),
             failure: OnceLock::new(),

@@ -1,7 +1,7 @@
 //! Who reads the journal, how far each has come, and what may go.
 //!
 //! Always holds: a segment goes only when every consumer is beyond it; the store's place moves only to what is in files
-//! and the catalog; Loki's claim ends where it would keep the doors shut.
+//! and the catalog; the claims of Loki and of followers end where they would keep the doors shut.
 
 use std::sync::Arc;
 
@@ -9,6 +9,7 @@ use beeacon_journal::{Cursor, JournalError, Lsn};
 
 use crate::collector::{Inner, blocking};
 use crate::error::{CollectorError, chain};
+use crate::followers;
 use crate::limits::{HOUSEKEEPING_INTERVAL, PRESSURE_HIGH_PERCENT, PRESSURE_LOW_PERCENT};
 
 /// The store's place in the journal.
@@ -55,6 +56,9 @@ async fn look_after(inner: &Arc<Inner>) -> Result<(), CollectorError> {
         }
     }
     relieve(inner, bytes_to_free(inner));
+    if bytes_to_free(inner) > 0 {
+        followers::press(inner).await?;
+    }
     Ok(())
 }
 

@@ -13,7 +13,7 @@
 //!
 //! Modules in reading order: [`limits`], [`commit`] (the rules, pure), [`entry`] (the journal entry's bytes, pure), `plan`
 //! (a frame against what is known, pure), `agents` (what is known), `permits`, `refusal`, `session` and `ingest` (the
-//! doors), `replay` (start), `consumers` (places in the journal), [`loki`], [`status`], `metrics`, `collector`.
+//! doors), `replay` (start), `consumers` (places in the journal), [`followers`], [`loki`], [`status`], `metrics`, `collector`.
 
 pub mod limits;
 
@@ -37,6 +37,8 @@ mod replay;
 
 mod consumers;
 
+pub mod followers;
+
 pub mod loki;
 
 pub mod status;
@@ -49,6 +51,7 @@ mod collector;
 
 pub use collector::{Collector, CollectorOptions};
 pub use error::CollectorError;
+pub use followers::{Claim, Followed, FollowedRow, FollowedRows, Follower};
 pub use loki::{LokiAuthentication, LokiOptions, PUSH_PATH as LOKI_PUSH_PATH};
 pub use replay::ReplayReport;
 pub use status::CollectorStatus;

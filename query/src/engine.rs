@@ -10,7 +10,7 @@ use std::future::Future;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -40,7 +40,9 @@ use crate::error::{Phase, QueryError};
 use crate::limits;
 use crate::metrics::Metrics;
 use crate::postgres::settings::Settings;
+use crate::relation::Relation;
 use crate::session::Session;
+use crate::system::Catalogs;
 use crate::tables::Moment;
 use crate::{dialect, guard, session};
 
@@ -69,6 +71,8 @@ pub struct QueryOptions {
     pub wait_max: Duration,
     /// How many partitions a plan has, and how many threads all queries share. Default: the processors.
     pub partitions: usize,
+    /// Tables that the program brings. Default: none.
+    pub relations: Vec<Arc<dyn Relation>>,
 }
 
 impl Default for QueryOptions {
@@ -84,6 +88,7 @@ impl Default for QueryOptions {
             waiting_max: limits::QUERIES_WAITING,
             wait_max: limits::ADMISSION_TIME,
             partitions: std::thread::available_parallelism().map_or(1, usize::from),
+            relations: Vec::new(),
         }
     }
 }
@@ -121,6 +126,7 @@ struct Room {
     waiting: AtomicUsize,
     metrics: Metrics,
     footers: Mutex<HashMap<String, Arc<FileMetadataCache>>>,
+    catalogs: OnceLock<Catalogs>,
 }
 
 impl Drop for Room {
@@ -157,6 +163,7 @@ impl Query {
             waiting: AtomicUsize::new(0),
             metrics: Metrics::default(),
             footers: Mutex::new(HashMap::new()),
+            catalogs: OnceLock::new(),
         })))
     }
 
@@ -533,7 +540,8 @@ impl Run {
         let names = dialect::column_names(&statement);
         let planning = |error| self.sort(error, Phase::Plan);
         let footers = self.room.footers(&self.ask.tenant);
-        let session = session::open(&self.room.store, &self.ask.tenant, &self.room.options, footers)
+        let room = &self.room;
+        let session = session::open(&room.store, &self.ask.tenant, &room.options, footers, &room.catalogs)
             .map_err(planning)?;
         dialect::understand(&mut statement, &self.ask.settings)?;
         let plan = session.state.statement_to_plan(statement).await.map_err(planning)?;

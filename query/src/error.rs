@@ -166,6 +166,12 @@ pub enum QueryError {
     /// The store failed.
     #[error("stored rows could not be read")]
     Store(#[source] Option<StoreError>),
+    /// A table that the program brings has no rows to give now.
+    #[error("a table of the program could not be read")]
+    Relation {
+        /// What it says.
+        shown: Shown,
+    },
     /// A row of the store is not where it belongs.
     #[error("file of another tenant was offered to a query")]
     ForeignFile,
@@ -210,6 +216,7 @@ impl QueryError {
             QueryError::Busy { .. } => "busy",
             QueryError::Format { .. } => "format",
             QueryError::Store(_) => "store",
+            QueryError::Relation { .. } => "relation",
             QueryError::ForeignFile | QueryError::Setup(_) | QueryError::Internal { .. } => "internal",
         }
     }
@@ -221,6 +228,7 @@ impl QueryError {
             | QueryError::Plan { shown, .. }
             | QueryError::Execution { shown }
             | QueryError::Format { shown }
+            | QueryError::Relation { shown }
             | QueryError::Internal { shown } => format!("{self}: {}", shown.for_the_asker()),
             other => other.to_string(),
         }

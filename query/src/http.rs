@@ -201,7 +201,7 @@ fn status(error: &QueryError) -> StatusCode {
         | QueryError::Bytes { .. }
         | QueryError::Files { .. } => StatusCode::UNPROCESSABLE_ENTITY,
         QueryError::Busy { .. } => StatusCode::TOO_MANY_REQUESTS,
-        QueryError::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
+        QueryError::Store(_) | QueryError::Relation { .. } => StatusCode::SERVICE_UNAVAILABLE,
         QueryError::ForeignFile | QueryError::Setup(_) | QueryError::Internal { .. } => {
             StatusCode::INTERNAL_SERVER_ERROR
         }
@@ -217,7 +217,7 @@ impl IntoResponse for QueryError {
             tracing::warn!(code = self.code(), error = %self, "query could not be answered");
         }
         let mut response = refusal(status, self.code(), &self.for_the_asker(), self.place());
-        if matches!(self, QueryError::Busy { .. } | QueryError::Store(_)) {
+        if matches!(self, QueryError::Busy { .. } | QueryError::Store(_) | QueryError::Relation { .. }) {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         }
         response

@@ -7,7 +7,7 @@
 //! - an answer that is not complete cannot be taken for one that is;
 //! - text of queries and rows stands in answers and in errors to whoever asked, never in a log ([`error::Shown`]).
 //!
-//! SQL users see the tables `logs`, `gaps` and `redactions(minute, service, rule, count)`. What taking data in, filtering
+//! SQL users see the tables `logs`, `gaps` and `redactions(minute, service, rule, count)`, and what the program brings. What taking data in, filtering
 //! and storing mean is left to the other rooms; who may ask, to whoever composes the door.
 //!
 //! Modules in reading order:
@@ -23,6 +23,8 @@
 //! - [`encode`]: answers as bytes;
 //! - [`http`] and [`postgres`]: the doors;
 //! - [`display`]: rows for a terminal;
+//! - [`relation`]: small tables that the program brings;
+//! - [`labelled`]: rows as numbers with labels;
 //! - [`pollen`]: totals of what was redacted;
 //! - `metrics`: what Prometheus is told.
 
@@ -58,6 +60,10 @@ pub mod postgres;
 
 pub mod display;
 
+pub mod relation;
+
+pub mod labelled;
+
 pub mod pollen;
 
 mod metrics;
@@ -66,5 +72,6 @@ pub use encode::Format;
 pub use engine::{Ask, Query, QueryOptions, Rows, Statistics};
 pub use error::QueryError;
 pub use http::{SQL_PATH, Tenant};
+pub use labelled::Labelled;
 pub use pollen::PollenFilterStatistics;
 pub use postgres::{Postgres, PostgresLogin, PostgresOptions, ScramVerifier};

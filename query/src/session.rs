@@ -9,7 +9,7 @@
 
 use std::collections::HashMap;
 use std::path::Path as FilePath;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use beeacon_store::Store;
 use datafusion::catalog::CatalogProviderList;
@@ -31,6 +31,7 @@ use object_store::prefix::PrefixStore;
 
 use crate::engine::QueryOptions;
 use crate::limits::{BATCH_ROWS, PARSER_RECURSION_MAX, SORT_RESERVE_BYTES};
+use crate::system::Catalogs;
 use crate::tables::{self, Moment, Tables};
 use crate::{functions, system};
 
@@ -50,6 +51,7 @@ pub(crate) fn open(
     tenant: &str,
     options: &QueryOptions,
     footers: Arc<FileMetadataCache>,
+    catalogs: &OnceLock<Catalogs>,
 ) -> Result<Session> {
     let prefix = Path::from_iter(["tenants", tenant]);
     let url = ObjectStoreUrl::parse("beeacon://query")?;
@@ -58,8 +60,13 @@ pub(crate) fn open(
     let moment = Moment::new(store.clone(), tenant, options.partitions, files, prefix, url, footers);
     let moment = Arc::new(moment);
     let catalog = MemoryCatalogProvider::new();
-    let catalogs = system::catalogs(|| tables::relations(&moment), function_names)?;
-    let tables = Tables { moment: moment.clone(), pg_catalog: catalogs.pg_catalog.clone() };
+    let catalogs =
+        system::catalogs(catalogs, || tables::relations(&moment, &options.relations), function_names)?;
+    let tables = Tables {
+        moment: moment.clone(),
+        brought: options.relations.clone(),
+        pg_catalog: catalogs.pg_catalog.clone(),
+    };
     catalog.register_schema(SCHEMA, Arc::new(tables))?;
     catalog.register_schema("pg_catalog", catalogs.pg_catalog.clone())?;
     catalog.register_schema("information_schema", catalogs.information_schema.clone())?;

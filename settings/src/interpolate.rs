@@ -47,6 +47,21 @@ impl Surroundings for Process {
     }
 }
 
+/// Replaces every reference in a text that is no TOML, such as another file that the configuration names.
+///
+/// ```
+/// use beeacon_settings::{Nothing, fill_in};
+///
+/// assert_eq!(fill_in("key: ${KEY:-none}, 5 $", &Nothing), Ok("key: none, 5 $".to_owned()));
+/// assert!(fill_in("${KEY}", &Nothing).is_err());
+/// ```
+///
+/// # Errors
+/// The first reference that leads nowhere; no value that another one brought.
+pub fn fill_in(text: &str, surroundings: &dyn Surroundings) -> Result<String, String> {
+    resolve(text, surroundings).map(|(text, _)| text)
+}
+
 /// Replaces every reference. Tells also whether there was one, since what it brought may be secret.
 pub(crate) fn resolve(text: &str, surroundings: &dyn Surroundings) -> Result<(String, bool), String> {
     let mut out = String::with_capacity(text.len());

@@ -35,7 +35,7 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-pub use interpolate::{Nothing, Process, Surroundings};
+pub use interpolate::{Nothing, Process, Surroundings, fill_in};
 pub use quantity::{show_bytes, show_duration};
 
 /// One thing that is wrong in a file.

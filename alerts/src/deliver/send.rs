@@ -71,6 +71,8 @@ pub(super) enum SendError {
     Name(String),
     #[error("no connection to {host}: {kind}")]
     Connect { host: String, kind: std::io::ErrorKind },
+    #[error("no TLS with {0}: there are no certificates to trust on this system, name a file of them")]
+    Roots(String),
     #[error("no TLS with {host}: its certificate does not hold, or it does not speak it")]
     Tls { host: String },
     #[error("{0} ended the exchange before its answer")]
@@ -180,6 +182,9 @@ impl Sender {
             return exchange_over(stream, request, &target.host()).await;
         }
         let host = target.host();
+        if self.certificates.is_empty() {
+            return Err(SendError::Roots(host));
+        }
         let name = ServerName::try_from(host.clone()).map_err(|_| SendError::Tls { host: host.clone() })?;
         let stream =
             self.tls.connect(name, stream).await.map_err(|_| SendError::Tls { host: host.clone() })?;
@@ -351,7 +356,12 @@ fn is_slack_ok(body: &[u8]) -> bool {
 fn trusted(file: Option<&Path>) -> Result<(RootCertStore, Vec<CertificateDer<'static>>), SenderError> {
     let (mut roots, mut kept) = (RootCertStore::empty(), Vec::new());
     let system = || SYSTEM_CERTIFICATES.iter().map(PathBuf::from).find(|path| path.exists());
-    let Some(path) = file.map(Path::to_path_buf).or_else(system) else { return Ok((roots, kept)) };
+    let Some(path) = file.map(Path::to_path_buf).or_else(system) else {
+        tracing::warn!(
+            "no certificates to trust were found on this system: messages go over plain HTTP only until a file is named"
+        );
+        return Ok((roots, kept));
+    };
     let refuse = || SenderError::Certificates { path: path.clone() };
     if std::fs::metadata(&path).map_err(|_| refuse())?.len() > CA_BYTES_MAX {
         return Err(refuse());

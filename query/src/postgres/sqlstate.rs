@@ -89,7 +89,7 @@ fn state(error: &QueryError, message: &str) -> &'static str {
         QueryError::Memory { .. } => "53200",
         QueryError::Busy { .. } => "53300",
         QueryError::Format { .. } => "0A000",
-        QueryError::Store(_) => "58030",
+        QueryError::Store(_) | QueryError::Relation { .. } => "58030",
         QueryError::ForeignFile | QueryError::Setup(_) | QueryError::Internal { .. } => "XX000",
     }
 }

@@ -1,6 +1,7 @@
 //! `pg_catalog` and `information_schema`: what clients of PostgreSQL read to learn which tables there are.
 //!
-//! The rows are made once, from the schemas of the tables every tenant has, and are the same for all tenants. Tables that are
+//! The rows are made once, from the schemas of the tables every tenant has and of those that the program brings, and are the
+//! same for all tenants. Tables that are
 //! always empty here (indexes, constraints, triggers, …) exist with PostgreSQL's columns; see [`is_empty`].
 
 mod rows;
@@ -43,6 +44,8 @@ pub(crate) fn version() -> String {
 pub(crate) struct Relation {
     pub(crate) name: &'static str,
     pub(crate) is_view: bool,
+    /// Whether the program brings it.
+    pub(crate) is_brought: bool,
     pub(crate) schema: SchemaRef,
 }
 
@@ -74,22 +77,21 @@ pub(crate) struct Catalogs {
     pub(crate) information_schema: Arc<SystemSchema>,
 }
 
-static CATALOGS: OnceLock<Catalogs> = OnceLock::new();
-
 /// The catalogs, made at the first call from what it describes.
 pub(crate) fn catalogs(
+    made: &OnceLock<Catalogs>,
     relations: impl FnOnce() -> Result<Vec<Relation>>,
     functions: impl FnOnce() -> Vec<(String, &'static str)>,
-) -> Result<&'static Catalogs> {
-    if let Some(made) = CATALOGS.get() {
+) -> Result<&Catalogs> {
+    if let Some(made) = made.get() {
         return Ok(made);
     }
     let relations = relations()?;
-    let made = Catalogs {
+    let fresh = Catalogs {
         pg_catalog: Arc::new(SystemSchema::new(rows::pg_catalog(&relations, &functions()))?),
         information_schema: Arc::new(SystemSchema::new(rows::information_schema(&relations))?),
     };
-    Ok(CATALOGS.get_or_init(|| made))
+    Ok(made.get_or_init(|| fresh))
 }
 
 /// Whether a table of `pg_catalog` has no row, here, ever.

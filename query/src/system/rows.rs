@@ -3,7 +3,7 @@
 //! Numbers of relations are made from their place in a list, so they are the same after every start: a client may keep them for as
 //! long as the version does not change.
 
-use std::sync::OnceLock;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use datafusion::arrow::datatypes::DataType;
 
@@ -43,15 +43,32 @@ const NONE: Option<()> = None;
 
 static RELATIONS: OnceLock<Vec<(&'static str, i64)>> = OnceLock::new();
 
+/// The names of the relations that programs bring, in the order in which they came: their numbers follow from it.
+static BROUGHT: Mutex<Vec<&'static str>> = Mutex::new(Vec::new());
+
+/// Where the numbers of those begin.
+const BROUGHT_OID_FIRST: i64 = 16_700;
+
+fn brought() -> MutexGuard<'static, Vec<&'static str>> {
+    BROUGHT.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn brought_oid(index: usize) -> i64 {
+    BROUGHT_OID_FIRST + i64::try_from(index).unwrap_or_default()
+}
+
 /// A table's number; what is named may be qualified.
 pub(super) fn relation_oid(name: &str) -> Option<i64> {
     let bare = name.strip_prefix("public.").or_else(|| name.strip_prefix("pg_catalog.")).unwrap_or(name);
     let bare = bare.trim_matches('"');
-    RELATIONS.get()?.iter().find(|(known, _)| *known == bare).map(|(_, oid)| *oid)
+    let known = RELATIONS.get()?.iter().find(|(known, _)| *known == bare).map(|(_, oid)| *oid);
+    known.or_else(|| brought().iter().position(|known| *known == bare).map(brought_oid))
 }
 
 pub(super) fn relation_name(oid: i64) -> Option<&'static str> {
-    RELATIONS.get()?.iter().find(|(_, known)| *known == oid).map(|(name, _)| *name)
+    let known = RELATIONS.get()?.iter().find(|(_, known)| *known == oid).map(|(name, _)| *name);
+    let index = || usize::try_from(oid - BROUGHT_OID_FIRST).ok();
+    known.or_else(|| brought().get(index()?).copied())
 }
 
 pub(super) fn pg_catalog(relations: &[Relation], functions: &[(String, &'static str)]) -> Vec<SystemTable> {
@@ -72,11 +89,20 @@ pub(super) fn pg_catalog(relations: &[Relation], functions: &[(String, &'static 
         ("pg_tablespace", TABLESPACE),
     ];
     let numbered = |index: usize, first: i64| first + i64::try_from(index).unwrap_or_default();
-    let users = relations.iter().enumerate().map(|(index, r)| (r.name, numbered(index, RELATION_OID_FIRST)));
+    let own = relations.iter().filter(|relation| !relation.is_brought);
+    let users = own.enumerate().map(|(index, r)| (r.name, numbered(index, RELATION_OID_FIRST)));
     let systems = full.iter().map(|(name, _)| *name).chain(EMPTY.iter().map(|(name, _)| *name));
     let systems = systems.enumerate().map(|(index, name)| (name, numbered(index, SYSTEM_OID_FIRST)));
     let all = RELATIONS.get_or_init(|| users.chain(systems).collect());
-    let oid = |name: &str| all.iter().find(|(known, _)| *known == name).map_or(0, |(_, oid)| *oid);
+    {
+        let mut brought = brought();
+        for relation in relations.iter().filter(|relation| relation.is_brought) {
+            if !brought.contains(&relation.name) && !all.iter().any(|(known, _)| *known == relation.name) {
+                brought.push(relation.name);
+            }
+        }
+    }
+    let oid = |name: &str| relation_oid(name).unwrap_or(0);
 
     let mut class = Vec::new();
     let mut attribute = Vec::new();
@@ -745,7 +771,7 @@ mod tests {
 
     #[test]
     fn every_row_has_a_cell_for_each_of_its_tables_columns() {
-        let relations = [Relation { name: "logs", is_view: false, schema: log_schema() }];
+        let relations = [Relation { name: "logs", is_view: false, is_brought: false, schema: log_schema() }];
         let tables = pg_catalog(&relations, &[("abs".to_owned(), "f")]);
         let all = tables.into_iter().chain(information_schema(&relations));
         for table in all {

@@ -32,6 +32,7 @@ use tokio::sync::OnceCell;
 
 use crate::error::QueryError;
 use crate::prune::Bounds;
+use crate::relation;
 use crate::system::{Relation, SystemSchema};
 
 /// What one query sees.
@@ -106,27 +107,43 @@ impl Moment {
 const NAMES: [&str; 3] = ["gaps", "logs", "redactions"];
 
 /// What describes the tables to clients. It is the same for every tenant and moment.
-pub(crate) fn relations(moment: &Arc<Moment>) -> Result<Vec<Relation>> {
-    let relation =
-        |name, is_view, table: Arc<dyn TableProvider>| Relation { name, is_view, schema: table.schema() };
-    Ok(vec![
-        relation("gaps", false, Arc::new(gaps::Gaps::new(moment.clone()))),
-        relation("logs", false, logs::view(moment)?),
-        relation("redactions", true, redactions::view(moment)?),
-    ])
+pub(crate) fn relations(
+    moment: &Arc<Moment>,
+    brought: &[Arc<dyn relation::Relation>],
+) -> Result<Vec<Relation>> {
+    let own = |name, is_view, table: Arc<dyn TableProvider>| Relation {
+        name,
+        is_view,
+        is_brought: false,
+        schema: table.schema(),
+    };
+    let mut relations = vec![
+        own("gaps", false, Arc::new(gaps::Gaps::new(moment.clone()))),
+        own("logs", false, logs::view(moment)?),
+        own("redactions", true, redactions::view(moment)?),
+    ];
+    relations.extend(brought.iter().map(|table| Relation {
+        name: table.name(),
+        is_view: false,
+        is_brought: true,
+        schema: relation::schema(&**table),
+    }));
+    Ok(relations)
 }
 
 /// The schema of one query: the tables of one tenant, and those of the catalog, which clients of PostgreSQL name without its schema.
 #[derive(Debug)]
 pub(crate) struct Tables {
     pub(crate) moment: Arc<Moment>,
+    pub(crate) brought: Vec<Arc<dyn relation::Relation>>,
     pub(crate) pg_catalog: Arc<SystemSchema>,
 }
 
 #[async_trait]
 impl SchemaProvider for Tables {
     fn table_names(&self) -> Vec<String> {
-        NAMES.map(str::to_owned).to_vec()
+        let brought = self.brought.iter().map(|table| table.name());
+        NAMES.into_iter().chain(brought).map(str::to_owned).collect()
     }
 
     async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
@@ -134,11 +151,16 @@ impl SchemaProvider for Tables {
             "gaps" => Some(Arc::new(gaps::Gaps::new(self.moment.clone()))),
             "logs" => Some(logs::view(&self.moment)?),
             "redactions" => Some(redactions::view(&self.moment)?),
-            _ => self.pg_catalog.table(name).await?,
+            _ => match self.brought.iter().find(|table| table.name() == name) {
+                Some(table) => Some(Arc::new(relation::Brought::new(table.clone(), &self.moment.tenant))),
+                None => self.pg_catalog.table(name).await?,
+            },
         })
     }
 
     fn table_exist(&self, name: &str) -> bool {
-        NAMES.contains(&name) || self.pg_catalog.table_exist(name)
+        NAMES.contains(&name)
+            || self.brought.iter().any(|table| table.name() == name)
+            || self.pg_catalog.table_exist(name)
     }
 }

@@ -122,7 +122,7 @@ async fn alerts_fire_and_end_in_a_real_alertmanager_as_they_do_here() {
     let Some(server) = Server::start().await else { return };
     let (_directory, courier) = courier(&server.yaml("2s"), server.policy(), Vec::new()).await;
     let began = Timestamp::now() - jiff::SignedDuration::from_secs(30);
-    let mut notifier = Notifier::new((*courier.config).clone(), Default::default(), began);
+    let mut notifier = Notifier::new((*courier.config()).clone(), Default::default(), began);
     // More than one request takes.
     let fires: Vec<_> = (0..100).map(|number| transition(number, Change::Firing, began, began)).collect();
     notifier.on(began, "http://beeacon/rules", &fires);
@@ -162,7 +162,7 @@ async fn an_alertmanager_that_was_away_is_told_once_what_holds_now() {
     let (_directory, courier) = courier(&server.yaml("1s"), server.policy(), Vec::new()).await;
     let port = server.port;
     drop(server);
-    let mut notifier = Notifier::new((*courier.config).clone(), Default::default(), at(0));
+    let mut notifier = Notifier::new((*courier.config()).clone(), Default::default(), at(0));
     notifier.on(at(0), "", &[transition(1, Change::Firing, at(0), at(0))]);
     for second in 0..60 {
         let step = Step { messages: notifier.tick(at(second)), ..Step::default() };
