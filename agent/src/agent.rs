@@ -121,7 +121,7 @@ impl Agent {
         let health = Arc::new(Health::default());
         let collector = config.shipper()?.reporting_to(health.clone());
         let docker = config.docker_host.as_deref().map(DockerHost::parse).transpose()?;
-        let id = state::agent_id(&config.data)?;
+        let id = state::agent_id(&config.data, &config.machine_id_file, &config.host)?;
         Ok(Agent {
             now: Arc::new(RwLock::new(Now { config, filter, collector, reports: None })),
             id,

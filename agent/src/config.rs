@@ -39,6 +39,9 @@ pub struct AgentConfig {
     pub reader: ReaderChoice,
     /// The host's name in every row; the system's by default.
     pub host: String,
+    /// The file with this machine's id, from which the agent's own is made; `/etc/machine-id` by default. An agent in a container is
+    /// given the host's.
+    pub machine_id_file: PathBuf,
     /// Which container labels become labels of rows; none by default. Choose such with few values.
     pub labels: Vec<String>,
     /// How long a batch may wait for more lines, 200 ms by default. Shorter makes smaller frames.
@@ -68,6 +71,7 @@ impl Default for AgentConfig {
             containers_directory: None,
             reader: ReaderChoice::Auto,
             host: system_host(),
+            machine_id_file: PathBuf::from("/etc/machine-id"),
             labels: Vec::new(),
             flush_after: Duration::from_millis(200),
             compression_level: 1,
@@ -162,6 +166,9 @@ impl AgentConfig {
             [("auto", ReaderChoice::Auto), ("file", ReaderChoice::File), ("api", ReaderChoice::Api)];
         self.reader = section.choice("reader", &readers, self.reader);
         self.host = section.text("host", &self.host);
+        if let Some(path) = section.optional_text("machine_id_file") {
+            self.machine_id_file = PathBuf::from(path);
+        }
         let labels = section.texts("labels");
         if !labels.is_empty() {
             self.labels = labels;
@@ -327,7 +334,7 @@ mod tests {
         assert_eq!(read("").unwrap(), AgentConfig::default());
         let config = read(
             "[agent]\ncollector = \"http://c:4880\"\nfallback_collectors = [\"http://d:4880\"]\ntoken = \"t\"\ndata = \"/d\"\ndocker_host = \"none\"\n\
-             containers_directory = \"/c\"\nreader = \"file\"\nhost = \"h\"\nlabels = [\"team\"]\n\
+             containers_directory = \"/c\"\nreader = \"file\"\nhost = \"h\"\nmachine_id_file = \"/m\"\nlabels = [\"team\"]\n\
              flush_after = \"1 s\"\nstdin = true\ncompression_level = 3\ninclude = [\"name:a*\"]\n\
              exclude = [\"label:x\"]\nhints = false\nmultiline_wait = \"2 s\"\nmultiline = [\"name:* => java\"]\n\
              timestamp = [\"name:* => auto\"]\nattributes = [\"name:* => a, b as c\"]\nsample = 0.5\nrate = 10\nlisten = \"127.0.0.1:4882\"\n\
@@ -347,6 +354,7 @@ mod tests {
             containers_directory: Some("/c".into()),
             reader: ReaderChoice::File,
             host: "h".into(),
+            machine_id_file: "/m".into(),
             labels: vec!["team".into()],
             flush_after: Duration::from_secs(1),
             compression_level: 3,

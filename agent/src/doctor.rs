@@ -56,7 +56,7 @@ pub async fn examine(config: &AgentConfig) -> Vec<Finding> {
             finding("configuration", Severity::Fault, format!("agent.{}: {}", fault.key, fault.message))
         })
         .collect();
-    findings.push(check_data(&config.data));
+    findings.push(check_data(config));
     findings.extend(check_space(&config.data));
     findings.push(check_docker(config).await);
     findings.extend(check_containers_directory(config));
@@ -64,9 +64,10 @@ pub async fn examine(config: &AgentConfig) -> Vec<Finding> {
     findings
 }
 
-fn check_data(data: &Path) -> Finding {
+fn check_data(config: &AgentConfig) -> Finding {
     const CHECK: &str = "data directory";
-    match crate::state::agent_id(data) {
+    let data = &config.data;
+    match crate::state::agent_id(data, &config.machine_id_file, &config.host) {
         Ok(id) => finding(CHECK, Severity::Fine, format!("{} is writable, agent id is {id}", data.display())),
         Err(error) => finding(CHECK, Severity::Fault, chain(&error)),
     }

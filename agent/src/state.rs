@@ -6,10 +6,12 @@
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use beeacon_record::AgentId;
+use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 /// The id's file name.
@@ -66,16 +68,55 @@ pub enum StateError {
     },
 }
 
-/// The agent's id, made at the first call.
+/// The agent's id, made at the first call. On a host that has a machine id it is made from that, the host's name and the data
+/// directory: an agent whose disk was erased gets the id that it had, and with it its positions from the collector. Elsewhere
+/// it is random.
 ///
 /// # Errors
 /// When the directory cannot be written or holds something else under that name.
-pub fn agent_id(data: &Path) -> Result<AgentId, StateError> {
+pub fn agent_id(data: &Path, machine_id_file: &Path, host: &str) -> Result<AgentId, StateError> {
     let path = data.join(ID_FILE);
-    let text = read_or_create(data, &path, 0o644, || {
-        AgentId::from_bytes(uuid::Uuid::now_v7().into_bytes()).to_string().into_bytes()
-    })?;
+    let text = match read(&path)? {
+        Some(text) => text,
+        None => {
+            create_directory(data)?;
+            let directory = std::fs::canonicalize(data).map_err(io_error("find", data))?;
+            let id = match machine_id(machine_id_file)? {
+                Some(machine) => derived_id(&machine, host, &directory),
+                None => AgentId::from_bytes(uuid::Uuid::now_v7().into_bytes()),
+            };
+            read_or_create(data, &path, 0o644, || id.to_string().into_bytes())?
+        }
+    };
     std::str::from_utf8(&text).ok().and_then(|text| text.trim().parse().ok()).ok_or(StateError::Id { path })
+}
+
+/// What the host says that it is, as `machine-id(5)` describes it: 32 hexadecimal digits. `None` where it says nothing yet.
+fn machine_id(path: &Path) -> Result<Option<String>, StateError> {
+    let Some(text) = read(path)? else { return Ok(None) };
+    let text = String::from_utf8_lossy(&text).trim().to_owned();
+    let is_id = text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    Ok(is_id.then_some(text))
+}
+
+/// An id that this machine, under this name and with this data directory, always has. `machine-id(5)` asks that its id be not shown:
+/// it is hashed. Version 8 of RFC 9562.
+fn derived_id(machine: &str, host: &str, directory: &Path) -> AgentId {
+    let mut hash = Sha256::new();
+    for part in [
+        b"beeacon agent id".as_slice(),
+        machine.as_bytes(),
+        host.as_bytes(),
+        directory.as_os_str().as_bytes(),
+    ] {
+        hash.update((part.len() as u64).to_le_bytes());
+        hash.update(part);
+    }
+    let mut bytes = [0; 16];
+    for (byte, hashed) in bytes.iter_mut().zip(hash.finalize()) {
+        *byte = hashed;
+    }
+    AgentId::from_bytes(uuid::Builder::from_custom_bytes(bytes).into_uuid().into_bytes())
 }
 
 /// The epoch of this start, for the positions of lines that are handed over: higher than that of every start before, and durable
@@ -212,11 +253,35 @@ mod tests {
     fn the_id_is_made_once_and_kept() {
         let directory = tempfile::tempdir().unwrap();
         let data = directory.path().join("a/b");
-        let id = agent_id(&data).unwrap();
-        assert_eq!(agent_id(&data).unwrap(), id);
+        let nowhere = directory.path().join("no machine id");
+        let id = agent_id(&data, &nowhere, "host").unwrap();
+        assert_eq!(agent_id(&data, &nowhere, "host").unwrap(), id);
         assert_eq!(std::fs::read_dir(&data).unwrap().count(), 1, "a temporary file was left");
         std::fs::write(data.join(ID_FILE), "nonsense").unwrap();
-        assert!(matches!(agent_id(&data), Err(StateError::Id { .. })));
+        assert!(matches!(agent_id(&data, &nowhere, "host"), Err(StateError::Id { .. })));
+    }
+
+    #[test]
+    fn an_agent_whose_disk_was_erased_has_the_id_that_it_had_and_no_other_agent_has_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let data = directory.path().join("agent");
+        let machine = directory.path().join("machine-id");
+        let id = |machine_id: &str, host: &str, data: &Path| {
+            std::fs::write(&machine, machine_id).unwrap();
+            std::fs::remove_dir_all(data).ok();
+            agent_id(data, &machine, host).unwrap()
+        };
+        let (one, other) = ("3d1219c7c4c5404aaa1f6d2a48adfda4\n", "4d1219c7c4c5404aaa1f6d2a48adfda4\n");
+        let first = id(one, "web-1", &data);
+        assert_eq!(id(one, "web-1", &data), first);
+        let elsewhere = directory.path().join("other");
+        let ids = [first, id(other, "web-1", &data), id(one, "web-2", &data), id(one, "web-1", &elsewhere)];
+        let distinct: std::collections::BTreeSet<String> = ids.iter().map(ToString::to_string).collect();
+        assert_eq!(distinct.len(), ids.len());
+        assert!(!first.to_string().replace('-', "").contains("3d1219c7"), "the machine's id is not shown");
+        for unset in ["", "uninitialized\n"] {
+            assert_ne!(id(unset, "web-1", &data), id(unset, "web-1", &data), "{unset:?} is no machine's id");
+        }
     }
 
     #[test]

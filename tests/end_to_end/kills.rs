@@ -1,4 +1,4 @@
-//! The same promises while the programs die: 20 times each, without a warning, with lines flowing.
+//! The same promises while the programs die: 20 times each, without a warning, with lines flowing. `make drill` does it 300 times.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,8 +12,16 @@ use crate::harness::world::{Plan, World};
 use crate::planted::Numbers;
 use crate::whole_way::{Cast, assert_zeros, secrets_of};
 
-/// Kills of each program.
+/// Kills of each program for every unit of the drill's scale.
 const KILLS: u64 = 20;
+
+/// How much of the drill is done: `BEEACON_DRILL_SCALE`, 1 where nothing is said, 15 for `make drill`.
+fn scale() -> u64 {
+    let said = std::env::var("BEEACON_DRILL_SCALE").ok();
+    let scale = said.map_or(1, |text| text.parse().expect("BEEACON_DRILL_SCALE is a number from 1 to 15"));
+    assert!((1..=15).contains(&scale), "BEEACON_DRILL_SCALE is a number from 1 to 15");
+    scale
+}
 
 /// What must have happened at least once for the story to have tested anything, counted over all lives of both programs.
 #[derive(Default)]
@@ -42,7 +50,8 @@ const SERVER_COUNTERS: [(&str, &str); 3] = [
 ];
 
 /// Scenario: lines flow from eight containers while agent and server are killed 20 times each at random moments, some answers
-/// are lost after the server has the frame, and dockerd is restarted once.
+/// are lost after the server has the frame, the agent's disk is erased now and then, and dockerd is restarted once. `make drill` does all
+/// of it 15 times as often.
 /// Guarantees: the same zeros as without a fault; and a resend, a trim, a replay, a rotation and a flush did happen.
 #[test]
 fn nothing_is_lost_or_doubled_when_agent_and_server_are_killed_twenty_times_each() {
@@ -52,15 +61,16 @@ fn nothing_is_lost_or_doubled_when_agent_and_server_are_killed_twenty_times_each
     let seed = world.seed;
     let keeps_all = Driver::Rotated { max_size: "1m", max_file: 20 };
     let drops = Driver::Rotated { max_size: "100k", max_file: 2 };
+    let (scale, kills) = (scale(), KILLS * scale());
     let cast = [
-        Cast::new(seed, "file-out", 30_000, Driver::JsonFile).rate(550),
-        Cast::new(seed, "file-both", 40_000, Driver::JsonFile).rate(700),
-        Cast::new(seed, "api-local", 30_000, Driver::Local).rate(500),
-        Cast::new(seed, "file-tty", 20_000, Driver::JsonFile).tty().rate(350),
-        Cast::new(seed, "keeps-all", 30_000, keeps_all).rate(500),
-        Cast::new(seed, "drops", 40_000, drops).gate(20).rate(1_200),
-        Cast::new(seed, "file-long", 6_000, Driver::JsonFile).long().rate(100),
-        Cast::new(seed, "api-long", 4_000, Driver::Local).long().rate(70),
+        Cast::new(seed, "file-out", 30_000 * scale, Driver::JsonFile).rate(550),
+        Cast::new(seed, "file-both", 40_000 * scale, Driver::JsonFile).rate(700),
+        Cast::new(seed, "api-local", 30_000 * scale, Driver::Local).rate(500),
+        Cast::new(seed, "file-tty", 20_000 * scale, Driver::JsonFile).tty().rate(350),
+        Cast::new(seed, "keeps-all", 30_000 * scale, keeps_all).rate(500),
+        Cast::new(seed, "drops", 40_000 * scale, drops).gate(20).rate(1_200),
+        Cast::new(seed, "file-long", 6_000 * scale, Driver::JsonFile).long().rate(100),
+        Cast::new(seed, "api-long", 4_000 * scale, Driver::Local).long().rate(70),
     ];
     let ids: Vec<String> = cast.iter().map(|member| member.run(&world)).collect();
     world.wait_rows("drops", 1, 30);
@@ -68,24 +78,30 @@ fn nothing_is_lost_or_doubled_when_agent_and_server_are_killed_twenty_times_each
 
     let mut chance = Numbers::new(seed);
     let mut reached = Reached::default();
-    for round in 0..KILLS {
-        if round % 4 == 1 {
-            world.proxy.lose_answers(1);
+    for round in 0..kills {
+        if scale > 3 || round % 4 == 1 {
+            world.proxy.lose_answers(usize::try_from(scale.div_ceil(4)).unwrap());
         }
         let_flow(&mut chance);
         world.agent.kill();
         if round % 6 == 3 {
             wait_for_rotations(&world, "drops");
         }
+        if round % 15 == 7 {
+            std::fs::remove_dir_all(world.path("agent-data")).unwrap();
+            reached.add("disks of the agent erased", 1.0);
+        }
         world.agent.start();
         let_flow(&mut chance);
         reached.add_server(&world.server_metrics());
         world.server.kill();
         world.server.start();
-        if round == KILLS / 2 {
+        if round % 30 == 10 {
             restart_dockerd_between_lines(&mut world, &cast);
+            reached.add("restarts of dockerd", 1.0);
         }
     }
+    println!("seed {seed}, scale {scale}");
     println!("{} starts of the agent, {} of the server", world.agent.starts(), world.server.starts());
     let flowing = ids
         .iter()
@@ -94,7 +110,7 @@ fn nothing_is_lost_or_doubled_when_agent_and_server_are_killed_twenty_times_each
     println!("{flowing} of {} containers still printed after the last kill", cast.len());
 
     let printed: Vec<Printed> = cast.iter().map(|member| member.printed.clone()).collect();
-    let verdicts = world.judge_all(&printed, 150);
+    let verdicts = world.judge_all(&printed, 150 * scale);
     reached.add_server(&world.server_metrics());
     reached.add("lines that Docker dropped", verdicts.iter().map(|verdict| verdict.declared as f64).sum());
     reached.add("answers lost", world.proxy.answers_lost() as f64);

@@ -102,8 +102,13 @@ impl World {
             std::fs::write(path("server.toml"), text).unwrap();
             server = server.option("--config", path("server.toml"));
         }
+        // An agent whose disk is erased is the same one again where the machine has an id.
+        std::fs::write(path("machine-id"), format!("{seed:032x}\n")).unwrap();
+        std::fs::write(path("agent.toml"), format!("[agent]\nmachine_id_file = {:?}\n", path("machine-id")))
+            .unwrap();
         let agent = Program::new("agent", beeacon_agent(), &path("output"), None)
             .argument("run")
+            .option("--config", path("agent.toml"))
             .option("--collector", format!("http://{}", proxy.address()))
             .option("--data", path("agent-data"))
             .option("--docker-host", docker.host())
