@@ -208,6 +208,9 @@ pub(crate) fn apply(docker: &DockerArguments, agent: &mut AgentConfig) {
 /// What is missing when there is no Docker on this host at all. One that is down for a moment has left its socket.
 fn missing_docker(agent: &AgentConfig) -> Option<String> {
     let Some(host) = &agent.docker_host else {
+        if !agent.files.is_empty() {
+            return None;
+        }
         let directory = agent.containers_directory.as_deref().unwrap_or(Path::new(""));
         return (!directory.is_dir()).then(|| format!("no containers in {}", directory.display()));
     };

@@ -15,6 +15,8 @@ use crate::docker::host::{DockerHost, HostError};
 use crate::door;
 use crate::door::tap::Taps;
 use crate::event::{Change, Event};
+use crate::files::find::Finder;
+use crate::files::plain::FilesShared;
 use crate::filter::{Filter, PollenFilter};
 use crate::known::board::KnownBoard;
 use crate::limits::{EVENTS_MAX, KNOWN_WITHIN};
@@ -170,6 +172,7 @@ impl Agent {
         let (spool, wake) = (self.open_spool().await?, Arc::new(Notify::new()));
         let doors = Doors::open(&config.push).await?;
         *self.doors.lock().unwrap_or_else(PoisonError::into_inner) = doors.status();
+        let files = FilesShared::default();
         let parts = PumpParts {
             config: config.clone(),
             agent: self.id,
@@ -181,6 +184,7 @@ impl Agent {
             board: self.board.clone(),
             taps: self.taps.clone(),
             spool: spool.clone(),
+            files: files.clone(),
             wake: wake.clone(),
             runtime: Handle::current(),
             stop: stop.clone(),
@@ -208,6 +212,14 @@ impl Agent {
                 Some(doors.start(parts, &stop)?)
             }
         };
+        let finder = match config.files.as_slice() {
+            [] => None,
+            all => {
+                let all = all.iter().cloned().map(Arc::new).collect();
+                let finder = Finder::start(all, reports.clone(), files.is_crowded.clone());
+                Some(finder.map_err(AgentError::Thread)?)
+            }
+        };
         let discovery = Discovery {
             events: reports,
             metrics: self.metrics.clone(),
@@ -228,6 +240,10 @@ impl Agent {
         serving.abort();
         self.now_mut().reports = None;
         stop.cancel();
+        if let Some(finder) = finder {
+            // The pump, which took what it found, is gone.
+            tokio::task::spawn_blocking(move || finder.stop()).await.ok();
+        }
         if let Some(open) = open {
             open.close().await;
         }

@@ -9,6 +9,7 @@ use beeacon_settings::{Document, Faults, Process, Section};
 use crate::container::ReaderChoice;
 use crate::docker::host::{DEFAULT_HOST, DockerHost};
 use crate::door::is_loopback;
+use crate::files::FilesConfig;
 use crate::multiline::Grouping;
 use crate::picking::Picks;
 use crate::push::PushConfig;
@@ -57,6 +58,8 @@ pub struct AgentConfig {
     pub spool: SpoolConfig,
     /// Standard input, syslog and other senders; none by default.
     pub push: PushConfig,
+    /// Plain files by patterns over paths; none by default.
+    pub files: Vec<FilesConfig>,
 }
 
 impl Default for AgentConfig {
@@ -79,6 +82,7 @@ impl Default for AgentConfig {
             selection: Selection::default(),
             spool: SpoolConfig::default(),
             push: PushConfig::default(),
+            files: Vec::new(),
         }
     }
 }
@@ -192,6 +196,10 @@ impl AgentConfig {
         self.spool = self.spool.read(&mut spool);
         spool.close();
         self.push = self.push.read(section);
+        let files = FilesConfig::read_all(section);
+        if !files.is_empty() {
+            self.files = files;
+        }
         for fault in self.faults() {
             if section.is_present() {
                 section.fault(fault.key, fault.message);
@@ -230,7 +238,7 @@ impl AgentConfig {
                     fault("docker_host", error.to_string());
                 }
             }
-            None if self.containers_directory.is_none() && !self.push.is_any() => {
+            None if self.containers_directory.is_none() && !self.push.is_any() && self.files.is_empty() => {
                 fault(
                     "docker_host",
                     "is none, so containers_directory must say where the logs are".to_owned(),
@@ -316,6 +324,7 @@ fn system_host() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::files::glob::PathGlob;
     use crate::push::{SyslogConfig, Transport};
     use crate::spool::WhenFull;
 
@@ -341,7 +350,9 @@ mod tests {
              [agent.spool]\nmode = \"always\"\ndirectory = \"/s\"\n\
              bytes_max = \"64 MiB\"\nwhen_full = \"drop_oldest\"\npatience = \"3 s\"\nat_risk_below = \"1 min\"\n\
              free_bytes_min = \"1 MiB\"\n[agent.push]\nlisten = \"127.0.0.1:4881\"\ntoken = \"sixteen characters\"\n\
-             [[agent.syslog]]\nlisten = \"[::1]:514\"\ntransport = \"udp\"\n",
+             [[agent.syslog]]\nlisten = \"[::1]:514\"\ntransport = \"udp\"\n\
+             [[agent.files]]\ninclude = [\"/l/*.log\"]\nexclude = [\"/l/a.log\"]\nservice = \"s\"\n\
+             labels = { tier = \"web\" }\nmultiline = \"go\"\ntimestamp = \"auto\"\nattributes = \"a\"\nclose_after = \"2 s\"\n",
         )
         .unwrap();
         let expected = AgentConfig {
@@ -388,6 +399,16 @@ mod tests {
                 http: Some("127.0.0.1:4881".parse().unwrap()),
                 token: Some("sixteen characters".into()),
             },
+            files: vec![FilesConfig {
+                include: vec![PathGlob::parse("/l/*.log").unwrap()],
+                exclude: vec![PathGlob::parse("/l/a.log").unwrap()],
+                service: Some("s".into()),
+                labels: vec![("tier".into(), "web".into())],
+                grouping: Grouping::parse("go").unwrap(),
+                line_time: LineTime::parse("auto").unwrap(),
+                picks: Picks::parse("a").unwrap(),
+                close_after: Duration::from_secs(2),
+            }],
         };
         assert_eq!(config, expected);
     }
@@ -410,7 +431,8 @@ mod tests {
              flush_after = \"2 h\"\nhost = \"\"\ninclude = [\"x\"]\nmultiline = [\"name:* => perl\"]\n\
              timestamp = [\"nam:* => auto\"]\nattributes = [\"a\"]\n\
              sample = \"2\"\nrate = \"x\"\nlisten = \"0.0.0.0:4882\"\nstdin = true\n[agent.spool]\nmode = \"off\"\n\
-             [agent.push]\nlisten = \"0.0.0.0:1\"\n[[agent.syslog]]\ntransport = \"udp\"\n",
+             [agent.push]\nlisten = \"0.0.0.0:1\"\n[[agent.syslog]]\ntransport = \"udp\"\n\
+             [[agent.files]]\ninclude = [\"logs/*.log\"]\n[[agent.files]]\nmultiline = \"perl\"\n",
         )
         .unwrap_err();
         for key in [
@@ -429,6 +451,8 @@ mod tests {
             "spool",
             "push.listen",
             "syslog",
+            "files.include",
+            "files.multiline",
             "rate",
         ] {
             assert!(faults.contains(&format!("agent.{key}")), "{key} is missing in:\n{faults}");

@@ -28,6 +28,8 @@ pub enum ReaderKind {
     File,
     /// The Docker API.
     Api,
+    /// It is no container but a plain file.
+    Plain,
     /// Its log driver keeps nothing that could be read.
     Unsupported,
 }

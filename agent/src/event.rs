@@ -6,12 +6,13 @@ use beeacon_record::wire::SessionAnswer;
 
 use crate::config::AgentConfig;
 use crate::container::Container;
+use crate::files::find::Look;
 use crate::filter::Filter;
 use crate::ship::http::Collector;
 use crate::ship::verdict::Verdict;
 use crate::spool::SpoolError;
 
-/// One closed set: what reaches the pump from discovery, the shipper, the doors and a changed configuration.
+/// One closed set: what reaches the pump from discovery, the search for files, the shipper, the doors and a changed configuration.
 pub enum Event {
     /// A container is there, or has changed.
     Container(Box<Container>),
@@ -25,6 +26,8 @@ pub enum Event {
         /// Whether it does.
         is_healthy: bool,
     },
+    /// Plain files were found, or have gone.
+    Files(Box<Look>),
     /// Another configuration is to be used from now on.
     Change(Box<Change>),
     /// A session is open.

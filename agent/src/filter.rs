@@ -57,6 +57,11 @@ pub trait Filter: Send + Sync + 'static {
         true
     }
 
+    /// Whether a container may choose this profile by its label; no where there are no profiles.
+    fn offers(&self, _profile: &str) -> bool {
+        false
+    }
+
     /// The engine behind it, where there is one.
     fn engine(&self) -> Option<Arc<Engine>> {
         None
@@ -116,6 +121,10 @@ impl Filter for PollenFilter {
 
     fn treats_alike(&self, one: &str, other: &str, labels: &[(String, String)]) -> bool {
         self.engine.treats_alike((one, labels), (other, labels))
+    }
+
+    fn offers(&self, profile: &str) -> bool {
+        self.engine.offers(profile)
     }
 
     fn engine(&self) -> Option<Arc<Engine>> {

@@ -12,10 +12,11 @@
 //! docker::discover ─ Event ─►┌──────────────────────────────┐
 //! docker::attach ─ Portion ─►│ pump: read, merge, batch,    │─ frame ─► ship::http ─► collector
 //! docker::watch ─ files ────►│ filter, encode   (a thread)  │◄─ Event ──────┘  ▲
+//! files::find ────── Event ─►│                              │                  │
 //!                            └──────────────────────────────┘─ frame ─► spool ─┘
 //! ```
 //!
-//! Modules in reading order: [`config`], [`agent`], [`reload`], [`door`], [`pump`], [`reader`], [`progress`], [`docker`], [`level`],
+//! Modules in reading order: [`config`], [`agent`], [`reload`], [`door`], [`pump`], [`reader`], [`progress`], [`docker`], [`files`], [`level`],
 //! [`timestamp`], [`multiline`], [`shaping`], [`selection`], [`filter`], [`picking`], [`rescan`], [`ship`],
 //! [`spool`], [`push`].
 
@@ -40,6 +41,8 @@ pub mod progress;
 pub mod container;
 
 pub mod docker;
+
+pub mod files;
 
 pub mod level;
 

@@ -130,6 +130,66 @@ pub const ANSWER_BYTES_MAX: usize = 16 << 20;
 /// How many containers are read. Each costs descriptors and a watch.
 pub const CONTAINERS_MAX: usize = 4096;
 
+/// How many `[[agent.files]]` a configuration has. Each is walked at every look.
+pub const FILE_SECTIONS_MAX: usize = 64;
+
+/// The longest pattern over paths, in bytes: the longest path of Linux.
+pub const FILE_PATTERN_BYTES_MAX: usize = 4096;
+
+/// How many names such a pattern has. Matching two stars tries all ways to skip some.
+pub const FILE_PATTERN_NAMES_MAX: usize = 32;
+
+/// How many names of directories one look for files meets. Beyond it the patterns are too wide, which is said.
+pub const FILE_NAMES_MAX: usize = 100_000;
+
+/// How many directories are watched for new files; those beyond it are looked at in turn.
+pub const FILE_DIRECTORIES_MAX: usize = 4096;
+
+/// How many plain files are open at once; further ones wait, the oldest longest. Leaves room below the usual 1,024 descriptors
+/// that a process may have by default for logs of containers and connections.
+pub const FILES_OPEN_MAX: usize = 512;
+
+/// How many plain files are known at once, open or not. As many as containers.
+pub const FILES_MAX: usize = 4096;
+
+/// How often the patterns are walked when nothing is heard of a directory.
+pub const FILE_LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// The shortest time between two such walks, however much happens in a directory.
+pub const FILE_LOOK_PAUSE: Duration = Duration::from_millis(20);
+
+/// How long a file that no pattern leads to any more must stand still before it counts as ended. Who rotates logs tells the
+/// program within seconds to open a new one.
+pub const FILE_CLOSE_AFTER: Duration = Duration::from_secs(60);
+
+/// After how long a file that stands still is closed, once everything in it is committed. It is opened again when it grows.
+pub const FILE_PARK_AFTER: Duration = Duration::from_secs(600);
+
+/// The same while others wait to be opened.
+pub const FILE_PARK_AFTER_IN_CROWD: Duration = Duration::from_secs(1);
+
+/// How much of an endless line of a plain file is one piece, in bytes; a multiple of it from the line's start, so that rows stand at
+/// the same places whenever they are read.
+pub const FILE_PIECE_BYTES: usize = BLOCK_BYTES;
+
+/// How many bytes before a place are read again with what follows, to see that they are still the same.
+pub const FILE_OVERLAP_BYTES: usize = 64;
+
+/// How many bytes before a place make the check by which it is found again.
+pub const FILE_TAIL_BYTES: usize = 1024;
+
+/// How long a file that looks like a copy of a log must stand still before that is decided without the log having been emptied.
+pub const COPY_WAIT: Duration = Duration::from_secs(5);
+
+/// How long a copy of an emptied log must stand still to count as whole.
+pub const COPY_STILL_AFTER: Duration = Duration::from_secs(1);
+
+/// Of how many emptyings of a log copies are told. Who rotates does it hours apart.
+pub const COPY_MARKS_MAX: usize = 8;
+
+/// How long after a log was emptied a file may be its copy.
+pub const COPY_OF_LATELY: Duration = Duration::from_secs(300);
+
 /// The largest `config.v2.json` that is read, in bytes.
 pub const CONTAINER_CONFIG_BYTES_MAX: u64 = 4 << 20;
 
@@ -244,3 +304,4 @@ const _: () = assert!(LONG_ROW_BYTES_MIN > LINE_OVERLAP_BYTES);
 const _: () = assert!(GROUP_BYTES_MAX < LINE_BYTES_MAX);
 const _: () = assert!(PICKS_MAX * 2 <= beeacon_record::limits::ATTRIBUTES_MAX);
 const _: () = assert!(BLOCK_BYTES <= RECORD_BYTES_MAX);
+const _: () = assert!(FILE_OVERLAP_BYTES <= FILE_TAIL_BYTES);

@@ -46,6 +46,9 @@ pub struct FilterConfig {
     pub fields: Vec<FieldConfig>,
     /// Containers for which other rules apply; the first that covers one decides.
     pub scopes: Vec<ScopeConfig>,
+    /// Profiles that a container which no scope covers may choose by its label `beeacon.profile`; each at least as strict as
+    /// `profile`. None by default.
+    pub container_profiles: Vec<String>,
     /// Values that stay.
     pub allow: Vec<AllowConfig>,
     /// Values that are redacted wherever they stand.
@@ -120,6 +123,7 @@ impl Default for FilterConfig {
             time_rules: false,
             fields: Vec::new(),
             scopes: Vec::new(),
+            container_profiles: Vec::new(),
             allow: Vec::new(),
             deny: Vec::new(),
             deny_fields: Vec::new(),
@@ -201,6 +205,7 @@ impl FilterConfig {
             time_rules: section.boolean("time_rules", default.time_rules),
             fields: section.sections("field").into_iter().map(read_field).collect(),
             scopes: section.sections("scope").into_iter().map(read_scope).collect(),
+            container_profiles: section.texts("container_profiles"),
             allow: section.sections("allow").into_iter().map(read_allow).collect(),
             deny: section.texts("deny"),
             deny_fields: section.texts("deny_fields"),
@@ -400,6 +405,8 @@ impl FilterConfig {
                 })),
             }
         }
+        // Behind those of the host, which decide first.
+        scopes.extend(self.container_profiles.iter().map(|profile| Scope::chosen(profile)));
         for name in &self.deny_fields {
             match FieldRule::new(name, "marker", 0, 0, None) {
                 Ok(field) => fields.push(field),

@@ -13,7 +13,7 @@
 
 mod spooling;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -33,10 +33,15 @@ use crate::clock::now_ns;
 use crate::config::AgentConfig;
 use crate::container::Container;
 use crate::docker::attach::Portion;
+use crate::docker::cursor::read_plain;
+use crate::docker::files::FileIdentity;
 use crate::docker::host::DockerHost;
 use crate::docker::watch::Watch;
 use crate::door::tap::Taps;
 use crate::event::{Change, Event};
+use crate::files::FilesConfig;
+use crate::files::find::{FoundFile, Look};
+use crate::files::plain::{self, FilesShared, PlainSource};
 use crate::filter::{self, Cutter, Filter};
 use crate::limits::{AT_RISK_BYTES_MIN, CONTAINERS_MAX, DRAIN_WITHIN, POLL_EVERY};
 use crate::metrics::Metrics;
@@ -92,6 +97,8 @@ pub struct PumpParts {
     pub taps: Taps,
     /// Where frames wait for a collector that does not answer, if they may.
     pub spool: Option<SharedSpool>,
+    /// What plain files share.
+    pub files: FilesShared,
     /// Wakes the pump: there are new files, or new frames in the spool.
     pub wake: Arc<Notify>,
     /// The runtime on which requests and attaches run.
@@ -129,6 +136,10 @@ pub struct Pump {
     entries: HashMap<String, Entry>,
     /// Containers that the configuration leaves out.
     passed_over: HashMap<String, Container>,
+    /// How plain files are read, by `[[agent.files]]`.
+    files: Vec<Arc<FilesConfig>>,
+    /// Sources of the plain files that patterns lead to, once that was looked at.
+    named_files: Option<HashSet<Source>>,
     /// The ids of the entries in the order of their turns.
     turns: Vec<String>,
     turn: usize,
@@ -194,7 +205,9 @@ impl Pump {
             portions: portion_sender,
             metrics: parts.metrics.clone(),
             filter: parts.filter.clone(),
+            files: parts.files.clone(),
         };
+        let files = parts.config.files.iter().cloned().map(Arc::new).collect();
         let agent_text = parts.agent.to_string();
         let encoder = FrameEncoder::new(
             parts.agent,
@@ -214,6 +227,8 @@ impl Pump {
             changed,
             entries: HashMap::new(),
             passed_over: HashMap::new(),
+            files,
+            named_files: None,
             turns: Vec::new(),
             turn: 0,
             batch_started: None,
@@ -350,6 +365,7 @@ impl Pump {
     fn on(&mut self, event: Event) {
         match event {
             Event::Container(container) => self.on_container(*container),
+            Event::Files(look) => self.on_files(*look),
             Event::Change(change) => self.on_change(*change),
             Event::Removed { id } => {
                 self.passed_over.remove(&id);
@@ -393,6 +409,51 @@ impl Pump {
         }
     }
 
+    /// What patterns over paths lead to.
+    fn on_files(&mut self, look: Look) {
+        let named: HashSet<FileIdentity> = look.files.iter().map(|found| found.identity).collect();
+        self.entries.values_mut().for_each(|entry| entry.name_plain(&named));
+        let mut sources = HashSet::new();
+        for FoundFile { identity, path, section, file } in look.files {
+            let Ok(source) = plain::source(&identity) else { continue };
+            sources.insert(source.clone());
+            let id = source.as_str().to_owned();
+            if let Some(entry) = self.entries.get_mut(&id) {
+                entry.found_plain(file, &path);
+                continue;
+            }
+            let (Some(file), Some(config)) = (file, self.files.get(section)) else { continue };
+            let shared = self.surroundings.files.clone();
+            self.add_plain(PlainSource::new(source, identity, file, path, config.clone(), shared));
+        }
+        self.named_files = Some(sources);
+        self.end_missing_files();
+    }
+
+    fn add_plain(&mut self, source: PlainSource) {
+        let id = source.progress.source.as_str().to_owned();
+        let mut entry = Entry::plain(source, &self.parts.config);
+        entry.rewind(&self.states);
+        self.turns.push(id.clone());
+        self.entries.insert(id, entry);
+    }
+
+    /// Files that the collector knows, that had not ended, and that no pattern leads to at the start.
+    fn end_missing_files(&mut self) {
+        let (Some(named), true) = (&self.named_files, self.has_states) else { return };
+        let is_missing = |source: &&Source| {
+            source.as_str().starts_with(plain::PREFIX)
+                && !named.contains(*source)
+                && !self.entries.contains_key(source.as_str())
+        };
+        let has_ended = |acked: &Acked| read_plain(&acked.cursor).is_some_and(|(_, has_ended)| has_ended);
+        let states = self.states.iter().filter(|(_, acked)| !has_ended(acked));
+        let missing: Vec<Source> = states.map(|(source, _)| source).filter(is_missing).cloned().collect();
+        for source in missing {
+            self.add_plain(PlainSource::gone(source, self.surroundings.files.clone()));
+        }
+    }
+
     /// Uses another configuration. What is under way and not confirmed is read again: a new session says what the collector has,
     /// and fences off what may still be on its way, so that no line is lost or stored twice whatever has changed.
     fn on_change(&mut self, change: Change) {
@@ -402,7 +463,7 @@ impl Pump {
         let known: Vec<String> = self.entries.keys().cloned().collect();
         for id in known {
             let Some(entry) = self.entries.get_mut(&id) else { continue };
-            if self.parts.config.selection.takes(entry.container()) {
+            if entry.is_plain() || self.parts.config.selection.takes(entry.container()) {
                 entry.configure(&self.parts.config, &self.surroundings);
                 continue;
             }
@@ -672,6 +733,7 @@ impl Pump {
             entry.stay_with_api(&self.states, &self.parts.config, &self.surroundings);
         }
         self.rewind();
+        self.end_missing_files();
     }
 
     /// Reads again from what the collector confirmed.

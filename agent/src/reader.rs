@@ -1,11 +1,12 @@
-//! One container as the pump reads it: by its file, by the API, or not at all.
+//! One container as the pump reads it: by its file, by the API, or not at all; and one plain file.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use beeacon_filters::PROFILE_LABEL;
 use beeacon_record::{BatchBuilder, IdentityError, Interval, Origin, OriginId, Position, Source};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
@@ -18,10 +19,12 @@ use crate::docker::api::ApiSource;
 use crate::docker::api_stream::Framing;
 use crate::docker::attach::{Attach, AttachEnd, Portion};
 use crate::docker::file::FileSource;
-use crate::docker::files::Chain;
+use crate::docker::files::{Chain, FileIdentity};
 use crate::docker::host::DockerHost;
 use crate::docker::retention::Pace;
 use crate::docker::watch::Watch;
+use crate::files::FilesConfig;
+use crate::files::plain::{FilesShared, PlainSource};
 use crate::filter::Filter;
 use crate::limits::{RECHECK_EVERY, SILENT_STREAM_AFTER};
 use crate::metrics::Metrics;
@@ -42,6 +45,9 @@ pub enum ReaderError {
     Files(#[from] std::io::Error),
 }
 
+/// The label that says from which file a row is: the path by which it was found first.
+pub const FILE_LABEL: &str = "file";
+
 /// What readers use of what is around the pump.
 pub struct Surroundings {
     /// Watches directories.
@@ -56,6 +62,8 @@ pub struct Surroundings {
     pub metrics: Metrics,
     /// The pollen filter.
     pub filter: Arc<dyn Filter>,
+    /// What plain files share.
+    pub files: FilesShared,
 }
 
 /// The API reader's state around its source.
@@ -79,6 +87,7 @@ struct ApiReader {
 enum Reader {
     File(Box<FileSource>),
     Api(Box<ApiReader>),
+    Plain(Box<PlainSource>),
     Unsupported,
 }
 
@@ -152,6 +161,61 @@ impl Entry {
         Ok(entry)
     }
 
+    /// A plain file, which is none of any container.
+    pub fn plain(source: PlainSource, config: &AgentConfig) -> Self {
+        let path = source.path.display().to_string();
+        let stem = source.path.file_name().unwrap_or_default().to_string_lossy();
+        let stem = stem.split('.').find(|part| !part.is_empty()).unwrap_or_default();
+        let service = source.config.service.clone().unwrap_or_else(|| stem.to_owned());
+        let mut labels = source.config.labels.clone();
+        labels.push((FILE_LABEL.to_owned(), path.clone()));
+        let origin =
+            Origin { host: config.host.clone(), service: service.clone(), labels, ..Origin::default() };
+        let container = Container { name: path, is_running: true, ..Container::default() };
+        let mut entry = Entry {
+            container,
+            origin,
+            origin_ids: None,
+            no_source: source.progress.source.clone(),
+            picks: source.config.picks.clone().map(Arc::new),
+            reader: Reader::Plain(Box::new(source)),
+            redactions: 0,
+            is_removed: false,
+            finals_committed: 0,
+            retry_at: None,
+            growth: Growth::default(),
+        };
+        entry.treat_plain(config);
+        entry
+    }
+
+    /// Whether it is a plain file.
+    pub fn is_plain(&self) -> bool {
+        matches!(self.reader, Reader::Plain(_))
+    }
+
+    /// What patterns lead to now: a plain file that is not among it may have ended.
+    pub fn name_plain(&mut self, named: &HashSet<FileIdentity>) {
+        if let Reader::Plain(plain) = &mut self.reader {
+            plain.is_named = plain.identity().is_some_and(|identity| named.contains(&identity));
+        }
+    }
+
+    /// A plain file was found again.
+    pub fn found_plain(&mut self, file: Option<Arc<File>>, path: &Path) {
+        if let Reader::Plain(plain) = &mut self.reader {
+            plain.found(file, path);
+            self.container.name = path.display().to_string();
+        }
+    }
+
+    fn treat_plain(&mut self, config: &AgentConfig) {
+        let Reader::Plain(plain) = &mut self.reader else { return };
+        let FilesConfig { grouping, line_time, .. } = plain.config.as_ref().clone();
+        plain.grouper = grouping.map(|grouping| Grouper::new(grouping, config.selection.multiline_wait));
+        plain.progress.line_time = line_time;
+    }
+
     /// Stays with the API where the collector has positions of it and none of the file: another reader's positions are other
     /// ones, so changing it would store again what is stored.
     pub fn stay_with_api(
@@ -205,6 +269,11 @@ impl Entry {
 
     /// Takes another configuration. Nothing may be read before [`Entry::rewind`].
     pub fn configure(&mut self, config: &AgentConfig, around: &Surroundings) {
+        if self.is_plain() {
+            self.origin.host.clone_from(&config.host);
+            self.origin_ids = None;
+            return self.treat_plain(config);
+        }
         self.origin = origin(&self.container, config, around.filter.as_ref());
         self.origin_ids = None;
         let treatment = treatment(&self.container, config);
@@ -219,7 +288,7 @@ impl Entry {
                 file.grouper = treatment.grouping.map(|grouping| Grouper::new(grouping, wait))
             }
             Reader::Api(api) => api.source.set_grouping(treatment.grouping.as_ref(), wait),
-            Reader::Unsupported => {}
+            Reader::Plain(_) | Reader::Unsupported => {}
         }
         for progress in self.progress() {
             progress.shaping = treatment.shaping.clone();
@@ -257,6 +326,7 @@ impl Entry {
         let origin = &self.origin;
         let ids = match &mut self.reader {
             Reader::File(file) => [builder.origin(origin, &file.progress.source); 2],
+            Reader::Plain(plain) => [builder.origin(origin, &plain.progress.source); 2],
             Reader::Api(api) => {
                 api.source.progress().map(|progress| builder.origin(origin, &progress.source))
             }
@@ -274,6 +344,7 @@ impl Entry {
     fn progress(&mut self) -> Vec<&mut Progress> {
         match &mut self.reader {
             Reader::File(file) => vec![&mut file.progress],
+            Reader::Plain(plain) => vec![&mut plain.progress],
             Reader::Api(api) => api.source.progress().into_iter().collect(),
             Reader::Unsupported => Vec::new(),
         }
@@ -304,6 +375,10 @@ impl Entry {
                 api.wants_attach = !api.source.is_unsupported && !api.is_gone;
                 api.attach_at = Instant::now();
             }
+            Reader::Plain(plain) => {
+                let acked = states.get(&plain.progress.source).cloned();
+                plain.rewind(acked);
+            }
             Reader::Unsupported => {}
         }
     }
@@ -324,6 +399,12 @@ impl Entry {
                     return Ok(Step::Idle);
                 }
                 file.step(sink, block)
+            }
+            Reader::Plain(plain) => {
+                if self.retry_at.is_some_and(|at| Instant::now() < at) {
+                    return Ok(Step::Idle);
+                }
+                plain.step(sink, block)
             }
             Reader::Api(api) => Ok(api.step(&self.container, self.is_removed, sink, around)),
             Reader::Unsupported => Ok(Step::Idle),
@@ -374,6 +455,13 @@ impl Entry {
                 file.progress.take_interval(open, cursor).into_iter().collect()
             }
             Reader::Api(api) => api.source.take_intervals(),
+            Reader::Plain(plain) => {
+                if !plain.progress.is_touched() {
+                    return Vec::new();
+                }
+                let (open, cursor) = (plain.open(), plain.cursor());
+                plain.progress.take_interval(open, cursor).into_iter().collect()
+            }
             Reader::Unsupported => Vec::new(),
         }
     }
@@ -400,16 +488,21 @@ impl Entry {
         if !found {
             return;
         }
-        if let Reader::File(file) = &mut self.reader {
-            file.release();
+        match &mut self.reader {
+            Reader::File(file) => file.release(),
+            Reader::Plain(plain) => plain.committed(),
+            Reader::Api(_) | Reader::Unsupported => {}
         }
-        if is_final && is_removed {
+        if is_final && (is_removed || self.is_plain()) {
             self.finals_committed += 1;
         }
     }
 
     /// Whether the container is gone and all it left is committed.
     pub fn is_finished(&mut self) -> bool {
+        if self.is_plain() {
+            return self.finals_committed > 0;
+        }
         // What waits in the batch has no interval once the entry is gone, and a batch without it is no batch.
         if !self.is_removed || self.progress().into_iter().any(|progress| progress.is_touched()) {
             return false;
@@ -422,7 +515,7 @@ impl Entry {
                 let is_over = api.source.has_ended && !api.wants_end && !api.wants_attach;
                 is_over && committed >= api.source.final_count()
             }
-            Reader::Unsupported => true,
+            Reader::Plain(_) | Reader::Unsupported => true,
         }
     }
 
@@ -431,13 +524,14 @@ impl Entry {
         let reader = match &self.reader {
             Reader::File(_) => ReaderKind::File,
             Reader::Api(api) if !api.source.is_unsupported => ReaderKind::Api,
+            Reader::Plain(_) => ReaderKind::Plain,
             Reader::Api(_) | Reader::Unsupported => ReaderKind::Unsupported,
         };
         let lag_bytes = self.lag_bytes();
         ContainerStatus {
             id: self.container.id.clone(),
             name: self.container.name.clone(),
-            service: self.container.service().to_owned(),
+            service: self.origin.service.clone(),
             reader,
             running: self.container.is_running,
             lag_bytes,
@@ -445,6 +539,7 @@ impl Entry {
             lines: match &self.reader {
                 Reader::File(file) => file.progress.rows,
                 Reader::Api(api) => api.source.rows(),
+                Reader::Plain(plain) => plain.progress.rows,
                 Reader::Unsupported => 0,
             },
             redactions: self.redactions,
@@ -455,8 +550,12 @@ impl Entry {
 
     /// How old the line that was read last is, where others wait behind it.
     fn lag_seconds(&self, lag_bytes: u64) -> Option<u64> {
-        let Reader::File(file) = &self.reader else { return None };
-        let last_ns = u128::try_from(file.progress.last_timestamp_ns()).ok()?;
+        let progress = match &self.reader {
+            Reader::File(file) => &file.progress,
+            Reader::Plain(plain) => &plain.progress,
+            Reader::Api(_) | Reader::Unsupported => return None,
+        };
+        let last_ns = u128::try_from(progress.last_timestamp_ns()).ok()?;
         match (lag_bytes, last_ns) {
             (0, _) => Some(0),
             (_, 0) => None,
@@ -497,7 +596,11 @@ impl Entry {
 
     /// How many bytes of its files have not been read.
     pub fn lag_bytes(&self) -> u64 {
-        if let Reader::File(file) = &self.reader { file.lag_bytes() } else { 0 }
+        match &self.reader {
+            Reader::File(file) => file.lag_bytes(),
+            Reader::Plain(plain) => plain.lag_bytes(),
+            Reader::Api(_) | Reader::Unsupported => 0,
+        }
     }
 
     /// How many bytes of open lines are held.
@@ -505,6 +608,7 @@ impl Entry {
         match &self.reader {
             Reader::File(file) => file.open_bytes(),
             Reader::Api(api) => api.source.open_bytes(),
+            Reader::Plain(plain) => plain.open_bytes(),
             Reader::Unsupported => 0,
         }
     }
@@ -522,6 +626,7 @@ impl Entry {
         match &mut self.reader {
             Reader::File(file) => around.watch.remove(&file.chain),
             Reader::Api(api) => api.detach(),
+            Reader::Plain(plain) => plain.forget(),
             Reader::Unsupported => {}
         }
     }
@@ -655,9 +760,17 @@ fn treatment(container: &Container, config: &AgentConfig) -> Treatment {
 }
 
 /// Where a container's lines come from, with the service that its label names, unless other rules would scrub it under that name:
-/// a label has no say in redaction.
+/// a label cannot make less of redaction. A profile that it chooses is a label of the rows, by which the filter knows it.
 fn origin(container: &Container, config: &AgentConfig, filter: &dyn Filter) -> Origin {
     let mut origin = container.origin(&config.host, &config.labels);
+    if let Some(profile) = config.selection.profile(container) {
+        if !filter.offers(profile) {
+            let container = &container.name;
+            tracing::warn!(container, "label beeacon.profile names a profile that the host does not offer");
+        } else if origin.labels.iter().all(|(name, _)| name != PROFILE_LABEL) {
+            origin.labels.push((PROFILE_LABEL.to_owned(), profile.to_owned()));
+        }
+    }
     if let Some(service) = config.selection.service(container) {
         if filter.treats_alike(&origin.service, service, &origin.labels) {
             origin.service = service.to_owned();

@@ -52,6 +52,7 @@ pub(crate) fn faults(before: &AgentConfig, after: &AgentConfig) -> Vec<String> {
         ("listen", before.listen != after.listen),
         ("spool", before.spool != after.spool),
         ("stdin, agent.syslog or agent.push", before.push != after.push),
+        ("files", before.files != after.files),
     ] {
         if has_changed {
             faults.push(format!("agent.{key}: has changed, which needs a new start of the agent"));

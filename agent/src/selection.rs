@@ -1,10 +1,13 @@
 //! Which containers are read and how, by configuration and by their labels.
 //!
 //! Labels of a container are hints of whoever runs it: `beeacon.enable`, `beeacon.service`, `beeacon.multiline`,
-//! `beeacon.sample`, `beeacon.rate`. They can make less of it, never more: a sample or a rate above the host's has no effect, a
-//! container that the host excludes stays excluded, and no label touches redaction.
+//! `beeacon.sample`, `beeacon.rate`, `beeacon.profile`. They can make less of it, never more: a sample or a rate above the host's
+//! has no effect, a container that the host excludes stays excluded, and a profile is one that the host offers, which is never
+//! weaker than its own.
 
 use std::time::Duration;
+
+use beeacon_filters::PROFILE_LABEL;
 
 use crate::container::Container;
 use crate::limits::GROUP_WAIT;
@@ -182,6 +185,11 @@ impl Selection {
     /// The service that a container's label names.
     pub fn service<'a>(&self, container: &'a Container) -> Option<&'a str> {
         self.hint(container, "beeacon.service").filter(|service| !service.is_empty())
+    }
+
+    /// The profile that a container's label asks for.
+    pub fn profile<'a>(&self, container: &'a Container) -> Option<&'a str> {
+        self.hint(container, PROFILE_LABEL).filter(|profile| !profile.is_empty())
     }
 
     /// How a container's lines are treated, and which hints were not understood.

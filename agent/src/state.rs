@@ -52,6 +52,15 @@ pub enum StateError {
         /// The file.
         path: PathBuf,
     },
+    /// The file of the epoch holds something else.
+    #[error(
+        "{} holds no number; remove it once the host's clock is right: the clock says then what is next",
+        path.display()
+    )]
+    Epoch {
+        /// The file.
+        path: PathBuf,
+    },
     /// The key's file holds something else.
     #[error("{} holds no key of {KEY_BYTES} bytes", path.display())]
     Key {
@@ -123,10 +132,17 @@ fn derived_id(machine: &str, host: &str, directory: &Path) -> AgentId {
 /// when it is given. The clock counts too, for the case that the file is lost and the id is not.
 ///
 /// # Errors
-/// When the directory cannot be written.
+/// When the directory cannot be written, or the file holds something else: with a clock that was set back the next epoch could be
+/// one that has been, and its lines would count as repeats.
 pub fn next_push_epoch(data: &Path) -> Result<u64, StateError> {
     let path = data.join(PUSH_EPOCH_FILE);
-    let known = read(&path)?.and_then(|text| std::str::from_utf8(&text).ok()?.trim().parse::<u64>().ok());
+    let known = match read(&path)? {
+        None => None,
+        Some(text) => {
+            let number = std::str::from_utf8(&text).ok().and_then(|text| text.trim().parse::<u64>().ok());
+            Some(number.ok_or_else(|| StateError::Epoch { path: path.clone() })?)
+        }
+    };
     let clock = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     let epoch = known.map_or(0, |known| known.saturating_add(1)).max(clock.as_secs());
     create_directory(data)?;
@@ -292,6 +308,8 @@ mod tests {
         let ahead = first + 1_000_000;
         std::fs::write(directory.path().join(PUSH_EPOCH_FILE), ahead.to_string()).unwrap();
         assert_eq!(next_push_epoch(directory.path()).unwrap(), ahead + 1);
+        std::fs::write(directory.path().join(PUSH_EPOCH_FILE), "17 or so").unwrap();
+        assert!(matches!(next_push_epoch(directory.path()), Err(StateError::Epoch { .. })));
     }
 
     #[test]

@@ -40,6 +40,22 @@ impl Action {
         matches!(self, Action::Marker | Action::Hash | Action::Remove | Action::Drop)
     }
 
+    /// Whether it leaves no more of a value than `other` does.
+    pub(crate) fn is_at_least(self, other: Action) -> bool {
+        match (self, other) {
+            (_, Action::Off) | (Action::Drop, _) => true,
+            (_, Action::Drop) => false,
+            (Action::Remove, _) => true,
+            (_, Action::Remove) => false,
+            (Action::Mask { keep_first, keep_last }, Action::Mask { keep_first: first, keep_last: last }) => {
+                keep_first <= first && keep_last <= last
+            }
+            (Action::Truncate, Action::Truncate) => true,
+            (_, Action::Tag) => self != Action::Off,
+            _ => self.hides_all(),
+        }
+    }
+
     /// Whether the text changes.
     pub(crate) fn rewrites(self) -> bool {
         !matches!(self, Action::Tag | Action::Off)

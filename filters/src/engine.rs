@@ -229,12 +229,49 @@ impl Engine {
         }
         match outer {
             Some(mut engine) if faults.is_empty() => {
+                let chosen = scoped.iter().filter(|(scope, _)| scope.is_chosen);
+                let faults: Vec<RuleFault> =
+                    chosen.filter_map(|(scope, own)| engine.too_weak(scope, own)).collect();
+                if !faults.is_empty() {
+                    return Err(RulesError(faults));
+                }
                 engine.id = scoped_id(engine.id, &scoped);
                 engine.scopes = scoped;
                 Ok(engine)
             }
             _ => Err(RulesError(faults)),
         }
+    }
+
+    /// What is wrong with a profile that containers may choose, where it leaves more than this engine's own.
+    fn too_weak(&self, scope: &Scope, chosen: &Engine) -> Option<RuleFault> {
+        let action_in = |engine: &Engine, id: &str| {
+            let rule = engine.active.iter().find(|active| active.rule.id == id);
+            rule.map_or(Action::Off, |active| active.action)
+        };
+        let all = self.active.iter().chain(&chosen.active).map(|active| active.rule.id.as_str());
+        let mut weaker: Vec<&str> = all
+            .filter(|id| {
+                let (own, other) = (action_in(self, id), action_in(chosen, id));
+                // What runs there only may win over what runs here, so it must leave nothing.
+                !other.is_at_least(own) || (own == Action::Off && !other.hides_all())
+            })
+            .collect();
+        weaker.sort_unstable();
+        weaker.dedup();
+        let first = *weaker.first()?;
+        let reason = format!(
+            "leaves more than the host's own profile, so containers may not choose it: {} rules, {first} among them",
+            weaker.len()
+        );
+        let instead = "offer a profile that inherits from the host's, or make the host's looser";
+        Some(RuleFault::new(scope.profile.as_deref().unwrap_or_default(), reason, instead))
+    }
+
+    /// Whether containers may choose this profile by their label [`crate::PROFILE_LABEL`].
+    pub fn offers(&self, profile: &str) -> bool {
+        let label = [(crate::PROFILE_LABEL.to_owned(), profile.to_owned())];
+        self.scopes.iter().any(|(scope, _)| scope.is_chosen && scope.covers("", &label))
     }
 
     fn without_scopes(options: EngineOptions, known: Shelf) -> Result<Engine, RulesError> {

@@ -108,7 +108,7 @@ pub use reference::{Comparison, Difference};
 pub use rule::{Examples, Normalise, Redact, Rule, RuleFile, Severity, Strength};
 pub use scan::simd::Level as ProcessorLevel;
 pub use scan::{Cost, VerifierCost};
-pub use scope::Scope;
+pub use scope::{PROFILE_LABEL, Scope};
 pub use statistics::{RuleCount, RuleStatistics, ScrubReport, Statistics};
 
 #[cfg(test)]

@@ -22,7 +22,12 @@ pub struct Scope {
     labels: Vec<(String, String)>,
     pub(crate) profile: Option<String>,
     pub(crate) fields: Vec<FieldRule>,
+    /// Whether containers choose it themselves, so that it must leave no more than the engine's own profile does.
+    pub(crate) is_chosen: bool,
 }
+
+/// The label by which a container chooses one of the profiles that the host offers.
+pub const PROFILE_LABEL: &str = "beeacon.profile";
 
 impl Scope {
     /// The containers of which the service fits one of `services`, and every one of `labels` fits; `*` and `?` stand for characters,
@@ -65,8 +70,29 @@ impl Scope {
             labels: labels.iter().map(|(name, value)| (name.clone(), lower(value))).collect(),
             profile: profile.map(str::to_owned),
             fields,
+            is_chosen: false,
         };
         if faults.is_empty() { Ok(scope) } else { Err(RulesError(faults)) }
+    }
+
+    /// The containers that choose this profile by their label [`PROFILE_LABEL`]. An engine takes it only where the profile is at least
+    /// as strict as the engine's own: every rule of that runs in it, with an action that leaves no more, and what else runs leaves
+    /// nothing.
+    ///
+    /// ```
+    /// use beeacon_filters::{Engine, EngineOptions, Scope};
+    /// let offers = |profile: &str| EngineOptions { scopes: vec![Scope::chosen(profile)], ..EngineOptions::default() };
+    /// assert!(Engine::new(offers("hipaa")).unwrap().offers("hipaa"));
+    /// assert!(Engine::new(offers("secrets")).is_err());
+    /// ```
+    pub fn chosen(profile: &str) -> Scope {
+        Scope {
+            services: Vec::new(),
+            labels: vec![(PROFILE_LABEL.to_owned(), profile.to_ascii_lowercase())],
+            profile: Some(profile.to_owned()),
+            fields: Vec::new(),
+            is_chosen: true,
+        }
     }
 
     /// Whether it covers a container of this service with these labels.

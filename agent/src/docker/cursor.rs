@@ -10,13 +10,21 @@
 //!       18 …  per file: generation (8), fingerprint (8)
 //! API    0 1  version = 2
 //!        1 8  from when Docker must be asked, nanoseconds since 1970
+//! plain  0 1  version = 3
+//!        1 16 where reading must start again (generation, byte offset)
+//!       17 4  check of the file's first line, 0 while that has no end
+//!       21 4  check of the bytes before that place
+//!       25 1  1 when the file has ended, else 0
 //! ```
 //! All integers are little-endian.
 
 use beeacon_record::Position;
 
+use crate::files::copies::Mark;
+
 const FILE_VERSION: u8 = 1;
 const API_VERSION: u8 = 2;
+const PLAIN_VERSION: u8 = 3;
 
 /// How many files a cursor names: the one that was read last and the one where an open line starts.
 pub const CURSOR_FILES_MAX: usize = 2;
@@ -75,6 +83,31 @@ pub fn read_since(bytes: &[u8]) -> Option<i64> {
     rest.is_empty().then_some(since.cast_signed())
 }
 
+/// A cursor of a plain file.
+pub fn write_plain(mark: &Mark, has_ended: bool) -> Vec<u8> {
+    let mut bytes = vec![PLAIN_VERSION];
+    bytes.extend_from_slice(&mark.at.major.to_le_bytes());
+    bytes.extend_from_slice(&mark.at.minor.to_le_bytes());
+    bytes.extend_from_slice(&mark.head.to_le_bytes());
+    bytes.extend_from_slice(&mark.tail.to_le_bytes());
+    bytes.push(u8::from(has_ended));
+    bytes
+}
+
+/// The cursor of a plain file in these bytes, if they hold one, and whether the file has ended.
+pub fn read_plain(bytes: &[u8]) -> Option<(Mark, bool)> {
+    let (major, rest) = number(bytes.strip_prefix(&[PLAIN_VERSION])?)?;
+    let (minor, rest) = number(rest)?;
+    let (head, rest) = rest.split_first_chunk::<4>()?;
+    let (tail, rest) = rest.split_first_chunk::<4>()?;
+    let at = Position::new(major, minor);
+    let mark = Mark { at, head: u32::from_le_bytes(*head), tail: u32::from_le_bytes(*tail) };
+    match rest {
+        [has_ended @ (0 | 1)] => Some((mark, *has_ended == 1)),
+        _ => None,
+    }
+}
+
 fn number(bytes: &[u8]) -> Option<(u64, &[u8])> {
     let (number, rest) = bytes.split_first_chunk::<8>()?;
     Some((u64::from_le_bytes(*number), rest))
@@ -96,5 +129,12 @@ mod tests {
         assert_eq!(read_since(&write_since(-5)), Some(-5));
         assert_eq!(FileCursor::read(&write_since(7)), None);
         assert_eq!(read_since(&[]), None);
+        let mark = Mark { at: Position::new(2, 9), head: 5, tail: u32::MAX };
+        let bytes = write_plain(&mark, true);
+        assert_eq!(read_plain(&bytes), Some((mark, true)));
+        for end in 0..bytes.len() {
+            assert_eq!(read_plain(&bytes[..end]), None);
+        }
+        assert_eq!(FileCursor::read(&bytes), None);
     }
 }

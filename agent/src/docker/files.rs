@@ -28,7 +28,7 @@ use crate::limits::{CHAIN_FILES_MAX, HEAD_BYTES_MAX, HELD_FILES_MAX, PINNED_BYTE
 const FIRST_INDEX: u64 = 1 << 32;
 
 /// What tells a file from every other one, whatever it is called.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct FileIdentity {
     device: u64,
     inode: u64,
@@ -36,11 +36,31 @@ pub struct FileIdentity {
 }
 
 impl FileIdentity {
-    fn of(metadata: &Metadata) -> Self {
+    /// That of the file which was looked at.
+    pub fn of(metadata: &Metadata) -> Self {
         let born = metadata.created().ok().and_then(|born| born.duration_since(UNIX_EPOCH).ok());
         // 0 where the file system keeps no birth time: then device and inode must do.
         let born_ns = born.and_then(|born| u64::try_from(born.as_nanos()).ok()).unwrap_or(0);
         FileIdentity { device: metadata.dev(), inode: metadata.ino(), born_ns }
+    }
+
+    /// A number that stays the same over restarts of the host. The device's number may not, so it counts only where the file
+    /// system keeps no birth time.
+    pub fn number(&self) -> u64 {
+        let mut hash = Xxh3::new();
+        hash.update(&self.inode.to_le_bytes());
+        hash.update(&self.born_ns.to_le_bytes());
+        if self.born_ns == 0 {
+            hash.update(&self.device.to_le_bytes());
+        }
+        hash.digest()
+    }
+
+    /// A number that only whoever sees the file can know: it hides what a check of a file's text is a check of.
+    pub fn salt(&self) -> u64 {
+        let mut hash = Xxh3::with_seed(self.born_ns);
+        hash.update(&self.inode.to_be_bytes());
+        hash.digest()
     }
 }
 
@@ -51,8 +71,8 @@ pub struct HeadMark {
     hash: u64,
 }
 
-/// One file, open for reading.
-#[derive(Debug)]
+/// One file, open for reading. Clones read the same one.
+#[derive(Clone, Debug)]
 pub struct HeldFile {
     /// Its place in the order of creation.
     pub index: u64,
@@ -61,6 +81,18 @@ pub struct HeldFile {
 }
 
 impl HeldFile {
+    /// A file that is open, in no chain.
+    pub fn alone(identity: FileIdentity, file: Arc<File>) -> Self {
+        HeldFile { index: 0, identity, file }
+    }
+
+    /// When it was written to last, in nanoseconds since 1970; 0 where the system does not say.
+    pub fn modified_ns(&self) -> i64 {
+        let modified = self.file.metadata().and_then(|metadata| metadata.modified()).ok();
+        let since = modified.and_then(|modified| modified.duration_since(UNIX_EPOCH).ok());
+        since.and_then(|since| i64::try_from(since.as_nanos()).ok()).unwrap_or(0)
+    }
+
     /// How long it is, in bytes.
     ///
     /// # Errors
@@ -118,7 +150,10 @@ impl HeldFile {
     }
 
     /// The first line with its newline; a longer one is cut at [`HEAD_BYTES_MAX`], which tells files apart as well.
-    fn first_line(&self) -> io::Result<Option<Vec<u8>>> {
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn first_line(&self) -> io::Result<Option<Vec<u8>>> {
         let mut want = 1024;
         loop {
             let mut head = vec![0; want];

@@ -119,7 +119,7 @@ pub async fn tap(
 
 /// A line of the tap for people, with its control characters escaped: a log line must not steer a terminal.
 pub fn for_people(line: &str) -> String {
-    let Ok(object) = serde_json::from_str::<serde_json::Value>(line) else { return String::new() };
+    let Ok(object) = serde_json::from_str::<serde_json::Value>(line) else { return escaped(line) };
     if let Some(skipped) = object.get("skipped") {
         return format!("... {skipped} lines were skipped, for they came faster than they were read");
     }
@@ -132,6 +132,10 @@ pub fn for_people(line: &str) -> String {
         text("level"),
         text("message").trim_end_matches('\n')
     );
+    escaped(&line)
+}
+
+fn escaped(line: &str) -> String {
     line.chars()
         .flat_map(|one| {
             let shown: Vec<char> = if one.is_control() { one.escape_default().collect() } else { vec![one] };
@@ -150,5 +154,6 @@ mod tests {
                     \"message\":\"a\\u001b[2Jb\\u009bc\\nd\"}";
         assert_eq!(for_people(line), "T web! error   a\\u{1b}[2Jb\\u{9b}c\\nd");
         assert!(for_people("{\"skipped\":7}").contains("7 lines"));
+        assert_eq!(for_people("no JSON \u{1b}["), "no JSON \\u{1b}[", "what cannot be read is not hidden");
     }
 }

@@ -1,19 +1,21 @@
 //! The HTTP door for other senders on this host: Loki's push request and OpenTelemetry's log export.
 //!
 //! ```text
-//! POST /loki/api/v1/push  JSON, or protobuf in one snappy block  → 204
-//! POST /v1/logs           JSON or protobuf                       → 200
-//! GET  /ready                                                    → 200 once it takes lines
-//! anything else                                                  → 4xx, 5xx with a sentence
+//! POST /loki/api/v1/push  JSON, plain or gzip; or protobuf in one snappy block  → 204
+//! POST /v1/logs           JSON or protobuf, plain or gzip                       → 200
+//! GET  /ready                                                                   → 200 once it takes lines
+//! anything else                                                                 → 4xx, 5xx with a sentence
 //! ```
 //! What always holds: 2xx means that every line of the request is in the spool and survives a power cut; any other answer means
 //! that the sender has to send all of it again, or, with 400, 413 and 415, that this will not help. What a request inflates to is
-//! known, and held against the limit, before memory is taken for it.
+//! held against the limit before memory is taken for it.
 
+use std::io::Read;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use flate2::read::MultiGzDecoder;
 use http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, RETRY_AFTER};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
@@ -184,7 +186,7 @@ async fn take(shared: &Shared, request: Request<Incoming>) -> Result<Answered, R
             "wanted the header Authorization: Bearer <token>",
         ));
     }
-    let form = Form::of(door, &parts.headers)?;
+    let (form, packing) = Form::of(door, &parts.headers)?;
     let announced =
         parts.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
     if announced.is_some_and(|bytes| bytes > PUSH_BODY_BYTES_MAX as u64) {
@@ -203,9 +205,10 @@ async fn take(shared: &Shared, request: Request<Incoming>) -> Result<Answered, R
         }
     };
     // Up to some megabytes are taken apart: not on a thread of the runtime.
-    let lines = tokio::task::spawn_blocking(move || form.lines(body)).await;
-    let lines =
-        lines.unwrap_or_else(|_| Err(Refused::new(StatusCode::BAD_REQUEST, "body cannot be read")))?;
+    let lines = tokio::task::spawn_blocking(move || form.lines(unpack(body, packing)?)).await;
+    // A panic is our fault and no word on the body: the sender keeps it.
+    let ours = || Refused::new(StatusCode::INTERNAL_SERVER_ERROR, "the agent failed on this body");
+    let lines = lines.unwrap_or_else(|_| Err(ours()))?;
     shared.lane.deliver(door, Arc::new(lines)).await?;
     let response = Response::builder();
     Ok(match form {
@@ -241,13 +244,41 @@ enum Form {
     OtlpProtobuf,
 }
 
+/// How a body is packed for the way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Packing {
+    None,
+    Gzip,
+}
+
+/// Takes a body out of its packing; memory is taken as it comes, up to the limit.
+fn unpack(body: Bytes, packing: Packing) -> Result<Bytes, Refused> {
+    match packing {
+        Packing::None => Ok(body),
+        Packing::Gzip => {
+            let mut inflated = Vec::new();
+            let limit = PUSH_INFLATED_BYTES_MAX as u64;
+            let read = MultiGzDecoder::new(body.as_ref()).take(limit + 1).read_to_end(&mut inflated);
+            match read {
+                Ok(bytes) if bytes > PUSH_INFLATED_BYTES_MAX => {
+                    let message =
+                        format!("body inflates to more than {limit} bytes: send fewer lines at once");
+                    Err(Refused::new(StatusCode::PAYLOAD_TOO_LARGE, message))
+                }
+                Ok(_) => Ok(Bytes::from(inflated)),
+                Err(_) => Err(Refused::new(StatusCode::BAD_REQUEST, "body is no gzip")),
+            }
+        }
+    }
+}
+
 fn is_type(headers: &HeaderMap, wanted: &str) -> bool {
     let given = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     given.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case(wanted)
 }
 
 impl Form {
-    fn of(door: Door, headers: &HeaderMap) -> Result<Self, Refused> {
+    fn of(door: Door, headers: &HeaderMap) -> Result<(Self, Packing), Refused> {
         let encoding =
             headers.get(CONTENT_ENCODING).map_or("identity", |value| value.to_str().unwrap_or("?"));
         let is_protobuf =
@@ -263,9 +294,10 @@ impl Form {
             }
         };
         match (form, encoding) {
-            (_, "identity" | "") | (Form::LokiSnappy, "snappy") => Ok(form),
+            (_, "identity" | "") | (Form::LokiSnappy, "snappy") => Ok((form, Packing::None)),
+            (Form::LokiJson | Form::OtlpJson | Form::OtlpProtobuf, "gzip") => Ok((form, Packing::Gzip)),
             _ => {
-                let wanted = "cannot read this content encoding: configure the sender to send without compression (Loki's protobuf: snappy)";
+                let wanted = "cannot read this content encoding: configure the sender to use gzip or none (Loki's protobuf: snappy)";
                 Err(Refused::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, wanted))
             }
         }

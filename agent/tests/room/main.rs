@@ -12,6 +12,7 @@
 mod collector;
 mod dockerd;
 mod door;
+mod files;
 mod live;
 mod push;
 mod spool;

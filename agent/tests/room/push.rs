@@ -66,6 +66,12 @@ type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a [u8], u16);
 const JSON: (&str, &str) = ("content-type", "application/json");
 const PROTOBUF: (&str, &str) = ("content-type", "application/x-protobuf");
 
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
 fn loki(lines: &[String]) -> Vec<u8> {
     let values: Vec<[&str; 2]> = lines.iter().map(|line| ["1700000000000000000", line.as_str()]).collect();
     let stream = serde_json::json!({ "service_name": "shop", "level": "warn", "mail": "bob@example.org" });
@@ -85,7 +91,8 @@ async fn lines_of_every_door_are_kept_at_once_and_shipped_scrubbed() {
         assert_eq!(post(http, "/loki/api/v1/push", &[JSON], &body).unwrap().0, 204);
         let body = br#"{"resourceLogs":[{"resource":{"attributes":[{"key":"service.name","value":{"stringValue":"pay"}}]},
             "scopeLogs":[{"logRecords":[{"severityNumber":17,"body":{"stringValue":"call bob@example.org 0"}}]}]}]}"#;
-        assert_eq!(post(http, "/v1/logs", &[JSON], body).unwrap().0, 200);
+        let gzip_header = ("content-encoding", "gzip");
+        assert_eq!(post(http, "/v1/logs", &[JSON, gzip_header], &gzip(body)).unwrap().0, 200);
         let mut stream = TcpStream::connect(syslog).unwrap();
         let message = "<11>1 - - web-1 - - - mail bob@example.org 0";
         stream
@@ -133,13 +140,25 @@ async fn bad_requests_are_refused_by_name_and_the_door_stays_open() {
         // A block that announces a gibibyte.
         let bomb = [0x80, 0x80, 0x80, 0x80, 0x04, 0xfe, 0xff, 0xff];
         let large = vec![b' '; 5 << 20];
+        // A few kilobytes that inflate to twice the limit.
+        let gzip_bomb = gzip(&vec![b' '; 32 << 20]);
+        assert!(gzip_bomb.len() < 1 << 20);
+        let packed = gzip(&loki(&["good 2".into()]));
+        let cut = &packed[..packed.len() / 2];
+        let as_gzip = ("content-encoding", "gzip");
         let good = loki(&["good 0".into()]);
         let table: &[Case<'_>] = &[
             (loki_path, &[JSON, bearer], &good, 204),
             (loki_path, &[JSON], &good, 401),
             (loki_path, &[JSON, ("authorization", "Bearer a token of lettert")], &good, 401),
             (loki_path, &[bearer], &good, 415),
-            (loki_path, &[JSON, bearer, ("content-encoding", "gzip")], &good, 415),
+            (loki_path, &[JSON, bearer, ("content-encoding", "br")], &good, 415),
+            (loki_path, &[PROTOBUF, bearer, as_gzip], &good, 415),
+            (loki_path, &[JSON, bearer, as_gzip], &good, 400),
+            (loki_path, &[JSON, bearer, as_gzip], cut, 400),
+            (loki_path, &[JSON, bearer, as_gzip], &gzip_bomb, 413),
+            ("/v1/logs", &[PROTOBUF, bearer, as_gzip], &gzip_bomb, 413),
+            (loki_path, &[JSON, bearer, as_gzip], &packed, 204),
             (loki_path, &[JSON, bearer], b"planted-8c1f", 400),
             (loki_path, &[PROTOBUF, bearer], b"planted-8c1f", 400),
             (loki_path, &[PROTOBUF, bearer], &bomb, 413),
@@ -166,9 +185,9 @@ async fn bad_requests_are_refused_by_name_and_the_door_stays_open() {
         stream.read_to_end(&mut rest).ok();
     });
     table.await.unwrap();
-    collector.until("the good ones", |state| state.rows.len() == 3).await;
+    collector.until("the good ones", |state| state.rows.len() == 4).await;
     running.stop().await;
-    assert_eq!(collector.state.lock().unwrap().rows.len(), 3);
+    assert_eq!(collector.state.lock().unwrap().rows.len(), 4);
 }
 
 /// Scenario: the collector is away, and senders send more than the spool may hold.

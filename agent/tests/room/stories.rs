@@ -785,7 +785,7 @@ async fn the_program_takes_another_configuration_at_sighup() {
 
 /// Scenario: containers with names, images and labels of all kinds; some labels ask for less of their logs, some for a weaker filter.
 /// Guarantees: exactly those are read that the configuration and the labels leave; a label names the service where that changes no
-/// rule, and changes nothing of what is redacted.
+/// rule, and a profile where the host offers it; neither makes less of what is redacted.
 #[tokio::test(flavor = "multi_thread")]
 async fn containers_are_chosen_and_their_labels_never_weaken_redaction() {
     let (collector, directory) = (Collector::start().await, directory());
@@ -804,6 +804,7 @@ async fn containers_are_chosen_and_their_labels_never_weaken_redaction() {
             r#"{"beeacon.service":"lab-1","beeacon.profile":"secrets"}"#,
             Some("shop-weak"),
         ),
+        ("shop-strict", "shop/web:1", r#"{"beeacon.profile":"hipaa"}"#, Some("shop-strict")),
         ("bar", "bar:1", r#"{"beeacon.enable":"true"}"#, None),
     ];
     let mut logs = Vec::new();
@@ -814,7 +815,7 @@ async fn containers_are_chosen_and_their_labels_never_weaken_redaction() {
                "State":{{"Running":true,"StartedAt":"2024-01-01T00:00:00Z"}}}}"#
         );
         std::fs::write(directory.path().join("containers").join(name).join("config.v2.json"), text).unwrap();
-        log.line("stdout", "mail bob@example.org");
+        log.line("stdout", "mail bob@example.org from 10.1.2.3");
         logs.push(log);
     }
     let mut config = config(&collector, directory.path());
@@ -824,7 +825,7 @@ async fn containers_are_chosen_and_their_labels_never_weaken_redaction() {
     config.selection.include = conditions(&["name:shop-*", "image:shop/*"]);
     config.selection.exclude = conditions(&["label:logs=off", "image:scratch:?"]);
     let weak = Scope::new(&["lab-*".into()], &[], Some("secrets"), vec![]).unwrap();
-    let options = EngineOptions { scopes: vec![weak], ..EngineOptions::default() };
+    let options = EngineOptions { scopes: vec![weak, Scope::chosen("hipaa")], ..EngineOptions::default() };
     let engine = Arc::new(Engine::new(options).unwrap());
     // The scope is weaker: without the guard the last container's address would pass.
     assert!(!engine.treats_alike(("shop-weak", &[]), ("lab-1", &[])));
@@ -833,14 +834,17 @@ async fn containers_are_chosen_and_their_labels_never_weaken_redaction() {
         table.iter().filter_map(|(name, _, _, service)| Some((*name, (*service)?))).collect();
     collector.until("all that is wanted", |state| state.rows.len() >= wanted.len()).await;
     for log in &mut logs {
-        log.line("stdout", "mail bob@example.org");
+        log.line("stdout", "mail bob@example.org from 10.1.2.3");
     }
     collector.until("the second lines", |state| state.rows.len() >= 2 * wanted.len()).await;
     let status = running.agent.status();
     running.stop().await;
     let state = collector.state.lock().unwrap();
     assert_eq!(state.rows.len(), 2 * wanted.len());
-    assert!(state.rows.iter().all(|(_, _, row)| row.message == "mail <EMAIL>"), "{:?}", state.rows);
+    for (source, _, row) in &state.rows {
+        let address = if source.ends_with("shop-strict") { "<IP>" } else { "10.1.2.0" };
+        assert_eq!(row.message, format!("mail <EMAIL> from {address}"), "{source}");
+    }
     for (name, service) in wanted {
         let rows = state.rows.iter().filter(|(source, ..)| *source == format!("docker-file:{name}"));
         assert!(rows.map(|(_, _, row)| row.service.as_str()).eq([service, service]), "{name}");

@@ -2,7 +2,7 @@
 
 use beeacon_record::{Batch, BatchBuilder, Interval, Level, Line, Origin, Position, Source, Stream};
 
-use crate::{Continuity, Engine, EngineOptions, FieldRule, RulesError, Scope};
+use crate::{Continuity, Engine, EngineOptions, FieldRule, Profile, RulesError, Scope};
 
 const HEAD: &str = "-----BEGIN EC PRIVATE KEY-----";
 const BODY: &str = "AbCdEfGhIjKlMnOp";
@@ -138,4 +138,43 @@ fn a_long_line_is_cut_where_no_scope_finds_anything() {
     let inside = text.find("and").unwrap();
     let cut = engine.safe_cut(text.as_bytes(), inside).unwrap();
     assert!(text.get(cut..).unwrap().contains("colour=") && cut <= inside, "{cut} {inside}");
+}
+
+#[test]
+fn containers_choose_only_profiles_that_leave_no_more_than_the_hosts() {
+    let offers = |host: &str, profiles: &[Profile], chosen: &str| {
+        let (profile, profiles) = (host.to_owned(), profiles.to_vec());
+        let scopes = vec![Scope::chosen(chosen)];
+        Engine::new(EngineOptions { profile, profiles, scopes, ..EngineOptions::default() })
+    };
+    for (host, chosen, is_strict) in [
+        ("default", "hipaa", true),
+        ("default", "gdpr", true),
+        ("default", "default", true),
+        ("default", "secrets", false),
+        ("hipaa", "default", false),
+        ("secrets", "soc2", true),
+        // A card keeps four digits there, and nothing here.
+        ("default", "pci_dss", false),
+        ("soc2", "pci_dss", false),
+    ] {
+        assert_eq!(offers(host, &[], chosen).is_ok(), is_strict, "{host} {chosen}");
+    }
+    let own = |uses: &str| {
+        let text = format!(
+            "name = \"own\"\ndescription = \"d\"\ninherits = \"secrets\"\n[[use]]\nrules = [\"email\"]\n{uses}"
+        );
+        vec![Profile::parse("own", &text).unwrap()]
+    };
+    assert!(offers("secrets", &own("action = \"marker\""), "own").is_ok());
+    // It could win over a rule that hides, and leaves what it finds.
+    let RulesError(faults) = offers("secrets", &own("action = \"tag\""), "own").err().unwrap();
+    assert!(faults[0].reason.contains("1 rules, email among them"), "{faults:?}");
+    // The host's scopes decide first.
+    let label = [("beeacon.profile".to_owned(), "HIPAA".to_owned())];
+    let scopes = vec![scope(&["lab"], &[], Some("secrets"), vec![]), Scope::chosen("hipaa")];
+    let engine = engine(scopes);
+    assert!(engine.offers("hipaa") && !engine.offers("secrets"));
+    assert!(engine.treats_alike(("lab", &label), ("lab", &[])));
+    assert!(!engine.treats_alike(("web", &label), ("web", &[])));
 }
