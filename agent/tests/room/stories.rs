@@ -842,7 +842,7 @@ async fn containers_are_chosen_and_their_labels_never_weaken_redaction() {
     let state = collector.state.lock().unwrap();
     assert_eq!(state.rows.len(), 2 * wanted.len());
     for (source, _, row) in &state.rows {
-        let address = if source.ends_with("shop-strict") { "<IP>" } else { "10.1.2.0" };
+        let address = if source.ends_with("shop-strict") { "<IPV4>" } else { "10.1.2.0" };
         assert_eq!(row.message, format!("mail <EMAIL> from {address}"), "{source}");
     }
     for (name, service) in wanted {
