@@ -153,7 +153,10 @@ fn containers_choose_only_profiles_that_leave_no_more_than_the_hosts() {
         ("default", "default", true),
         ("default", "secrets", false),
         ("hipaa", "default", false),
-        ("secrets", "soc2", true),
+        ("secrets", "hipaa", true),
+        // Its tags could win over a secret, and a mask that keeps digits too.
+        ("secrets", "soc2", false),
+        ("secrets", "pci_dss", false),
         // A card keeps four digits there, and nothing here.
         ("default", "pci_dss", false),
         ("soc2", "pci_dss", false),
