@@ -8,7 +8,7 @@ pub(crate) mod files;
 pub(crate) mod http;
 mod metrics;
 mod settings;
-mod sql;
+pub(crate) mod sql;
 pub(crate) mod tables;
 
 use std::path::PathBuf;

@@ -27,6 +27,10 @@ pub(crate) enum Verb {
     Scrub(ScrubArguments),
     /// List the filter's rules, run their examples, or say what each costs
     Rules(RulesArguments),
+    /// Check files of alerts, or try a receiver of them
+    Alerts(AlertsArguments),
+    /// Run unit tests of alert rules, with log lines as input
+    Test(TestArguments),
     /// Lines of a running Beeacon, and with -f those that come
     Logs(LogsArguments),
     /// Grafana dashboards and data sources, ready for provisioning
@@ -238,6 +242,45 @@ pub(crate) enum RulesAction {
         #[arg(long, value_enum, default_value_t = Listing::Table)]
         format: Listing,
     },
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct AlertsArguments {
+    #[command(subcommand)]
+    pub(crate) action: AlertsAction,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum AlertsAction {
+    /// Check files of rules, of receivers and of unit tests: every fault at once, with its line; ends with 78 when there is one
+    Check {
+        /// The files
+        #[arg(value_name = "FILE", required = true)]
+        files: Vec<PathBuf>,
+    },
+    /// Send a message that says that it is a test, with what is configured, and tell what became of it
+    Test(TestReceiverArguments),
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct TestReceiverArguments {
+    /// The receiver's name
+    #[arg(value_name = "RECEIVER")]
+    pub(crate) receiver: String,
+    /// Then send that it is over, so that an incident that was opened is closed
+    #[arg(long)]
+    pub(crate) resolved: bool,
+    #[command(flatten)]
+    pub(crate) common: CommonArguments,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct TestArguments {
+    /// The files of unit tests; the rule files that they name stand beside them
+    #[arg(value_name = "FILE", required = true)]
+    pub(crate) files: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) filter: FilterArguments,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]

@@ -1,6 +1,8 @@
 //! The program `beeacon`: reads the command line and the configuration, composes the rooms, and ends with a documented
 //! exit code. See ARCHITECTURE.md for the rooms.
 
+mod alert_files;
+mod alert_verbs;
 mod alerts;
 mod ask;
 mod client;
@@ -15,7 +17,9 @@ mod journal;
 mod logs;
 mod openapi;
 mod page;
+mod relations;
 mod routes;
+mod rule_tests;
 mod rules;
 mod scrub;
 mod server;
@@ -73,6 +77,8 @@ fn run(verb: Verb) -> anyhow::Result<Exit> {
         Verb::Doctor(arguments) => runtime.block_on(doctor::run(arguments)),
         Verb::Scrub(arguments) => scrub::run(arguments),
         Verb::Rules(arguments) => rules::run(arguments),
+        Verb::Alerts(arguments) => runtime.block_on(alert_verbs::run(arguments)),
+        Verb::Test(arguments) => runtime.block_on(rule_tests::run(arguments)),
         Verb::Validate(arguments) => validate::run(arguments),
         Verb::Journal(arguments) => journal::run(arguments),
         Verb::Token(arguments) => token::run(arguments),
@@ -81,7 +87,8 @@ fn run(verb: Verb) -> anyhow::Result<Exit> {
 
 /// What kind of fault ends the program.
 fn exit_of(error: &anyhow::Error) -> Exit {
-    if error.chain().any(|cause| cause.is::<beeacon_settings::Faults>()) {
+    if error.chain().any(|cause| cause.is::<beeacon_settings::Faults>() || cause.is::<alert_files::Faults>())
+    {
         Exit::Configuration
     } else if error.chain().any(|cause| cause.is::<std::io::Error>()) {
         Exit::InputOutput

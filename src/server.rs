@@ -26,6 +26,7 @@ use crate::alerts::{self, Alerts};
 use crate::config::{ServerConfig, TlsFiles};
 use crate::doors::{self, Readiness};
 use crate::openapi;
+use crate::relations::{Agents, Disk, Metrics};
 use crate::routes::routes;
 use crate::status::{self, Status};
 
@@ -74,19 +75,26 @@ impl Server {
             })?),
         };
         let (access, loki) = (config.access, config.collector.loki.clone());
+        let directory = config.store.directory.clone();
         let store = Store::open(config.store).await.context("open the store")?;
         let collector =
             Collector::open(config.collector, store.clone()).await.context("open the collector")?;
+        let registry = Arc::new(Mutex::new(Registry::default()));
+        config.query.relations.push(Arc::new(Metrics::of(registry.clone())));
+        config.query.relations.push(Arc::new(Agents::of(collector.clone())));
         let query = Query::new(store.clone(), config.query).context("open the query room")?;
         let url = url_of(config.tls.is_some(), listener.local_addr().context("look up the address")?);
         let alerts = Alerts::open(config.alerts, query.clone(), &url).await.context("make alerts ready")?;
         alert_tables.set(alerts.handle()).ok();
-        let mut registry = Registry::default();
-        register_build(&mut registry);
-        store.register(&mut registry);
-        collector.register(&mut registry);
-        query.register(&mut registry);
-        alerts.register(&mut registry);
+        {
+            let mut registry = locked(&registry);
+            register_build(&mut registry);
+            registry.register_collector(Box::new(Disk::new(directory)));
+            store.register(&mut registry);
+            collector.register(&mut registry);
+            query.register(&mut registry);
+            alerts.register(&mut registry);
+        }
         let postgres = match postgres {
             None => None,
             Some(listener) => {
@@ -103,14 +111,13 @@ impl Server {
                 .context("open the audit file")?,
             limiter: Arc::new(Limiter::new(access.requests_per_minute, access.redis)),
         });
-        gate.register(&mut registry);
+        gate.register(&mut locked(&registry));
         if gate.is_open() {
             tracing::warn!(
                 listen = %config.listen,
                 "no token is configured: every program of this host may do everything here (\"beeacon token new\" makes one)"
             );
         }
-        let registry = Arc::new(Mutex::new(registry));
         let (grafana, settings) = (config.grafana, config.settings);
         Ok(Server {
             store,

@@ -29,7 +29,18 @@ pub mod sign;
 pub mod state;
 pub mod stream;
 pub mod template;
+pub mod unit_test;
 mod yaml;
+
+/// The ready rules, each file with its name: what most servers want to be told of. `alerts/pack/tests.yaml` has their tests.
+#[must_use]
+pub fn pack() -> [(&'static str, &'static str); 3] {
+    [
+        ("pack/privacy.yaml", include_str!("../pack/privacy.yaml")),
+        ("pack/services.yaml", include_str!("../pack/services.yaml")),
+        ("pack/beeacon.yaml", include_str!("../pack/beeacon.yaml")),
+    ]
+}
 
 pub use labels::Labels;
 pub use state::{Evaluation, Sample};

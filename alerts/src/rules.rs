@@ -49,6 +49,8 @@ use crate::yaml::{Faults, Node, Taker};
 pub struct RuleFile {
     /// Its groups.
     pub groups: Vec<Group>,
+    /// Where each rule stands, by its id.
+    pub places: BTreeMap<String, Place>,
 }
 
 /// Rules that are evaluated together, one after the other.
@@ -69,6 +71,27 @@ pub enum Rule {
     Alert(AlertRule),
     /// It makes a series.
     Record(RecordRule),
+}
+
+impl Rule {
+    /// What names the rule for ever.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        match self {
+            Rule::Alert(rule) => &rule.id,
+            Rule::Record(rule) => &rule.id,
+        }
+    }
+
+    /// Its query, if it asks one.
+    #[must_use]
+    pub fn query(&self) -> Option<&SqlQuery> {
+        match self {
+            Rule::Alert(AlertRule { source: RuleSource::Sql(query), .. })
+            | Rule::Record(RecordRule { query, .. }) => Some(query),
+            Rule::Alert(_) => None,
+        }
+    }
 }
 
 /// A rule that makes alerts.
@@ -181,11 +204,11 @@ impl RuleFile {
 fn read_file(root: Node, faults: &mut Faults) -> RuleFile {
     let Some(mut root) = Taker::new(root, "the file", faults) else { return RuleFile::default() };
     let mut names = BTreeSet::new();
-    let mut groups = Vec::new();
+    let (mut groups, mut places) = (Vec::new(), BTreeMap::new());
     let place = root.place;
     for node in root.list("groups", faults).unwrap_or_default() {
         let place = node.place;
-        let Some(group) = read_group(node, faults) else { continue };
+        let Some(group) = read_group(node, &mut places, faults) else { continue };
         if !names.insert(group.name.clone()) {
             faults.add(place, format!("the group `{}` is there twice", group.name));
         }
@@ -196,12 +219,12 @@ fn read_file(root: Node, faults: &mut Faults) -> RuleFile {
     if rules > RULES_PER_FILE_MAX {
         faults.add(place, format!("the file has {rules} rules, the limit is {RULES_PER_FILE_MAX}"));
     }
-    RuleFile { groups }
+    RuleFile { groups, places }
 }
 
 const GROUP_KEYS: [&str; 5] = ["name", "interval", "limit", "labels", "rules"];
 
-fn read_group(node: Node, faults: &mut Faults) -> Option<Group> {
+fn read_group(node: Node, places: &mut BTreeMap<String, Place>, faults: &mut Faults) -> Option<Group> {
     let mut taker = Taker::new(node, "a group", faults)?;
     let place = taker.place;
     let name = taker.text("name", faults).map(|(_, name)| name).unwrap_or_default();
@@ -223,8 +246,11 @@ fn read_group(node: Node, faults: &mut Faults) -> Option<Group> {
     let mut rules = Vec::new();
     let mut seen: BTreeMap<String, usize> = BTreeMap::new();
     for node in taker.list("rules", faults).unwrap_or_default() {
-        let context = Context { group: &name, labels: &labels, limit };
-        rules.extend(read_rule(node, context, &mut seen, faults));
+        let (context, place) = (Context { group: &name, labels: &labels, limit }, node.place);
+        if let Some(rule) = read_rule(node, context, &mut seen, faults) {
+            places.insert(rule.id().to_owned(), place);
+            rules.push(rule);
+        }
     }
     taker.finish(&GROUP_KEYS, faults);
     Some(Group { name, interval, rules })

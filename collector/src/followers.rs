@@ -221,6 +221,12 @@ fn decode(payload: Vec<u8>) -> Option<Found> {
 }
 
 impl FollowedRows {
+    /// All rows of a batch, as a follower would be shown those of a record that holds it.
+    pub fn all(batch: Scrubbed<Batch>) -> FollowedRows {
+        let wanted = vec![true; batch.get().rows()];
+        FollowedRows { batch, wanted }
+    }
+
     /// Shows the rows, once and all together.
     pub fn visit(&self, see: &mut dyn FnMut(&[FollowedRow<'_>])) {
         let batch = self.batch.get();

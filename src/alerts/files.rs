@@ -30,6 +30,8 @@ const NO_RECEIVERS: &str = "route: {receiver: nobody}\nreceivers: [{name: nobody
 /// Where rules and receivers are read from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Files {
+    /// Whether the ready rules are there too.
+    pub(crate) pack: bool,
     /// Rule files, and directories of which every `.yaml` and `.yml` is one.
     pub(crate) rules: Vec<PathBuf>,
     /// Receivers and routes.
@@ -50,6 +52,12 @@ impl Files {
     pub(crate) fn read(&self) -> anyhow::Result<(RuleSet, Config)> {
         let mut faults = Vec::new();
         let mut files = Vec::new();
+        for (name, text) in beeacon_alerts::pack().into_iter().filter(|_| self.pack) {
+            match RuleFile::read(text) {
+                Ok(file) => files.push((name.to_owned(), file)),
+                Err(error) => faults.push(format!("{name}: {error}")),
+            }
+        }
         for path in self.rule_files().context("look for the rule files")? {
             let name = path.display().to_string();
             match std::fs::read_to_string(&path) {
@@ -196,8 +204,11 @@ mod tests {
             .unwrap();
         std::fs::write(path("rules/c.txt"), "no rules").unwrap();
         std::fs::write(path("receivers.yaml"), "route: {receiver: x}\n").unwrap();
-        let files =
-            Files { rules: vec![path("rules"), path("gone.yaml")], receivers: Some(path("receivers.yaml")) };
+        let files = Files {
+            pack: true,
+            rules: vec![path("rules"), path("gone.yaml")],
+            receivers: Some(path("receivers.yaml")),
+        };
         let text = files.read().unwrap_err().to_string();
         for part in ["a.yaml:3:3:", "b.yml:5:11:", "gone.yaml: entity not found", "receivers.yaml:1:19:"] {
             assert!(text.contains(part), "{part} is missing in:\n{text}");

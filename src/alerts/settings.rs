@@ -15,6 +15,7 @@ const EVALUATION_TIME_MAX: Duration = Duration::from_secs(10);
 impl AlertsConfig {
     /// Reads the section.
     pub(crate) fn read(mut section: Section<'_>, data: &Path) -> AlertsConfig {
+        let pack = section.boolean("pack", false);
         let rules = section.texts("rules").into_iter().map(PathBuf::from).collect();
         let receivers = section.optional_text("receivers").map(PathBuf::from);
         let external_url = section.optional_text("external_url");
@@ -50,7 +51,7 @@ impl AlertsConfig {
         section.close();
         AlertsConfig {
             ledger: data.join("alerts.db"),
-            files: Files { rules, receivers },
+            files: Files { pack, rules, receivers },
             external_url,
             labels,
             evaluation_time_max,

@@ -20,6 +20,7 @@ mod planted;
 mod harness;
 
 mod access;
+mod alert_files;
 mod alerts;
 mod bad_input;
 mod harness_proof;

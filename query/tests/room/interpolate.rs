@@ -7,6 +7,7 @@ pub(crate) fn interpolated(query: &str, from: &str, to: &str) -> String {
         ("${service:sqlstring}", "'web','db'"),
         ("${level:sqlstring}", "'info','error'"),
         ("${rule:sqlstring}", "'email','iban'"),
+        ("${severity:sqlstring}", "'high','low'"),
         ("${text:sqlstring}", "''"),
         ("$__interval", "1m"),
     ] {
