@@ -14,6 +14,7 @@ pub mod send;
 #[cfg(test)]
 mod tests;
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -40,6 +41,25 @@ pub struct Round {
     pub broken_off: usize,
 }
 
+/// What became of messages since the start.
+#[derive(Debug, Default)]
+struct Totals {
+    delivered: AtomicU64,
+    again: AtomicU64,
+    given_up: AtomicU64,
+}
+
+/// What became of messages since the start, and how many wait.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Delivered {
+    /// Messages that were taken.
+    pub delivered: u64,
+    /// Attempts that failed and are made again.
+    pub again: u64,
+    /// Messages that were given up.
+    pub given_up: u64,
+}
+
 /// Delivers messages.
 #[derive(Clone, Debug)]
 pub struct Courier {
@@ -47,6 +67,7 @@ pub struct Courier {
     config: Arc<Mutex<Arc<Config>>>,
     sender: Arc<Sender>,
     retry: Retry,
+    totals: Arc<Totals>,
 }
 
 /// How a message ended its round.
@@ -60,12 +81,21 @@ impl Courier {
     /// A courier for the receivers of a configuration.
     #[must_use]
     pub fn new(ledger: Arc<Ledger>, config: Arc<Config>, sender: Arc<Sender>, retry: Retry) -> Courier {
-        Courier { ledger, config: Arc::new(Mutex::new(config)), sender, retry }
+        Courier { ledger, config: Arc::new(Mutex::new(config)), sender, retry, totals: Arc::default() }
     }
 
     /// Other receivers from the next message on.
     pub fn use_config(&self, config: Arc<Config>) {
         *self.config.lock().unwrap_or_else(PoisonError::into_inner) = config;
+    }
+
+    /// What became of messages since the start.
+    #[must_use]
+    pub fn delivered(&self) -> Delivered {
+        let Totals { delivered, again, given_up } = &*self.totals;
+        let [delivered, again, given_up] =
+            [delivered, again, given_up].map(|count| count.load(Ordering::Relaxed));
+        Delivered { delivered, again, given_up }
     }
 
     fn config(&self) -> Arc<Config> {
@@ -85,9 +115,18 @@ impl Courier {
         let (mut round, mut failure) = (Round::default(), None);
         while let Some(ended) = sends.join_next().await {
             match ended {
-                Ok(Ok(End::Delivered)) => round.delivered += 1,
-                Ok(Ok(End::Again)) => round.again += 1,
-                Ok(Ok(End::GivenUp)) => round.given_up += 1,
+                Ok(Ok(End::Delivered)) => {
+                    round.delivered += 1;
+                    self.totals.delivered.fetch_add(1, Ordering::Relaxed);
+                }
+                Ok(Ok(End::Again)) => {
+                    round.again += 1;
+                    self.totals.again.fetch_add(1, Ordering::Relaxed);
+                }
+                Ok(Ok(End::GivenUp)) => {
+                    round.given_up += 1;
+                    self.totals.given_up.fetch_add(1, Ordering::Relaxed);
+                }
                 Ok(Err(error)) => failure = Some(error),
                 // A send that panicked or was cancelled is still in the ledger as waiting, and due. What a panic says is not
                 // told: it may hold what an alert holds.

@@ -32,9 +32,9 @@ use tokio::task::JoinSet;
 use self::core::{Core, Query};
 pub use self::rule_set::{RuleSet, RuleSetError};
 pub use self::view::{AlertView, GroupView, RuleView};
-use crate::deliver::Courier;
 use crate::deliver::retry::Retry;
 use crate::deliver::send::Sender;
+use crate::deliver::{Courier, Delivered};
 use crate::labels::Labels;
 use crate::ledger::{Ledger, LedgerError, OutboxCounts};
 use crate::limits::{
@@ -168,6 +168,7 @@ pub struct Handle {
     core: Arc<Mutex<Core>>,
     ledger: Arc<Ledger>,
     clock: Arc<dyn Clock>,
+    courier: Courier,
     observed: mpsc::Sender<Observed>,
     commands: mpsc::Sender<Command>,
     place: watch::Receiver<Option<u64>>,
@@ -229,6 +230,7 @@ impl Runner {
             core: core.clone(),
             ledger: ledger.clone(),
             clock: clock.clone(),
+            courier: courier.clone(),
             observed: observed_sender,
             commands: command_sender,
             place: place.subscribe(),
@@ -509,6 +511,12 @@ impl Handle {
             ledger_fault: core.ledger_fault.clone(),
             outbox: OutboxCounts::default(),
         }
+    }
+
+    /// What became of messages since the start.
+    #[must_use]
+    pub fn delivered(&self) -> Delivered {
+        self.courier.delivered()
     }
 
     /// Where alerts, incidents and messages stand.

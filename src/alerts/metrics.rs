@@ -32,7 +32,7 @@ type Labels = Vec<(String, String)>;
 
 impl Collector for Shown {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let status = self.0.status_now();
+        let (status, delivered) = (self.0.status_now(), self.0.delivered());
         let groups = self.0.groups();
         let rules: Vec<&RuleView> = groups.iter().flat_map(|group| &group.rules).collect();
         let mut left_out = 0;
@@ -74,6 +74,9 @@ impl Collector for Shown {
                 "Counts left out because there were too many services",
                 rules.iter().map(|rule| rule.refused).sum(),
             ),
+            ("messages_delivered", "Messages that receivers took", delivered.delivered),
+            ("messages_failed", "Attempts at a message that failed and are made again", delivered.again),
+            ("messages_given_up", "Messages that were given up", delivered.given_up),
             ("lost_records", "Records of the journal lost before they were counted", status.lost_records),
         ] {
             let count: ConstCounter<u64> = ConstCounter::new(count);

@@ -231,6 +231,10 @@ fn a_rule_over_sql_fires_is_worked_on_and_ends() {
     assert!((metrics.sum("beeacon_alerts") - 1.0).abs() < 0.1);
     assert!((metrics.sum("service:lines") - 3.0).abs() < 0.1);
     assert!((metrics.sum("beeacon_alerts_rule_failing") - 1.0).abs() < 0.1);
+    wait_until("the delivery to be counted", seconds(10), || {
+        let metrics = Metrics::scrape(alone.sql.address).unwrap();
+        metrics.sum("beeacon_alerts_messages_delivered_total") >= 1.0
+    });
     assert!(metrics.sum("beeacon_alerts_evaluation_failures_total") >= 1.0);
 
     let path = format!("/api/v1/alerts/{id}");

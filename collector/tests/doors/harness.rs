@@ -43,6 +43,7 @@ pub(crate) struct Settings {
     pub(crate) journal: Option<JournalOptions>,
     pub(crate) loki: Option<LokiOptions>,
     pub(crate) store: Option<fn(&mut StoreOptions)>,
+    pub(crate) followers: Vec<String>,
 }
 
 impl House {
@@ -71,6 +72,7 @@ impl House {
             ..JournalOptions::default()
         });
         options.loki = settings.loki.clone();
+        options.followers.clone_from(&settings.followers);
         let collector = Collector::open(options, store.clone()).await.unwrap();
         let router = collector.router();
         House { collector, store, router, directory, path, settings }

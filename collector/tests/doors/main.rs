@@ -8,6 +8,8 @@ mod bad_input;
 
 mod commits;
 
+mod followers;
+
 mod loki;
 
 mod restart;

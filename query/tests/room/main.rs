@@ -17,6 +17,7 @@ mod positions;
 mod postgres;
 mod pruning;
 mod refusals;
+mod relations;
 mod rows;
 mod serving;
 mod world;
