@@ -8,6 +8,7 @@ use std::process::Output;
 use crate::harness::frames::Hand;
 use crate::harness::http::request;
 use crate::harness::poll::{seconds, wait_until};
+use crate::harness::probe::{program, skip};
 use crate::harness::processes::run_beeacon;
 use crate::harness::world::Alone;
 
@@ -225,4 +226,59 @@ fn the_ready_rules_are_evaluated_in_a_server_that_has_them() {
         assert!(!fires || may_fire, "{rule}");
         assert!(fires || rule["name"] != "Heartbeat", "{rule}");
     }
+}
+
+/// Guarantees: the same series and the same rule, in PromQL there and in SQL here, have the same alerts at every minute, by a real
+/// promtool: `for`, `keep_firing_for`, values that last five minutes, series that end, labels and templates.
+#[test]
+fn a_real_promtool_says_the_same_of_the_same_rule() {
+    let Some(promtool) = program("promtool") else {
+        return skip("promtool_same", "promtool is not there");
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let rest = "for: 2m, keep_firing_for: 3m, labels: {severity: low}, \
+                annotations: {summary: '{{ $labels.host }} {{ $value | humanize }}'}}";
+    let rules = |source: &str| format!("groups:\n- name: g\n  rules:\n  - {{alert: High, {source}, {rest}\n");
+    std::fs::write(path("prometheus.yaml"), rules("expr: level > 2")).unwrap();
+    let sql =
+        "sql: \"SELECT labels ->> 'host' AS host, value FROM metrics WHERE name = 'level' AND value > 2\"";
+    std::fs::write(path("beeacon.yaml"), rules(sql)).unwrap();
+
+    let mut cases = String::new();
+    for minute in 0..14 {
+        let mut expected = String::new();
+        let mut fires = |host: &str, value: &str| {
+            expected.push_str(&format!(
+                "    - {{exp_labels: {{host: {host}, severity: low}}, exp_annotations: {{summary: {host} {value}}}}}\n"
+            ));
+        };
+        if minute >= 4 {
+            fires("a", if minute < 8 { "7" } else { "1.5k" });
+        }
+        if minute >= 2 {
+            fires("b", "3");
+        }
+        if (5..=8).contains(&minute) {
+            fires("c", "5");
+        }
+        let expected =
+            if expected.is_empty() { String::new() } else { format!("    exp_alerts:\n{expected}") };
+        cases.push_str(&format!("  - eval_time: {minute}m\n    alertname: High\n{expected}"));
+    }
+    let tests = |rules: &str| {
+        format!(
+            "rule_files: [{rules}]\nevaluation_interval: 1m\ntests:\n- interval: 1m\n  input_series:\n  \
+             - {{series: 'level{{host=\"a\"}}', values: '0 1+2x3 _x3 1500x2 stale'}}\n  \
+             - {{series: 'level{{host=\"b\"}}', values: '3x12'}}\n  \
+             - {{series: 'level{{host=\"c\"}}', values: '5 5 1 5 5 5 1 1 1 1 1 1'}}\n  alert_rule_test:\n{cases}"
+        )
+    };
+    std::fs::write(path("there.yaml"), tests("prometheus.yaml")).unwrap();
+    std::fs::write(path("here.yaml"), tests("beeacon.yaml")).unwrap();
+    let there = std::process::Command::new(promtool).args(["test", "rules"]).arg(path("there.yaml")).output();
+    let there = there.unwrap();
+    assert!(there.status.success(), "promtool: {}", text(&there));
+    let here = run_beeacon(&["test", &path("here.yaml").display().to_string()], b"");
+    assert!(here.status.success(), "beeacon: {}", text(&here));
 }
