@@ -10,6 +10,7 @@
 #![expect(clippy::string_slice, reason = "the text that is cut here is ASCII and ours")]
 
 mod collector;
+mod conformance;
 mod dockerd;
 mod door;
 mod files;
