@@ -75,12 +75,20 @@ pub struct Candidate<'a> {
     pub tail: &'a dyn Fn(u64, u64) -> Option<u32>,
 }
 
-/// Whether a file of this path may be a copy of the log at the other.
+/// Whether a file of this path may be a copy of the log at the other: it lies beside it, and is called as the log with something
+/// behind, or as it but for another number or date at the end.
 pub fn is_named_as_copy(log: &Path, path: &Path) -> bool {
     let (Some(log_name), Some(name)) = (log.file_name(), path.file_name()) else { return false };
+    let (log_name, name) = (log_name.as_encoded_bytes(), name.as_encoded_bytes());
     log.parent() == path.parent()
-        && name.len() > log_name.len()
-        && name.as_encoded_bytes().starts_with(log_name.as_encoded_bytes())
+        && log_name != name
+        && (name.starts_with(log_name) || without_number(log_name) == without_number(name))
+}
+
+fn without_number(name: &[u8]) -> &[u8] {
+    let is_number = |byte: &u8| byte.is_ascii_digit() || matches!(byte, b'.' | b'-' | b'_');
+    let end = name.iter().rposition(|byte| !is_number(byte)).map_or(0, |last| last + 1);
+    name.get(..end).unwrap_or(name)
 }
 
 impl Copies {
@@ -262,6 +270,21 @@ mod tests {
         }
         assert_eq!(story.start("/l/app.log.1", "no end", Duration::ZERO), Start::Wait);
         assert_eq!(story.start("/l/app.log.1", "no end", COPY_WAIT), Start::At(0));
+    }
+
+    #[test]
+    fn a_copy_is_called_as_the_log_but_for_what_stands_behind() {
+        for (log, path, may_be) in [
+            ("/l/app.log", "/l/app.log.1", true),
+            ("/l/app.log", "/l/app.log-20261127", true),
+            ("/l/app.log.1", "/l/app.log.2", true),
+            ("/l/app.log.1", "/l/app.log", true),
+            ("/l/app.log", "/l/app.log", false),
+            ("/l/app.log", "/m/app.log.1", false),
+            ("/l/app.log", "/l/web.log.1", false),
+        ] {
+            assert_eq!(is_named_as_copy(log.as_ref(), path.as_ref()), may_be, "{log} {path}");
+        }
     }
 
     #[test]

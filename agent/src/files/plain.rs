@@ -394,6 +394,10 @@ impl PlainSource {
         self.start = Some(start);
         self.place(held, start);
         self.progress.rewind(start);
+        if start.minor > 0 {
+            // That it is a copy must not be decided again after the next start, which does not know what the log held.
+            self.progress.touch();
+        }
         self.is_mapped = true;
         Ok(true)
     }
