@@ -1,4 +1,4 @@
-//! `beeacon validate`: every fault of a configuration at once, those in its rule files included.
+//! `beeacon validate`: every fault of a configuration at once, those in the files that it names included: rules of the filter, rules and receivers of alerts.
 
 use std::io::Write;
 
@@ -17,6 +17,7 @@ pub(crate) fn run(arguments: ValidateArguments) -> anyhow::Result<Exit> {
         let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
         anyhow::bail!("{}", faults.join("\n"));
     }
+    config.server.alerts.files.read()?;
     let rules = engine.rules().len();
     writeln!(std::io::stdout(), "{} is valid; {rules} rules run", arguments.config.display())?;
     Ok(Exit::Done)

@@ -207,6 +207,14 @@ fn validate_reports_all_faults_at_once() {
     }
     std::fs::write(&file, "[http]\nlisten = \"127.0.0.1:4880\"\n").unwrap();
     assert_success(&run_beeacon(&["validate", file.to_str().unwrap()], b""));
+
+    let receivers = folder.path().join("receivers.yaml");
+    std::fs::write(&receivers, "route: {receiver: team}\nreceivers:\n  - name: team\n    slak: {}\n")
+        .unwrap();
+    std::fs::write(&file, format!("[alerts]\nreceivers = {receivers:?}\n")).unwrap();
+    let output = run_beeacon(&["validate", file.to_str().unwrap()], b"");
+    assert!(!output.status.success(), "the fault stands in a file that the configuration names");
+    assert!(text(&output.stderr).contains("receivers.yaml:4:5"), "{}", text(&output.stderr));
 }
 
 /// Guarantees: what goes through `beeacon scrub` comes out line by line without its secrets, also over many lines.
