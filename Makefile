@@ -32,6 +32,7 @@ test-machine:
 # The faults of the tests at their full scale: 300 kills of agent and server, 20 erased disks, 10 restarts of dockerd, a thousand lost answers. An
 # hour or so; the balance at the end says what was seen, stored and missing by gap, for every container.
 drill: test-machine
+	$(CARGO) test $(LOCKED) --workspace --no-run
 	BEEACON_DRILL_SCALE=$${BEEACON_DRILL_SCALE:-15} BEEACON_TEST_REQUIRE_ALL=1 $(CARGO) test $(LOCKED) --workspace --test end_to_end -- --nocapture kills
 
 # The scan's AVX-512 code on an emulated processor, for machines that have none. Installs bochs; needs root.
