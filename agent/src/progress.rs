@@ -12,12 +12,30 @@ use beeacon_record::{
     BatchBuilder, Gap, GapReason, Interval, Level, Line, OriginId, Position, Source, Stream,
 };
 
-use crate::docker::merge::{End, Row, SafeCut};
+use crate::docker::merge::{End, Merger, Row, SafeCut};
 use crate::level;
 use crate::metrics::Metrics;
 use crate::multiline::{Grouper, Known};
 use crate::shaping::Shaping;
 use crate::timestamp::LineTime;
+
+/// Where a source's open lines and groups stand.
+pub fn open_lines<'a>(
+    merger: &Merger,
+    grouper: &'a Option<Grouper>,
+) -> impl Iterator<Item = Position> + use<'a> {
+    grouper.iter().flat_map(Grouper::open).chain(merger.open())
+}
+
+/// Where reading must start again so that a source's open lines and groups are seen from their start; `at` where there is none.
+pub fn resume(merger: &Merger, grouper: &Option<Grouper>, at: Position) -> Position {
+    grouper.iter().flat_map(Grouper::open).chain(merger.resume()).min().unwrap_or(at)
+}
+
+/// How many bytes a source's open lines and groups hold.
+pub fn open_bytes(merger: &Merger, grouper: &Option<Grouper>) -> usize {
+    merger.bytes() + grouper.as_ref().map_or(0, Grouper::bytes)
+}
 
 /// What the collector last confirmed for a source.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -15,7 +15,7 @@ use super::api_stream::Ordinals;
 use super::cursor::{read_since, write_since};
 use super::merge::{Merger, Piece};
 use crate::multiline::{Grouper, Grouping};
-use crate::progress::{Acked, Progress, Sink};
+use crate::progress::{self, Acked, Progress, Sink};
 
 /// How far before the earliest position Docker is asked, in nanoseconds. stdout and stderr are stamped apart and written
 /// later, so entries of the one may stand behind entries of the other with a higher timestamp; older daemons leave out each
@@ -128,8 +128,8 @@ impl Side {
 
     /// Moves the position up to the first row that has not been given out.
     fn settle(&mut self) {
-        let groups = self.grouper.iter().flat_map(Grouper::open);
-        let to = groups.chain(self.merger.open()).min().unwrap_or(self.ordinals.end());
+        let open = progress::open_lines(&self.merger, &self.grouper);
+        let to = open.min().unwrap_or(self.ordinals.end());
         self.progress.advance(to);
     }
 
@@ -261,10 +261,7 @@ impl ApiSource {
 
     /// How many bytes of open lines are held.
     pub fn open_bytes(&self) -> usize {
-        self.sides()
-            .iter()
-            .map(|side| side.merger.bytes() + side.grouper.as_ref().map_or(0, Grouper::bytes))
-            .sum()
+        self.sides().iter().map(|side| progress::open_bytes(&side.merger, &side.grouper)).sum()
     }
 
     /// The intervals for the batch being closed.

@@ -22,7 +22,7 @@ use super::merge::{Merger, Piece};
 use super::watch::{SharedChain, lock};
 use crate::limits::{BLOCK_BYTES, RECORD_BYTES_MAX};
 use crate::multiline::Grouper;
-use crate::progress::{Acked, Progress, Sink, Step};
+use crate::progress::{self, Acked, Progress, Sink, Step};
 
 /// How many generations' fingerprints are remembered. A cursor names two.
 const FINGERPRINTS_MAX: usize = 8;
@@ -94,7 +94,7 @@ impl FileSource {
 
     /// How many bytes of open lines are held.
     pub fn open_bytes(&self) -> usize {
-        self.merger.bytes() + self.grouper.as_ref().map_or(0, Grouper::bytes)
+        progress::open_bytes(&self.merger, &self.grouper)
     }
 
     /// How many bytes are there and have not been read.
@@ -139,14 +139,12 @@ impl FileSource {
 
     /// Where open lines stand, for the interval.
     pub fn open(&self) -> Vec<Position> {
-        let groups = self.grouper.iter().flat_map(Grouper::open);
-        groups.chain(self.merger.open()).collect()
+        progress::open_lines(&self.merger, &self.grouper).collect()
     }
 
     /// Where reading must start again so that open lines and groups are seen from their start.
     fn resume(&self) -> Position {
-        let groups = self.grouper.iter().flat_map(Grouper::open);
-        groups.chain(self.merger.resume()).min().unwrap_or(self.at)
+        progress::resume(&self.merger, &self.grouper, self.at)
     }
 
     /// What to leave with the collector. It may know the files only once their first records are complete.

@@ -29,7 +29,7 @@ use crate::limits::{
     FILE_TAIL_BYTES, HEAD_BYTES_MAX,
 };
 use crate::multiline::Grouper;
-use crate::progress::{Acked, Progress, Sink, Step};
+use crate::progress::{self, Acked, Progress, Sink, Step};
 
 /// What all plain files of an agent share.
 #[derive(Clone, Default)]
@@ -188,7 +188,7 @@ impl PlainSource {
 
     /// How many bytes of open lines are held.
     pub fn open_bytes(&self) -> usize {
-        self.merger.bytes() + self.grouper.as_ref().map_or(0, Grouper::bytes)
+        progress::open_bytes(&self.merger, &self.grouper)
     }
 
     /// How many bytes are there and have not been read.
@@ -199,14 +199,12 @@ impl PlainSource {
 
     /// Where open lines stand, for the interval.
     pub fn open(&self) -> Vec<Position> {
-        let groups = self.grouper.iter().flat_map(Grouper::open);
-        groups.chain(self.merger.open()).collect()
+        progress::open_lines(&self.merger, &self.grouper).collect()
     }
 
     /// Where reading must start again so that open lines and groups are seen from their start.
     fn resume(&self) -> Position {
-        let groups = self.grouper.iter().flat_map(Grouper::open);
-        groups.chain(self.merger.resume()).min().unwrap_or(self.at)
+        progress::resume(&self.merger, &self.grouper, self.at)
     }
 
     /// What to leave with the collector.
