@@ -3,7 +3,7 @@
 use beeacon_collector::{Followed, Follower};
 
 use crate::harness::{Agent, House, Settings, tens};
-use crate::room::{heavy, small_journal};
+use crate::room::{fill, small_journal};
 
 const NAME: &str = "watch";
 
@@ -73,17 +73,7 @@ async fn a_follower_that_sleeps_loses_its_claim_when_the_journal_needs_room_and_
     let (house, agent) = house(Settings { journal: Some(small_journal()), ..Settings::default() }).await;
     let collector = house.collector.clone();
     tokio::spawn(async move { collector.run(std::future::pending()).await });
-    let mut taken = 0;
-    while taken < 60 {
-        // Refused now and then, for a moment; with the follower's claim kept it would be for ever.
-        match house.send(heavy(&agent, taken * 10)).await {
-            Ok(_) => taken += 1,
-            Err((status, _)) => {
-                assert_eq!(status.as_u16(), 503);
-                tokio::task::yield_now().await;
-            }
-        }
-    }
+    fill(&house, &agent, 0..60).await;
     let mut follower = house.collector.follow(NAME, None).await.unwrap();
     let before = follower.place();
     let (messages, lost, place) = seen(&mut follower).await;

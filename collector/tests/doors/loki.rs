@@ -16,7 +16,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::harness::{Agent, House, Settings, interval, tens};
-use crate::room::{heavy, small_journal};
+use crate::room::{fill, heavy, small_journal};
 
 #[derive(Clone, PartialEq, prost::Message)]
 struct PushRequest {
@@ -347,17 +347,8 @@ async fn a_loki_that_hangs_loses_its_claim_when_the_journal_needs_room_and_every
     let (house, agent) = house_with(settings).await;
     house.take(heavy(&agent, 0)).await;
     let hanging = loki.next().await;
-    let mut taken = 1;
-    while taken < 60 {
-        // Refused now and then, for a moment; with Loki's claim kept it would be for ever.
-        match house.send(heavy(&agent, taken * 10)).await {
-            Ok(_) => taken += 1,
-            Err((status, _)) => {
-                assert_eq!(status.as_u16(), 503);
-                tokio::task::yield_now().await;
-            }
-        }
-    }
+    let taken = 60;
+    fill(&house, &agent, 1..taken).await;
     drop(hanging);
     loop {
         let status = house.collector.status().loki.unwrap();

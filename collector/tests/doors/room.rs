@@ -18,6 +18,21 @@ pub(crate) fn small_journal() -> JournalOptions {
     }
 }
 
+/// Sends heavy frames until all are taken, more than a small journal holds. It refuses now and then, for a moment; with the claim of
+/// somebody who sleeps it would be for ever.
+pub(crate) async fn fill(house: &House, agent: &Agent, frames: std::ops::Range<u64>) {
+    let mut next = frames.start;
+    while next < frames.end {
+        match house.send(heavy(agent, next * 10)).await {
+            Ok(_) => next += 1,
+            Err((status, _)) => {
+                assert_eq!(status.as_u16(), 503);
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+}
+
 /// A frame of about 15 KiB that no compressor shrinks.
 pub(crate) fn heavy(agent: &Agent, from: u64) -> Bytes {
     use beeacon_record::{BatchBuilder, Origin, Position};
