@@ -11,6 +11,7 @@ use beeacon_alerts::unit_test::{self, TestFile};
 
 pub(crate) use self::world::Planner;
 use self::world::Room;
+use crate::alert_files::Faults;
 use crate::command_line::TestArguments;
 use crate::config;
 use crate::exit::Exit;
@@ -23,13 +24,13 @@ pub(crate) async fn run(arguments: TestArguments) -> anyhow::Result<Exit> {
     for path in &arguments.files {
         let name = path.display();
         let text = std::fs::read_to_string(path).with_context(|| format!("read {name}"))?;
-        let file = TestFile::read(&text).map_err(|error| in_file(path, &error))?;
+        let file = TestFile::read(&text).map_err(|error| Faults::of(path, &error))?;
         let mut groups = Vec::new();
         for rules in &file.rule_files {
             let rules = path.parent().unwrap_or(Path::new("")).join(rules);
             let text =
                 std::fs::read_to_string(&rules).with_context(|| format!("read {}", rules.display()))?;
-            groups.extend(RuleFile::read(&text).map_err(|error| in_file(&rules, &error))?.groups);
+            groups.extend(RuleFile::read(&text).map_err(|error| Faults::of(&rules, &error))?.groups);
         }
         for test in &file.tests {
             tests += 1;
@@ -44,9 +45,4 @@ pub(crate) async fn run(arguments: TestArguments) -> anyhow::Result<Exit> {
     }
     writeln!(out, "{tests} tests, {failures} failed")?;
     Ok(if failures == 0 { Exit::Done } else { Exit::Failed })
-}
-
-/// The faults of a file, each behind its name.
-fn in_file(path: &Path, error: &beeacon_alerts::rules::RuleFileError) -> crate::alert_files::Faults {
-    crate::alert_files::Faults::of(path, error)
 }

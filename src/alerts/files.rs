@@ -16,6 +16,7 @@ use beeacon_settings::Process;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
+use crate::alert_files::Faults;
 use crate::doors;
 
 /// How often the files are looked at.
@@ -64,7 +65,7 @@ impl Files {
                 Err(error) => faults.push(format!("{name}: {}", error.kind())),
                 Ok(text) => match RuleFile::read(&text) {
                     Ok(file) => files.push((name, file)),
-                    Err(error) => faults.extend(error.faults.iter().map(|fault| format!("{name}:{fault}"))),
+                    Err(error) => faults.push(Faults::of(&path, &error).to_string()),
                 },
             }
         }
@@ -81,19 +82,17 @@ impl Files {
     /// # Errors
     /// With all faults of the file.
     pub(crate) fn read_receivers(&self) -> Result<Config, String> {
-        let (name, text) = match &self.receivers {
-            None => (String::new(), NO_RECEIVERS.to_owned()),
+        let path = self.receivers.as_deref().unwrap_or(Path::new(""));
+        let name = path.display();
+        let text = match &self.receivers {
+            None => NO_RECEIVERS.to_owned(),
             Some(path) => {
-                let name = path.display().to_string();
-                let text = std::fs::read_to_string(path).map_err(|error| format!("{name}: {}", error.kind()));
-                let text = beeacon_settings::fill_in(&text?, &Process);
-                (name.clone(), text.map_err(|fault| format!("{name}: {fault}"))?)
+                let text =
+                    std::fs::read_to_string(path).map_err(|error| format!("{name}: {}", error.kind()))?;
+                beeacon_settings::fill_in(&text, &Process).map_err(|fault| format!("{name}: {fault}"))?
             }
         };
-        Config::read(&text).map_err(|error| {
-            let faults: Vec<String> = error.faults.iter().map(|fault| format!("{name}:{fault}")).collect();
-            faults.join("\n")
-        })
+        Config::read(&text).map_err(|error| Faults::of(path, &error).to_string())
     }
 
     /// The rule files that there are now, in the order of their names within each directory.
