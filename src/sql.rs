@@ -37,8 +37,8 @@ pub(crate) async fn run(mut arguments: SqlArguments) -> anyhow::Result<Exit> {
     let answer = client.post(beeacon_query::SQL_PATH, media_type(arguments.format), body).await?;
     let printed = match arguments.format {
         Format::Table => table(answer).await,
-        Format::Parquet => pass_on(answer, End::AsItIs).await,
-        Format::Json | Format::Jsonl | Format::Csv => pass_on(answer, End::OfLine).await,
+        Format::Parquet => pass_on(answer, End::AsItIs, print).await,
+        Format::Json | Format::Jsonl | Format::Csv => pass_on(answer, End::OfLine, print).await,
     };
     match printed {
         // Somebody like `head` has seen enough.
@@ -102,27 +102,37 @@ pub(crate) fn token(file: Option<&Path>) -> anyhow::Result<Option<String>> {
 
 /// What stands after the last byte.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum End {
+pub(crate) enum End {
     /// Nothing of ours.
     AsItIs,
     /// The end of a line, where the answer has none.
     OfLine,
 }
 
-async fn pass_on(mut answer: Incoming, end: End) -> anyhow::Result<()> {
+/// Writes to standard output, at once.
+pub(crate) fn print(bytes: &[u8]) -> io::Result<()> {
     let mut out = io::stdout().lock();
+    out.write_all(bytes)?;
+    out.flush()
+}
+
+/// Passes bytes on as they come.
+pub(crate) async fn pass_on(
+    mut answer: Incoming,
+    end: End,
+    mut write: impl FnMut(&[u8]) -> io::Result<()>,
+) -> anyhow::Result<()> {
     let mut ends_line = true;
     while let Some(frame) = answer.frame().await {
         let frame = frame.map_err(ClientError::BrokeOff)?;
         if let Some(data) = frame.data_ref() {
-            out.write_all(data)?;
+            write(data)?;
             ends_line = data.last().map_or(ends_line, |byte| *byte == b'\n');
         }
     }
     if !ends_line && end == End::OfLine {
-        out.write_all(b"\n")?;
+        write(b"\n")?;
     }
-    out.flush()?;
     Ok(())
 }
 

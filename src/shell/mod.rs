@@ -20,7 +20,6 @@ use anyhow::Context;
 use arrow_array::RecordBatch;
 use beeacon_query::display;
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
 use reedline::{
     ColumnarMenu, DefaultHinter, Emacs, FileBackedHistory, KeyCode, KeyModifiers, MenuBuilder, Prompt,
     PromptEditMode, PromptHistorySearch, Reedline, ReedlineEvent, ReedlineMenu, Signal, ValidationResult,
@@ -34,7 +33,7 @@ use self::progress::Progress;
 use crate::client::{Client, ClientError};
 use crate::command_line::{Format, SqlArguments};
 use crate::exit::Exit;
-use crate::sql;
+use crate::sql::{self, End};
 
 /// The longest script, in bytes. A statement that is longer than the server takes is refused there.
 const SCRIPT_BYTES_MAX: u64 = 16 << 20;
@@ -161,13 +160,17 @@ impl Shell {
 
     /// Takes a line: a command, or a piece of what is to become a statement.
     async fn feed(&mut self, pending: &mut String, line: &str) -> anyhow::Result<Next> {
-        if statement::cut(pending).rest.is_empty() && line.trim_start().starts_with('\\') {
+        if line.trim_start().starts_with('\\') && statement::cut(pending).rest.is_empty() {
             pending.clear();
             let command = command::read(line).map_err(|fault| anyhow::anyhow!(fault))?;
             return Box::pin(self.command(command)).await;
         }
         pending.push_str(line);
         pending.push('\n');
+        // Only a line with a semicolon can end a statement, and a long one is not cut again for every line of it.
+        if !line.contains(';') {
+            return Ok(Next::GoOn);
+        }
         let cut = statement::cut(pending);
         let (statements, rest) = (cut.statements.iter().map(|text| (*text).to_owned()), cut.rest.to_owned());
         let statements: Vec<String> = statements.collect();
@@ -251,7 +254,15 @@ impl Shell {
                 Some(count)
             }
             _ => {
-                self.pass_on(answer, &progress).await?;
+                let output = &mut self.output;
+                let write = |bytes: &[u8]| {
+                    if output.is_none() {
+                        progress.end();
+                    }
+                    progress.add(bytes.len());
+                    write_out(output, bytes)
+                };
+                sql::pass_on(answer, End::OfLine, write).await?;
                 None
             }
         };
@@ -262,26 +273,6 @@ impl Shell {
             if !parts.is_empty() {
                 say(&parts.join(", "));
             }
-        }
-        Ok(())
-    }
-
-    /// Passes bytes on as they come, with the end of a line behind them.
-    async fn pass_on(&mut self, mut answer: Incoming, progress: &Progress) -> anyhow::Result<()> {
-        let mut ends_line = true;
-        while let Some(frame) = answer.frame().await {
-            let frame = frame.map_err(ClientError::BrokeOff)?;
-            if let Some(data) = frame.data_ref() {
-                if self.output.is_none() {
-                    progress.end();
-                }
-                progress.add(data.len());
-                write_out(&mut self.output, data)?;
-                ends_line = data.last().map_or(ends_line, |byte| *byte == b'\n');
-            }
-        }
-        if !ends_line {
-            write_out(&mut self.output, b"\n")?;
         }
         Ok(())
     }
@@ -324,11 +315,7 @@ impl Shell {
 fn write_out(output: &mut Option<File>, bytes: &[u8]) -> io::Result<()> {
     match output {
         Some(file) => file.write_all(bytes),
-        None => {
-            let mut out = io::stdout().lock();
-            out.write_all(bytes)?;
-            out.flush()
-        }
+        None => sql::print(bytes),
     }
 }
 
