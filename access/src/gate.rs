@@ -24,7 +24,7 @@ use crate::envelope::{RequestId, Version, complete, refusal};
 use crate::limits::WRONG_TOKENS_PER_MINUTE_MAX;
 use crate::rate::{Limiter, Standing};
 use crate::role::{Needs, Role};
-use crate::route::{Rate, Routes};
+use crate::route::{Rate, Route, Routes};
 use crate::token::{Principal, Tokens};
 
 /// The address of the other end, among a request's extensions; whoever accepts connections puts it there.
@@ -94,10 +94,16 @@ impl Gate {
         router.fallback(nothing).layer(from_fn_with_state(self.clone(), pass))
     }
 
-    async fn admit(&self, mut request: Request, next: Next, id: &RequestId) -> Response {
+    /// `path` is the one in the router that the request meets, `route` what the table has for it.
+    async fn admit(
+        &self,
+        mut request: Request,
+        next: Next,
+        id: &RequestId,
+        path: Option<&str>,
+        route: Option<&Route>,
+    ) -> Response {
         let options = &self.0.options;
-        let path = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
-        let route = path.as_deref().and_then(|path| options.routes.find(request.method(), path));
         if let Some(route) = route
             && route.needs == Needs::Nothing
             && route.rate == Rate::Free
@@ -119,7 +125,7 @@ impl Gate {
             return next.run(request).await;
         };
         let Some(route) = route else {
-            return match options.routes.allowed(&path) {
+            return match options.routes.allowed(path) {
                 Some(allowed) => not_allowed(&allowed),
                 None => {
                     tracing::error!(path, "a path is served that the table of routes does not have: refused");
@@ -217,13 +223,14 @@ async fn pass(State(gate): State<Gate>, mut request: Request, next: Next) -> Res
     let version = Version::take(request.headers_mut());
     request.extensions_mut().insert(id.clone());
     let path = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
-    let endpoint = path.and_then(|path| gate.routes().find(request.method(), &path)).map(|route| route.path);
+    let route = path.as_deref().and_then(|path| gate.routes().find(request.method(), path));
+    let endpoint = route.map(|route| route.path);
     let response = match version {
         Version::Unknown => {
             let message = "the versions of application/vnd.sting.v…+json are 1 and 2";
             refusal(StatusCode::NOT_ACCEPTABLE, "not_acceptable", message)
         }
-        _ => gate.admit(request, next, &id).await,
+        _ => gate.admit(request, next, &id, path.as_deref(), route).await,
     };
     let labels = vec![
         ("endpoint", endpoint.unwrap_or("none").to_owned()),
