@@ -4,7 +4,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::Router;
@@ -13,7 +13,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use beeacon_access::{Gate, Peer, Verbatim, refusal};
-use beeacon_agent::metrics::prometheus_text;
+use beeacon_agent::metrics::exposed;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -22,6 +22,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
+
+use crate::server::locked;
 
 /// The most connections at one time. Agents hold one each; the rest is people and dashboards.
 const CONNECTIONS_MAX: usize = 1024;
@@ -75,15 +77,10 @@ async fn ready(State(common): State<Common>) -> Response {
 }
 
 async fn metrics(State(common): State<Common>) -> Response {
-    let mut text = String::new();
-    let encoded = {
-        let registry = common.registry.lock().unwrap_or_else(PoisonError::into_inner);
-        prometheus_client::encoding::text::encode(&mut text, &registry)
-    };
-    if encoded.is_err() {
-        return refusal(StatusCode::INTERNAL_SERVER_ERROR, "internal", "metrics cannot be written");
+    match exposed(&locked(&common.registry)) {
+        Ok(text) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response(),
+        Err(_) => refusal(StatusCode::INTERNAL_SERVER_ERROR, "internal", "metrics cannot be written"),
     }
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], prometheus_text(&text)).into_response()
 }
 
 /// Accepts connections until asked to stop, then lets requests in flight end.

@@ -6,7 +6,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
-use beeacon_agent::metrics::prometheus_text;
+use beeacon_agent::metrics::exposed;
 use beeacon_query::relation::{ColumnKind, Relation, RelationError, RelationRows, Value};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
@@ -48,12 +48,11 @@ impl Metrics {
     /// Those of a registry.
     pub(crate) fn of(registry: Arc<Mutex<Registry>>) -> Self {
         Metrics::new(move || {
-            let mut text = String::new();
-            let encoded = prometheus_client::encoding::text::encode(&mut text, &locked(&registry));
-            if encoded.is_err() {
+            let text = exposed(&locked(&registry)).unwrap_or_else(|_| {
                 tracing::warn!("the table metrics is empty: they cannot be written as text");
-            }
-            prometheus_text(&text).lines().filter_map(read_sample).collect()
+                String::new()
+            });
+            text.lines().filter_map(read_sample).collect()
         })
     }
 }

@@ -202,9 +202,19 @@ impl Metrics {
     }
 }
 
+/// What a registry holds, in Prometheus' text format.
+///
+/// # Errors
+/// When something in it cannot be written.
+pub fn exposed(registry: &Registry) -> Result<String, std::fmt::Error> {
+    let mut text = String::new();
+    prometheus_client::encoding::text::encode(&mut text, registry)?;
+    Ok(prometheus_text(&text))
+}
+
 /// OpenMetrics as the older Prometheus text format, which every scraper and promtool read: there a counter's metadata
 /// carries the sample's full name, and there are no units and no end mark.
-pub fn prometheus_text(open_metrics: &str) -> String {
+fn prometheus_text(open_metrics: &str) -> String {
     let counters: Vec<&str> = open_metrics
         .lines()
         .filter_map(|line| line.strip_prefix("# TYPE ")?.strip_suffix(" counter"))

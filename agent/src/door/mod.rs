@@ -38,7 +38,7 @@ use tokio::sync::Semaphore;
 
 use crate::agent::Agent;
 use crate::limits::DOOR_CONNECTIONS_MAX;
-use crate::metrics::prometheus_text;
+use crate::metrics;
 
 /// How long a peer may take to send its request.
 const REQUEST_WITHIN: Duration = Duration::from_secs(10);
@@ -167,16 +167,10 @@ impl Room {
                 Ok(status) => whole(StatusCode::OK, "application/json", status.into()),
                 Err(_) => said(StatusCode::INTERNAL_SERVER_ERROR, "the status cannot be written"),
             },
-            ("/metrics", _) => {
-                let mut text = String::new();
-                match prometheus_client::encoding::text::encode(&mut text, &self.registry) {
-                    Ok(()) => {
-                        let text = prometheus_text(&text);
-                        whole(StatusCode::OK, "text/plain; version=0.0.4", text.into())
-                    }
-                    Err(_) => said(StatusCode::INTERNAL_SERVER_ERROR, "metrics cannot be written"),
-                }
-            }
+            ("/metrics", _) => match metrics::exposed(&self.registry) {
+                Ok(text) => whole(StatusCode::OK, "text/plain; version=0.0.4", text.into()),
+                Err(_) => said(StatusCode::INTERNAL_SERVER_ERROR, "metrics cannot be written"),
+            },
             ("/tap", Way::Socket) => self.tap(request.uri().query().unwrap_or_default()),
             ("/tap", Way::Loopback) => said(
                 StatusCode::FORBIDDEN,
