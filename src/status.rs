@@ -3,6 +3,7 @@
 //! What is asked of others (Grafana, Loki) is asked when somebody wants to know, for two seconds at most, and what they answer is
 //! shown as numbers and versions, never as they said it.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -150,11 +151,14 @@ fn word(value: Option<&Value>) -> Option<String> {
     (text.len() <= 64 && text.chars().all(is_plain)).then(|| text.to_owned())
 }
 
+/// What asks another program. Without certificates that can be read it trusts nobody, so that it asks over plain HTTP only.
+fn client(url: &str, certificates: &Path) -> Option<Client> {
+    Client::new(url, None, Some(certificates)).or_else(|_| Client::new(url, None, None)).ok()
+}
+
 async fn ask_grafana(status: &Status) -> Probe {
     let Some(url) = &status.grafana else { return Probe::default() };
-    let client = Client::new(url, None, Some(SYSTEM_CERTIFICATES.as_ref()))
-        .or_else(|_| Client::new(url, None, None))
-        .ok();
+    let client = client(url, SYSTEM_CERTIFICATES.as_ref());
     let (probe, said) = probe(client.as_ref(), "/api/health", &[]).await;
     Probe { version: word(said.get("version")), database: word(said.get("database")), ..probe }
 }
@@ -165,7 +169,7 @@ async fn ask_loki(status: &Status) -> Probe {
     let url = loki.push_url().map(|url| url.to_string()).unwrap_or_default();
     let url = url.strip_suffix(LOKI_PUSH_PATH).unwrap_or(&url);
     let certificates = loki.certificate_file.clone().unwrap_or_else(|| SYSTEM_CERTIFICATES.into());
-    let client = Client::new(url, None, Some(&certificates)).or_else(|_| Client::new(url, None, None)).ok();
+    let client = client(url, &certificates);
     let mut headers = Vec::new();
     headers.extend(loki.tenant.as_ref().and_then(|tenant| Some(("x-scope-orgid", tenant.parse().ok()?))));
     headers.extend(loki.authorization().ok().flatten().map(|value| ("authorization", value)));
