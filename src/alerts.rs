@@ -29,6 +29,7 @@ use tokio::sync::watch;
 
 use crate::alerts::files::Files;
 use crate::doors;
+use crate::events::Events;
 
 /// The name under which alerts follow the journal.
 pub(crate) const FOLLOWER: &str = "alerts";
@@ -100,8 +101,8 @@ impl Alerts {
     }
 
     /// Evaluates and delivers until told to stop.
-    pub(crate) async fn run(self, collector: Collector, stop: watch::Receiver<bool>) {
-        let feeding = tokio::spawn(feed::run(collector, self.handle.clone(), stop.clone()));
+    pub(crate) async fn run(self, collector: Collector, events: Events, stop: watch::Receiver<bool>) {
+        let feeding = tokio::spawn(feed::run(collector, self.handle.clone(), events, stop.clone()));
         let following = tokio::spawn(files::follow(self.files, self.looked, self.handle, stop.clone()));
         let mut told = stop.clone();
         self.runner.run(stop).await;

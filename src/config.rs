@@ -1,6 +1,6 @@
 //! The configuration: one TOML file, flags over it, every fault in one report.
 //!
-//! Sections: `http`, `postgres`, `data`, `journal`, `store`, `query`, `loki`, `alerts` here; `agent` and `filter` are the agent's, because the small
+//! Sections: `http`, `postgres`, `data`, `journal`, `store`, `query`, `loki`, `alerts`, `events` here; `agent` and `filter` are the agent's, because the small
 //! program reads them too. `deploy/beeacon.toml` documents every key with its default; a test holds it to this code.
 
 use std::net::SocketAddr;
@@ -21,6 +21,7 @@ use beeacon_store::StoreOptions;
 use crate::alerts::AlertsConfig;
 use crate::command_line::{CommonArguments, FilterArguments, ListenArguments};
 use crate::doors;
+use crate::events::EventsConfig;
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
@@ -54,6 +55,7 @@ pub(crate) struct ServerConfig {
     pub(crate) store: StoreOptions,
     pub(crate) query: QueryOptions,
     pub(crate) alerts: AlertsConfig,
+    pub(crate) events: EventsConfig,
 }
 
 /// Who may come in, and what is kept about it.
@@ -122,6 +124,7 @@ pub(crate) fn resolve(
     let query = read_query(root.section("query"), &data);
     let loki = read_loki(root.section("loki"), listen.loki.clone());
     let alerts = AlertsConfig::read(root.section("alerts"), &data);
+    let events = EventsConfig::read(root.section("events"), &data);
     let agent = read_agent(root.section("agent"), &document, &data);
     let mut filter = root.section("filter");
     let rules = FilterConfig::read(&mut filter);
@@ -147,6 +150,7 @@ pub(crate) fn resolve(
         store,
         query,
         alerts,
+        events,
     };
     Ok(Config { data, server, agent, filter: rules })
 }
@@ -448,6 +452,7 @@ mod tests {
         assert_eq!(format!("{:?}", sample.server.store), format!("{:?}", none.server.store));
         assert_eq!(format!("{:?}", sample.server.query), format!("{:?}", none.server.query));
         assert_eq!(sample.server.alerts, none.server.alerts);
+        assert_eq!(sample.server.events, none.server.events);
     }
 
     #[test]

@@ -20,7 +20,7 @@ use hyper_util::service::TowerToHyperService;
 use prometheus_client::registry::Registry;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
 
 use crate::server::locked;
@@ -36,6 +36,10 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long requests in flight may take to end after the program was asked to stop.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Closes the connection that a request came over, among the request's extensions: for a client that reads no more.
+#[derive(Clone, Debug)]
+pub(crate) struct HangUp(pub(crate) Arc<Notify>);
 
 /// Whether each part is ready, by name. Called for every `/readyz`, so it must be cheap.
 pub(crate) type Readiness = Arc<dyn Fn() -> Vec<(&'static str, bool)> + Send + Sync>;
@@ -148,8 +152,11 @@ where
     let mut builder = hyper::server::conn::http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(HEADERS_TIMEOUT);
     let router = TowerToHyperService::new(router);
+    let hang_up = Arc::new(Notify::new());
+    let handed = HangUp(hang_up.clone());
     let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
         request.extensions_mut().insert(Peer(peer));
+        request.extensions_mut().insert(handed.clone());
         router.call(request)
     });
     let serving = builder.serve_connection(TokioIo::new(stream), service);
@@ -157,12 +164,16 @@ where
     let ended = tokio::select! {
         ended = serving.as_mut() => Some(ended),
         () = until_stopped(&mut stop) => None,
+        () = hang_up.notified() => return,
     };
     let ended = match ended {
         Some(ended) => ended,
         None => {
             serving.as_mut().graceful_shutdown();
-            serving.await
+            tokio::select! {
+                ended = serving => ended,
+                () = hang_up.notified() => return,
+            }
         }
     };
     if let Err(error) = ended {

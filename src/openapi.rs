@@ -7,6 +7,7 @@ use axum::http::Method;
 use axum::response::Response;
 use axum::routing::get;
 use beeacon_access::{ErrorBody, ErrorEnvelope, Needs, Rate, Route, Routes, Takes};
+use beeacon_events::EventType;
 use serde_json::{Value, json};
 use utoipa::PartialSchema;
 use utoipa::openapi::path::{
@@ -115,6 +116,40 @@ fn schemas() -> Vec<(&'static str, Value)> {
                             { "type": "array", "items": scalar },
                             { "type": "object", "additionalProperties": scalar },
                         ],
+                    },
+                },
+            }),
+        ),
+        (
+            "Events",
+            json!({
+                "type": "object",
+                "required": ["api_version", "status", "data"],
+                "properties": {
+                    "api_version": { "type": "integer" },
+                    "status": { "type": "string", "enum": ["success"] },
+                    "data": {
+                        "type": "object",
+                        "required": ["events", "last"],
+                        "properties": {
+                            "events": {
+                                "type": "array",
+                                "items": {
+                                    "type": "object",
+                                    "required": ["id", "type", "timestamp", "source", "payload", "metadata", "correlation_id"],
+                                    "properties": {
+                                        "id": { "type": "string" },
+                                        "type": { "type": "string", "enum": EventType::ALL },
+                                        "timestamp": { "type": "string", "format": "date-time" },
+                                        "source": { "type": "string" },
+                                        "payload": { "type": "object" },
+                                        "metadata": { "type": "object" },
+                                        "correlation_id": { "type": ["string", "null"] },
+                                    },
+                                },
+                            },
+                            "last": { "type": ["string", "null"], "description": "The last one's id, for after" },
+                        },
                     },
                 },
             }),

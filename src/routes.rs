@@ -6,6 +6,8 @@ use beeacon_access::{Needs, READS, Rate, Route, Routes, Takes};
 use beeacon_query::SQL_PATH;
 use beeacon_record::wire::{FRAME_CONTENT_TYPE, INGEST_PATH, SESSION_PATH};
 
+use crate::events::http::{EVENTS_PATH, STREAM};
+
 const JSON: &[&str] = &["application/json"];
 const TEXT: &[&str] = &["text/plain"];
 
@@ -141,6 +143,18 @@ pub(crate) fn routes() -> Routes {
             path: "/api/v1/incidents/{id}",
             does: "An incident with its alerts and its timeline",
             gives: (JSON, "Found"),
+            ..READS
+        },
+        Route {
+            path: EVENTS_PATH,
+            does: "Events, the newest or those behind one; as they come where text/event-stream is accepted",
+            query: &[
+                ("type", "one or more types, with commas between them"),
+                ("since", "not before this time"),
+                ("after", "behind the event with this id; Last-Event-ID wins"),
+                ("limit", "at most so many of a page, up to 10000; 1000 by default"),
+            ],
+            gives: (&["application/json", STREAM], "Events"),
             ..READS
         },
         Route {

@@ -7,9 +7,10 @@ use std::time::Instant;
 
 use anyhow::Context;
 use axum::Router;
+use axum::middleware::from_fn_with_state;
 use beeacon_access::{Audit, Gate, GateOptions, Limiter};
 use beeacon_collector::{Collector, LokiOptions};
-use beeacon_query::{Postgres, PostgresOptions, Query};
+use beeacon_query::{OnLogin, Postgres, PostgresOptions, Query};
 use beeacon_settings::Setting;
 use beeacon_store::Store;
 use prometheus_client::metrics::family::Family;
@@ -25,6 +26,7 @@ use tokio_rustls::rustls::ServerConfig as TlsConfig;
 use crate::alerts::{self, Alerts};
 use crate::config::{ServerConfig, TlsFiles};
 use crate::doors::{self, Readiness};
+use crate::events::{self, Events, Health, Sources, note_dashboard};
 use crate::openapi;
 use crate::relations::{Agents, Disk, Metrics};
 use crate::routes::routes;
@@ -48,19 +50,23 @@ pub(crate) struct Server {
     listener: TcpListener,
     postgres: Option<(Postgres, TcpListener)>,
     alerts: Alerts,
+    events: Events,
     tls: Option<TlsAcceptor>,
     gate: Gate,
     grafana: Option<String>,
     loki: Option<LokiOptions>,
     settings: Vec<Setting>,
+    started: Instant,
     pub(crate) registry: Arc<Mutex<Registry>>,
 }
 
 impl Server {
     /// Opens the store, replays the journal into it, and binds the socket; nothing is served yet.
     pub(crate) async fn open(mut config: ServerConfig) -> anyhow::Result<Self> {
-        let alert_tables = alerts::tables::Source::default();
+        let (alert_tables, event_table) =
+            (alerts::tables::Source::default(), events::table::Source::default());
         config.query.relations.extend(alerts::tables::all(&alert_tables));
+        config.query.relations.push(Arc::new(events::table::Table(event_table.clone())));
         config.collector.followers.push(alerts::FOLLOWER.to_owned());
         let tls = config.tls.as_ref().map(tls_acceptor).transpose()?;
         let listener = TcpListener::bind(config.listen)
@@ -86,6 +92,10 @@ impl Server {
         let url = url_of(config.tls.is_some(), listener.local_addr().context("look up the address")?);
         let alerts = Alerts::open(config.alerts, query.clone(), &url).await.context("make alerts ready")?;
         alert_tables.set(alerts.handle()).ok();
+        let audit =
+            Audit::open(&access.audit_directory, access.audit_bytes_max).context("open the audit file")?;
+        let events = Events::open(config.events, &audit).await.context("make events ready")?;
+        event_table.set(events.clone()).ok();
         {
             let mut registry = locked(&registry);
             register_build(&mut registry);
@@ -94,12 +104,16 @@ impl Server {
             collector.register(&mut registry);
             query.register(&mut registry);
             alerts.register(&mut registry);
+            events.register(&mut registry);
         }
         let postgres = match postgres {
             None => None,
             Some(listener) => {
                 let (token, logins, tls) = (config.token, access.logins, tls.clone());
-                let options = PostgresOptions { tenant: TENANT.to_owned(), token, logins, tls };
+                let events = events.clone();
+                let on_login: OnLogin = Arc::new(move |visit| events.dashboards().came_in(&visit));
+                let on_login = Some(on_login);
+                let options = PostgresOptions { tenant: TENANT.to_owned(), token, logins, tls, on_login };
                 let door = Postgres::new(query.clone(), options).context("make the PostgreSQL door ready")?;
                 Some((door, listener))
             }
@@ -107,8 +121,7 @@ impl Server {
         let gate = Gate::new(GateOptions {
             routes: routes(),
             tokens: access.tokens,
-            audit: Audit::open(&access.audit_directory, access.audit_bytes_max)
-                .context("open the audit file")?,
+            audit,
             limiter: Arc::new(Limiter::new(access.requests_per_minute, access.redis)),
         });
         gate.register(&mut locked(&registry));
@@ -126,11 +139,13 @@ impl Server {
             listener,
             postgres,
             alerts,
+            events,
             tls,
             gate,
             grafana,
             loki,
             settings,
+            started: Instant::now(),
             registry,
         })
     }
@@ -156,11 +171,25 @@ impl Server {
         companion: Option<Arc<dyn Companion>>,
         stop: watch::Receiver<bool>,
     ) -> anyhow::Result<()> {
-        let router = self.router(companion);
-        let limiter = self.gate.limiter().clone();
-        let redis = limiter.redis().cloned().map(|redis| tokio::spawn(redis.keep(limiter)));
         // When the consumers end, however they end, nothing more may be taken in.
         let (halt, halted) = watch::channel(false);
+        let status = self.status(companion.clone());
+        let router = self.router(companion, halted.clone());
+        let limiter = self.gate.limiter().clone();
+        let redis = limiter.redis().cloned().map(|redis| tokio::spawn(redis.keep(limiter)));
+        let sources = Sources {
+            alerts: self.alerts.handle(),
+            audit: self.gate.audit_trail().clone(),
+            routes: self.gate.routes().clone(),
+            health: Health {
+                failing: Arc::new(move || status::failing(&status)),
+                agents: {
+                    let collector = self.collector.clone();
+                    Arc::new(move || collector.status().agents)
+                },
+            },
+            redis: self.gate.limiter().redis().cloned(),
+        };
         let consumers = tokio::spawn({
             let (collector, mut stop) = (self.collector.clone(), stop);
             async move {
@@ -169,7 +198,9 @@ impl Server {
                 ended
             }
         });
-        let alerting = tokio::spawn(self.alerts.run(self.collector.clone(), halted.clone()));
+        let alerting =
+            tokio::spawn(self.alerts.run(self.collector.clone(), self.events.clone(), halted.clone()));
+        let telling = tokio::spawn(self.events.clone().run(sources, halted.clone()));
         let postgres = self.postgres.map(|(door, listener)| {
             let halted = halted.clone();
             tokio::spawn(async move { door.serve(listener, halted).await })
@@ -183,27 +214,36 @@ impl Server {
         }
         // What is journalled and not counted yet is counted at the next start.
         alerting.await.context("alerting ended badly")?;
+        telling.await.context("the tasks of events ended badly")?;
+        self.events.close().await;
         consumers.await.context("the collector's consumers ended badly")??;
         self.collector.close().await.context("close the collector")?;
         self.store.close().await.context("close the store")?;
         served.context("serve HTTP")
     }
 
-    /// All doors, behind the gate.
-    fn router(&self, companion: Option<Arc<dyn Companion>>) -> Router {
-        let state = Arc::new(Status {
-            started: Instant::now(),
+    /// What the paths below `/api/beeacon/` show.
+    fn status(&self, companion: Option<Arc<dyn Companion>>) -> Arc<Status> {
+        Arc::new(Status {
+            started: self.started,
             collector: self.collector.clone(),
             store: self.store.clone(),
             query: self.query.clone(),
-            companion: companion.clone(),
+            companion,
             gate: self.gate.clone(),
             grafana: self.grafana.clone(),
             loki: self.loki.clone(),
             settings: self.settings.clone(),
-        });
-        let rooms = self.collector.router().merge(self.query.router());
+        })
+    }
+
+    /// All doors, behind the gate. Answers without an end have one when it is halted.
+    fn router(&self, companion: Option<Arc<dyn Companion>>, halted: watch::Receiver<bool>) -> Router {
+        let state = self.status(companion.clone());
+        let query = self.query.router().layer(from_fn_with_state(self.events.clone(), note_dashboard));
+        let rooms = self.collector.router().merge(query);
         let rooms = rooms.merge(alerts::http::router(self.alerts.handle()));
+        let rooms = rooms.merge(events::http::router(self.events.clone(), halted));
         let rooms = rooms.merge(status::router(state)).merge(openapi::router(self.gate.routes()));
         doors::router(rooms, self.readiness(companion), self.registry.clone(), &self.gate)
     }
@@ -266,7 +306,8 @@ mod tests {
             ..ListenArguments::default()
         };
         let config = crate::config::resolve(Document::empty(), Some(folder), &listen).unwrap();
-        Server::open(config.server).await.unwrap().router(None)
+        let (_, halted) = watch::channel(false);
+        Server::open(config.server).await.unwrap().router(None, halted)
     }
 
     /// The paths of a router, which it shows only to those who debug it.

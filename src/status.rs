@@ -208,8 +208,8 @@ fn check(check: &'static str, is_fine: bool, otherwise: Severity, message: Strin
     Check { check, severity: if is_fine { Severity::Fine } else { otherwise }, message }
 }
 
-/// Looks at everything.
-async fn examine(status: &Status) -> Vec<Check> {
+/// Looks at everything of this process.
+fn examine_here(status: &Status) -> Vec<Check> {
     use Severity::{Fault, Warning};
     let collector = status.collector.status();
     let (store, query) = (status.store.statistics(), status.query.statistics());
@@ -287,6 +287,26 @@ async fn examine(status: &Status) -> Vec<Check> {
         let message = if is_ready { "it reads and ships" } else { "it does not ship" };
         checks.push(check("agent", is_ready, Fault, message.to_owned()));
     }
+    checks
+}
+
+/// The checks that say that something does not work now: what is written as events.
+pub(crate) fn failing(status: &Status) -> Vec<(&'static str, String)> {
+    let is_failing = |check: &Check| check.severity == Severity::Fault || is_redis_away(check);
+    let checks = examine_here(status).into_iter().filter(is_failing);
+    checks.map(|check| (check.check, check.message)).collect()
+}
+
+/// Without Redis everything works, and several servers work each by itself.
+fn is_redis_away(check: &Check) -> bool {
+    check.check == "redis" && check.severity != Severity::Fine
+}
+
+/// Looks at everything.
+async fn examine(status: &Status) -> Vec<Check> {
+    use Severity::Warning;
+    let mut checks = examine_here(status);
+    let collector = status.collector.status();
     if let Some(forwarding) = &collector.loki {
         let probe = ask_loki(status).await;
         let message = format!(

@@ -13,6 +13,7 @@
 //! On disk: `audit.jsonl` is written; at its limit it becomes `audit-<number>.jsonl`, numbers grow, and the oldest go when there are
 //! more than [`AUDIT_FILES_MAX`]. Mode 0600. A crash can leave half a line at the end; the next start begins a line of its own.
 
+use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::net::IpAddr;
@@ -22,8 +23,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 
-use crate::limits::{AUDIT_FILES_MAX, AUDIT_PATH_BYTES_MAX};
+use crate::limits::{AUDIT_FILES_MAX, AUDIT_PATH_BYTES_MAX, AUDIT_READ_BYTES};
 
 /// How far a change came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,6 +75,35 @@ pub struct AuditError {
     pub source: io::Error,
 }
 
+/// A place between two lines of the trail. It stays what it is while files are rotated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct AuditPlace {
+    /// The number that the line's file has, or will have when it is rotated.
+    pub file: u64,
+    /// Where in it, in bytes.
+    pub offset: u64,
+}
+
+impl fmt::Display for AuditPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.file, self.offset)
+    }
+}
+
+impl AuditPlace {
+    /// From its text.
+    ///
+    /// ```
+    /// use beeacon_access::AuditPlace;
+    /// let place = AuditPlace { file: 3, offset: 1_024 };
+    /// assert_eq!(AuditPlace::parse(&place.to_string()), Some(place));
+    /// ```
+    pub fn parse(text: &str) -> Option<AuditPlace> {
+        let (file, offset) = text.split_once(':')?;
+        Some(AuditPlace { file: file.parse().ok()?, offset: offset.parse().ok()? })
+    }
+}
+
 /// The file: cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Audit(Arc<Inner>);
@@ -82,6 +113,8 @@ struct Inner {
     directory: PathBuf,
     file_bytes_max: u64,
     open: Mutex<Open>,
+    /// How many lines were written since the start.
+    written: watch::Sender<u64>,
 }
 
 #[derive(Debug)]
@@ -100,7 +133,9 @@ impl Audit {
         fs::create_dir_all(directory).map_err(fault)?;
         let open = open(&directory.join("audit.jsonl")).map_err(fault)?;
         let file_bytes_max = (bytes_max / AUDIT_FILES_MAX).max(1);
-        Ok(Audit(Arc::new(Inner { directory: directory.to_owned(), file_bytes_max, open: Mutex::new(open) })))
+        let directory = directory.to_owned();
+        let written = watch::Sender::new(0);
+        Ok(Audit(Arc::new(Inner { directory, file_bytes_max, open: Mutex::new(open), written })))
     }
 
     /// Writes a line, and returns once it is on the disk. Blocks for as long as that takes.
@@ -116,7 +151,10 @@ impl Audit {
         self.0.rotate(&mut open, bytes.len() as u64).map_err(fault)?;
         let written = open.file.write_all(&bytes).and_then(|()| open.file.sync_data());
         match written {
-            Ok(()) => open.bytes += bytes.len() as u64,
+            Ok(()) => {
+                open.bytes += bytes.len() as u64;
+                self.0.written.send_modify(|written| *written += 1);
+            }
             Err(error) => {
                 // A file whose sync failed is not asked again: the next line goes to a new descriptor.
                 if let Ok(again) = self::open(&self.0.directory.join("audit.jsonl")) {
@@ -142,13 +180,72 @@ impl Audit {
     }
 }
 
+impl Audit {
+    /// Changes with every line that is written.
+    pub fn written(&self) -> watch::Receiver<u64> {
+        self.0.written.subscribe()
+    }
+
+    /// The place behind the last line.
+    ///
+    /// # Errors
+    /// When the directory cannot be read.
+    pub fn end(&self) -> io::Result<AuditPlace> {
+        let open = self.0.open.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(AuditPlace { file: self.0.current()?, offset: open.bytes })
+    }
+
+    /// Lines behind a place, some at a time, and the place behind them; no lines and the same place at the end. Files that are gone are
+    /// left out, and so is what is no line. Blocks.
+    ///
+    /// # Errors
+    /// When a file cannot be read.
+    pub fn after(&self, place: AuditPlace) -> io::Result<(Vec<AuditLine>, AuditPlace)> {
+        // Nothing is rotated meanwhile.
+        let _open = self.0.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let (numbers, current) = (self.0.numbers()?, self.0.current()?);
+        let first = numbers.first().copied().unwrap_or(current);
+        let mut place = if place.file < first || place.file > current {
+            AuditPlace { file: first, offset: 0 }
+        } else {
+            place
+        };
+        loop {
+            let is_current = place.file == current;
+            let name =
+                if is_current { "audit.jsonl".to_owned() } else { format!("audit-{:08}.jsonl", place.file) };
+            let mut bytes = Vec::new();
+            match File::open(self.0.directory.join(name)) {
+                Ok(mut file) => {
+                    file.seek(SeekFrom::Start(place.offset))?;
+                    file.take(AUDIT_READ_BYTES).read_to_end(&mut bytes)?;
+                }
+                Err(error) if error.kind() == io::ErrorKind::NotFound && !is_current => {}
+                Err(error) => return Err(error),
+            }
+            let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+            if whole == 0 && !is_current {
+                place = AuditPlace { file: place.file + 1, offset: 0 };
+                continue;
+            }
+            let lines = bytes.get(..whole).unwrap_or_default().split(|byte| *byte == b'\n');
+            let lines = lines.filter_map(|line| serde_json::from_slice(line).ok()).collect();
+            return Ok((lines, AuditPlace { offset: place.offset + whole as u64, ..place }));
+        }
+    }
+}
+
 impl Inner {
+    /// The number that the file which is written will have.
+    fn current(&self) -> io::Result<u64> {
+        Ok(self.numbers()?.last().map_or(1, |last| last + 1))
+    }
+
     fn rotate(&self, open: &mut Open, more: u64) -> io::Result<()> {
         if open.bytes == 0 || open.bytes + more <= self.file_bytes_max {
             return Ok(());
         }
-        let numbers = self.numbers()?;
-        let next = numbers.last().map_or(1, |last| last + 1);
+        let (numbers, next) = (self.numbers()?, self.current()?);
         let current = self.directory.join("audit.jsonl");
         fs::rename(&current, self.directory.join(format!("audit-{next:08}.jsonl")))?;
         *open = self::open(&current)?;
@@ -259,6 +356,47 @@ mod tests {
             files.iter().flat_map(|file| lines(file)).map(|line| line.request_id.parse().unwrap()).collect();
         let last: Vec<usize> = (500 - kept.len()..500).collect();
         assert_eq!(kept, last, "the newest stay, in order, without a hole");
+    }
+
+    #[test]
+    fn a_reader_sees_every_line_once_while_files_are_rotated_and_over_restarts() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut audit = Audit::open(folder.path(), 16 * 1_000).unwrap();
+        let mut place = audit.end().unwrap();
+        let mut seen = Vec::new();
+        for n in 0..100 {
+            audit.write(&line(&n.to_string())).unwrap();
+            if n == 50 {
+                audit = Audit::open(folder.path(), 16 * 1_000).unwrap();
+            }
+            if n % 20 == 7 || n == 99 {
+                loop {
+                    let (lines, next) = audit.after(place).unwrap();
+                    if next == place {
+                        break;
+                    }
+                    place = AuditPlace::parse(&next.to_string()).unwrap();
+                    seen.extend(lines.into_iter().map(|line| line.request_id));
+                }
+            }
+        }
+        let all: Vec<String> = (0..100).map(|n| n.to_string()).collect();
+        assert_eq!(seen, all);
+        assert_eq!(place, audit.end().unwrap());
+        assert!(place.file > 3, "files were rotated: {place}");
+    }
+
+    #[test]
+    fn a_reader_whose_file_is_gone_goes_on_with_the_oldest_there_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let audit = Audit::open(folder.path(), 16 * 1_000).unwrap();
+        for n in 0..500 {
+            audit.write(&line(&n.to_string())).unwrap();
+        }
+        let (lines, place) = audit.after(AuditPlace { file: 1, offset: 0 }).unwrap();
+        assert!(place.file > 1 && !lines.is_empty());
+        let oldest = audit.after(AuditPlace { file: place.file, offset: 0 }).unwrap();
+        assert_eq!(oldest, (lines, place));
     }
 
     #[test]

@@ -83,6 +83,11 @@ impl Gate {
         self.0.options.tokens.is_empty()
     }
 
+    /// Where changes are written down.
+    pub fn audit_trail(&self) -> &Audit {
+        &self.0.options.audit
+    }
+
     /// What counts requests.
     pub fn limiter(&self) -> &Arc<Limiter> {
         &self.0.options.limiter

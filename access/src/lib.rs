@@ -22,11 +22,11 @@ mod role;
 mod route;
 mod token;
 
-pub use audit::{Audit, AuditError, AuditLine, AuditResult};
+pub use audit::{Audit, AuditError, AuditLine, AuditPlace, AuditResult};
 pub use envelope::{ErrorBody, ErrorEnvelope, REQUEST_ID, RequestId, SECOND_VERSION, refusal};
 pub use gate::{Gate, GateOptions, Peer, Verbatim};
 pub use rate::{Limiter, Standing};
-pub use redis::{Redis, RedisFault, Turn};
+pub use redis::{Heard, Redis, RedisFault, Turn};
 pub use role::{Needs, Role};
 pub use route::{READS, Rate, Route, Routes, Takes};
 pub use token::{Principal, TOKEN_PREFIX, TokenError, TokenHash, Tokens, new_token};

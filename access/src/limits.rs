@@ -23,6 +23,9 @@ pub const AUDIT_PATH_BYTES_MAX: usize = 256;
 /// Files that the audit trail has at most: the one that is written, and what was rotated.
 pub const AUDIT_FILES_MAX: u64 = 16;
 
+/// Bytes of the audit trail that are read at a time. A line has some 300.
+pub const AUDIT_READ_BYTES: u64 = 256 << 10;
+
 /// Span over which requests of one address to one endpoint are counted.
 pub const WINDOW: Duration = Duration::from_secs(60);
 
@@ -45,6 +48,9 @@ pub const REDIS_CONNECT_TIME_MAX: Duration = Duration::from_secs(2);
 pub const REDIS_RETRY_MIN: Duration = Duration::from_millis(250);
 /// See [`REDIS_RETRY_MIN`].
 pub const REDIS_RETRY_MAX: Duration = Duration::from_secs(5);
+
+/// How often a subscription is asked whether it lives.
+pub const SUBSCRIPTION_PING_EVERY: Duration = Duration::from_secs(5);
 
 /// How often counts of requests go to Redis.
 pub const STATISTICS_EVERY: Duration = Duration::from_secs(1);

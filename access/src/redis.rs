@@ -8,7 +8,9 @@
 //!
 //! Keys: `rate_limit:{ip}:{endpoint}` (a count, for its window), `lock:{name}` (who holds it, for as long as it said),
 //! `stats:requests:{hour}:hourly` (a hash of `{server} {endpoint}` to what that server counted; sums are made by readers, so telling
-//! the same twice changes nothing).
+//! the same twice changes nothing). Channels are their users'.
+
+mod hear;
 
 use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
@@ -21,6 +23,7 @@ use redis::{AsyncConnectionConfig, Client, ErrorKind, RedisError, RedisResult};
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
+pub use self::hear::Heard;
 use crate::limits::{
     REDIS_ANSWER_TIME_MAX, REDIS_CONNECT_TIME_MAX, REDIS_RETRY_MAX, REDIS_RETRY_MIN, REDIS_SLOW,
     STATISTICS_EVERY, STATISTICS_HOURS_MAX,

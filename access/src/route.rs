@@ -85,6 +85,28 @@ impl Routes {
         self.routes.iter().find(|route| route.method == *method && route.path == path)
     }
 
+    /// The path in the table that a request's path meets.
+    ///
+    /// ```
+    /// use beeacon_access::{READS, Route, Routes};
+    /// let routes = Routes::new(vec![Route { path: "/api/v1/silences/{id}", ..READS }]);
+    /// assert_eq!(routes.path_of("/api/v1/silences/7f"), Some("/api/v1/silences/{id}"));
+    /// assert_eq!(routes.path_of("/api/v1/silences"), None);
+    /// ```
+    pub fn path_of(&self, path: &str) -> Option<&'static str> {
+        let meets = |pattern: &str| {
+            let (mut wanted, mut given) = (pattern.split('/'), path.split('/'));
+            loop {
+                match (wanted.next(), given.next()) {
+                    (None, None) => return true,
+                    (Some(wanted), Some(given)) if wanted == given || wanted.starts_with('{') => {}
+                    _ => return false,
+                }
+            }
+        };
+        self.routes.iter().map(|route| route.path).find(|pattern| meets(pattern))
+    }
+
     /// The methods of a path, as the header `Allow` lists them; none where the table does not have the path.
     pub fn allowed(&self, path: &str) -> Option<String> {
         let mut methods: BTreeSet<&str> = self

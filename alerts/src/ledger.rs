@@ -389,6 +389,32 @@ impl Ledger {
             .collect()
     }
 
+    /// The changes behind this number, the oldest first, each with its number and the rule's id. Numbers grow; some may be left out.
+    ///
+    /// # Errors
+    /// What SQLite reports, and a change that cannot be read.
+    pub async fn changes_after(
+        &self,
+        after: u64,
+        count_max: usize,
+    ) -> Result<Vec<(u64, String, Transition)>, LedgerError> {
+        let rows = sqlx::query(
+            "SELECT number, rule_id, transition FROM change WHERE number > ? ORDER BY number LIMIT ?",
+        )
+        .bind(i64::try_from(after).unwrap_or(i64::MAX))
+        .bind(i64::try_from(count_max).unwrap_or(i64::MAX))
+        .fetch_all(&self.pool)
+        .await
+        .map_err(failed("read the changes"))?;
+        rows.iter()
+            .map(|row| {
+                let place = u64::try_from(number(row, "number")?).unwrap_or(0);
+                let transition = from_json(&text(row, "transition")?, "a change")?;
+                Ok((place, text(row, "rule_id")?, transition))
+            })
+            .collect()
+    }
+
     /// Drops what ended, and what changed, longer ago than `kept_for`. Messages that wait are never dropped.
     ///
     /// # Errors

@@ -21,7 +21,7 @@ use crate::collector::{Collector, Inner, blocking};
 use crate::consumers::advance;
 use crate::entry::{self, EntryKind};
 use crate::error::CollectorError;
-use crate::plan::{noted_verdicts, wanted_rows};
+use crate::plan::{noted_gaps, noted_verdicts, wanted_rows};
 
 /// A row as a follower sees it.
 #[derive(Clone, Copy, Debug)]
@@ -36,10 +36,22 @@ pub struct FollowedRow<'a> {
     pub redactions: &'a [(&'a str, u64)],
 }
 
+/// Lines that are missing right before those of a record, as its agent declared them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FollowedGap {
+    /// The source that they are missing from.
+    pub source: String,
+    /// Why, as the table `gaps` has it.
+    pub reason: &'static str,
+    /// How many bytes are missing at least; zero where that is not known.
+    pub bytes: u64,
+}
+
 /// The rows of one record.
 pub struct FollowedRows {
     batch: Scrubbed<Batch>,
     wanted: Vec<bool>,
+    gaps: Vec<FollowedGap>,
 }
 
 /// What a follower meets.
@@ -217,14 +229,26 @@ fn decode(payload: Vec<u8>) -> Option<Found> {
     let batch = Frame::parse(frame).ok()?.decode().ok()?;
     let verdicts = noted_verdicts(&before, batch.get().intervals());
     let (wanted, _) = wanted_rows(batch.get(), &verdicts).ok()?;
-    Some(Some((entry.received_ns, FollowedRows { batch, wanted })))
+    let gaps = noted_gaps(&before, batch.get().intervals());
+    let gaps = gaps.map(|(source, gap)| FollowedGap {
+        source: source.to_string(),
+        reason: gap.reason.as_str(),
+        bytes: gap.bytes,
+    });
+    let gaps = gaps.collect();
+    Some(Some((entry.received_ns, FollowedRows { batch, wanted, gaps })))
 }
 
 impl FollowedRows {
     /// All rows of a batch, as a follower would be shown those of a record that holds it.
     pub fn all(batch: Scrubbed<Batch>) -> FollowedRows {
         let wanted = vec![true; batch.get().rows()];
-        FollowedRows { batch, wanted }
+        FollowedRows { batch, wanted, gaps: Vec::new() }
+    }
+
+    /// What is missing right before them.
+    pub fn gaps(&self) -> &[FollowedGap] {
+        &self.gaps
     }
 
     /// Shows the rows, once and all together.

@@ -51,7 +51,7 @@ mod collector;
 
 pub use collector::{Collector, CollectorOptions};
 pub use error::CollectorError;
-pub use followers::{Claim, Followed, FollowedRow, FollowedRows, Follower};
+pub use followers::{Claim, Followed, FollowedGap, FollowedRow, FollowedRows, Follower};
 pub use loki::{LokiAuthentication, LokiOptions, PUSH_PATH as LOKI_PUSH_PATH};
 pub use replay::ReplayReport;
-pub use status::CollectorStatus;
+pub use status::{AgentStatus, CollectorStatus};

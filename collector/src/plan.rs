@@ -123,6 +123,19 @@ pub(crate) fn noted_verdicts<'a>(before: &'a [Option<Progress>], intervals: &[In
     before.iter().zip(intervals).map(verdict).collect()
 }
 
+/// The gaps that a journal entry's intervals declared and that were taken as such when it was written, with their sources.
+pub(crate) fn noted_gaps<'a>(
+    before: &'a [Option<Progress>],
+    intervals: &'a [Interval],
+) -> impl Iterator<Item = (&'a Source, Gap)> {
+    before.iter().zip(intervals).filter_map(|(before, interval)| match decide(before.as_ref(), interval) {
+        Decision::Commit { missing_from: Some(from), .. } => {
+            interval.gap.as_ref().map(|gap| (&interval.source, clipped(gap, from)))
+        }
+        _ => None,
+    })
+}
+
 impl<'a> Verdict<'a> {
     fn of(decision: &Decision, before: Option<&'a Progress>) -> Self {
         match (decision, before) {

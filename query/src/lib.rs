@@ -74,4 +74,4 @@ pub use error::QueryError;
 pub use http::{SQL_PATH, Tenant};
 pub use labelled::Labelled;
 pub use pollen::PollenFilterStatistics;
-pub use postgres::{Postgres, PostgresLogin, PostgresOptions, ScramVerifier};
+pub use postgres::{OnLogin, Postgres, PostgresLogin, PostgresOptions, PostgresVisit, ScramVerifier};

@@ -16,16 +16,11 @@ use beeacon_alerts::matchers::Matcher;
 use beeacon_alerts::notify::silence::Silence;
 use beeacon_alerts::runner::{GroupView, Handle};
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-/// The longest body, in bytes: a note of a few thousand characters, or some matchers.
-const BODY_BYTES_MAX: usize = 64 << 10;
-
-/// The most alerts or incidents of one answer, and how many there are when nobody says.
-const PAGE_MAX: usize = 10_000;
-const PAGE_DEFAULT: usize = 1_000;
+use crate::asked::{Asked, BODY_BYTES_MAX, PAGE_DEFAULT, PAGE_MAX, Refused, success};
 
 /// The longest silence: a year. Whoever wants longer changes the rule.
 const SILENCE_SECONDS_MAX: i64 = 366 * 24 * 3600;
@@ -52,30 +47,6 @@ pub(crate) fn router(handle: Handle) -> Router {
         .with_state(handle)
 }
 
-fn success(data: impl Serialize) -> Response {
-    axum::Json(json!({ "api_version": 1, "status": "success", "data": data })).into_response()
-}
-
-/// Why a request is not understood.
-struct Refused(StatusCode, &'static str, String);
-
-impl Refused {
-    fn malformed(message: impl Into<String>) -> Refused {
-        Refused(StatusCode::BAD_REQUEST, "malformed", message.into())
-    }
-
-    fn body() -> Refused {
-        let message = format!("the body did not arrive, or has more than {BODY_BYTES_MAX} bytes");
-        Refused(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message)
-    }
-}
-
-impl IntoResponse for Refused {
-    fn into_response(self) -> Response {
-        refusal(self.0, self.1, &self.2)
-    }
-}
-
 fn not_found(what: &str) -> Response {
     refusal(StatusCode::NOT_FOUND, "not_found", &format!("there is no such {what}"))
 }
@@ -98,35 +69,6 @@ fn failed(error: LedgerError) -> Response {
 
 fn stopping() -> Response {
     refusal(StatusCode::SERVICE_UNAVAILABLE, "stopping", "the server is stopping")
-}
-
-/// What stands behind the `?` of a request.
-struct Asked(Vec<(String, String)>);
-
-impl Asked {
-    /// Reads it; a name that is not among `known` is refused.
-    fn read(query: RawQuery, known: &[&str]) -> Result<Asked, Refused> {
-        let query = query.0.unwrap_or_default();
-        let asked: Vec<(String, String)> =
-            url::form_urlencoded::parse(query.as_bytes()).into_owned().collect();
-        match asked.iter().find(|(name, _)| !known.contains(&name.as_str())) {
-            None => Ok(Asked(asked)),
-            Some(_) => Err(Refused::malformed(format!("what may be asked for here: {}", known.join(", ")))),
-        }
-    }
-
-    fn get(&self, name: &str) -> Option<&str> {
-        self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
-    }
-
-    /// How many are wanted.
-    fn limit(&self) -> Result<usize, Refused> {
-        let Some(text) = self.get("limit") else { return Ok(PAGE_DEFAULT) };
-        match text.parse::<usize>() {
-            Ok(limit) if (1..=PAGE_MAX).contains(&limit) => Ok(limit),
-            _ => Err(Refused::malformed(format!("limit is a number from 1 to {PAGE_MAX}"))),
-        }
-    }
 }
 
 async fn rules(State(handle): State<Handle>, query: RawQuery) -> Response {

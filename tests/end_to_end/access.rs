@@ -1,7 +1,7 @@
 //! Who may do what, with the real program: tokens, roles, the PostgreSQL door, the audit file, a shared Redis.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use serde_json::{Value, json};
@@ -278,23 +278,36 @@ fn every_route_keeps_to_its_description() {
 }
 
 /// A Redis of the test's own.
-struct Redis {
+pub(crate) struct Redis {
     child: Child,
-    url: String,
+    folder: PathBuf,
+    pub(crate) url: String,
 }
 
 impl Redis {
-    fn start(folder: &Path) -> Self {
-        let socket = folder.join("redis.sock");
-        let child = Command::new(program("redis-server").unwrap())
+    pub(crate) fn start(folder: &Path) -> Self {
+        let url = format!("redis+unix://{}", folder.join("redis.sock").display());
+        Redis { child: Redis::spawn(folder), folder: folder.to_owned(), url }
+    }
+
+    fn spawn(folder: &Path) -> Child {
+        Command::new(program("redis-server").unwrap())
             .args(["--port", "0", "--save", "", "--appendonly", "no", "--unixsocket"])
-            .arg(&socket)
+            .arg(folder.join("redis.sock"))
             .arg("--dir")
             .arg(folder)
             .stdout(Stdio::null())
             .spawn()
-            .unwrap();
-        Redis { child, url: format!("redis+unix://{}", socket.display()) }
+            .unwrap()
+    }
+
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    pub(crate) fn start_again(&mut self) {
+        self.child = Redis::spawn(&self.folder);
     }
 }
 

@@ -86,12 +86,12 @@ fn configure(folder: &Path, hook: &Hook, rules: &str) -> String {
 }
 
 /// A container's log as Docker writes it.
-struct Container {
+pub(crate) struct Container {
     file: File,
 }
 
 impl Container {
-    fn create(directory: &Path, number: usize, service: &str) -> Self {
+    pub(crate) fn create(directory: &Path, number: usize, service: &str) -> Self {
         let id = format!("{number:064x}");
         let directory = directory.join(&id);
         fs::create_dir_all(&directory).unwrap();
@@ -108,7 +108,7 @@ impl Container {
         Container { file: OpenOptions::new().create(true).append(true).open(path).unwrap() }
     }
 
-    fn print(&mut self, line: &str) {
+    pub(crate) fn print(&mut self, line: &str) {
         let now = format!("{:.9}", Timestamp::now());
         let record = format!("{}\n", json!({"log": format!("{line}\n"), "stream": "stdout", "time": now}));
         self.file.write_all(record.as_bytes()).unwrap();

@@ -119,6 +119,21 @@ const TABLE: &[Room] = &[
         never: &["arrow-", "parquet", "object_store", "sqlx", "datafusion", "bollard", "reqwest"],
     },
     Room {
+        package: "beeacon-events",
+        rooms: &[],
+        never: &[
+            "arrow-",
+            "parquet",
+            "object_store",
+            "datafusion",
+            "bollard",
+            "axum",
+            "hyper",
+            "redis",
+            "reqwest",
+        ],
+    },
+    Room {
         package: "beeacon",
         rooms: &[
             "beeacon-record",
@@ -131,6 +146,7 @@ const TABLE: &[Room] = &[
             "beeacon-settings",
             "beeacon-alerts",
             "beeacon-access",
+            "beeacon-events",
         ],
         never: &["openssl", "native-tls", "aws-lc-sys", "fancy-regex"],
     },

@@ -23,6 +23,7 @@ mod access;
 mod alert_files;
 mod alerts;
 mod bad_input;
+mod events;
 mod harness_proof;
 mod kills;
 mod layering;

@@ -19,7 +19,7 @@ use super::rows::{self, Encoded, RowWriter};
 use super::scram::{MECHANISM, Refused};
 use super::settings::{REPORTED, Settings};
 use super::sqlstate::SqlError;
-use super::{Door, Registered, parameters, random, until_stopped};
+use super::{Door, PostgresVisit, Registered, parameters, random, until_stopped};
 use crate::engine::{Ask, Pieces};
 use crate::limits::{
     POSTGRES_LOGIN_TIME, POSTGRES_MESSAGE_BYTES_MAX, POSTGRES_PORTALS_MAX, POSTGRES_STATEMENTS_MAX,
@@ -241,6 +241,10 @@ where
         settings
             .set(&name, Some(&value))
             .map_err(|error| End::Told(SqlError { is_fatal: true, ..error.into() }))?;
+    }
+    if let Some(on_login) = &door.on_login {
+        let application_name = settings.application_name.clone();
+        on_login(PostgresVisit { user: settings.user.clone(), application_name });
     }
     let (registered, cancelled) = door.register()?;
     wire.answer.authenticated();

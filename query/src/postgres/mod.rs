@@ -58,6 +58,20 @@ pub struct PostgresOptions {
     pub logins: Vec<PostgresLogin>,
     /// TLS. Without it, clients of other hosts are refused.
     pub tls: Option<TlsAcceptor>,
+    /// Is told of every client that came in. It must not block.
+    pub on_login: Option<OnLogin>,
+}
+
+/// What is told of clients that came in.
+pub type OnLogin = Arc<dyn Fn(PostgresVisit) + Send + Sync>;
+
+/// A client that came in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PostgresVisit {
+    /// The user's name.
+    pub user: String,
+    /// What the client calls itself; empty where it does not say.
+    pub application_name: String,
 }
 
 /// A user of the door.
@@ -114,6 +128,7 @@ struct Door {
     connections: Arc<Semaphore>,
     next_process: AtomicI32,
     cancels: Mutex<HashMap<i32, Cancel>>,
+    on_login: Option<OnLogin>,
 }
 
 /// How a running query of a connection is cancelled.
@@ -143,6 +158,7 @@ impl Postgres {
             connections: Arc::new(Semaphore::new(POSTGRES_CONNECTIONS_MAX)),
             next_process: AtomicI32::new(1),
             cancels: Mutex::new(HashMap::new()),
+            on_login: options.on_login,
         })))
     }
 
