@@ -74,7 +74,7 @@ pub mod push;
 
 pub mod backoff;
 
-mod clock;
+pub mod clock;
 
 pub mod state;
 

@@ -60,6 +60,27 @@ pub const SCAN_EVERY: Duration = Duration::from_secs(1);
 /// How long the stream of a stopped container may be silent before it is opened anew.
 pub const SILENT_STREAM_AFTER: Duration = Duration::from_secs(2);
 
+/// How long a stream that has not ended may be silent before Docker is asked whether it has something newer.
+pub const STREAM_PROBE_AFTER: Duration = Duration::from_secs(30);
+
+/// How long after such an answer the stream may still bring what it named. It is opened anew after that, so that what Docker has
+/// stands in a batch within a minute.
+pub const STREAM_PROBE_GRACE: Duration = Duration::from_secs(5);
+
+/// The largest answer to such a question that is read, in bytes: one piece with its header and timestamp.
+pub const STREAM_PROBE_BYTES_MAX: usize = PIECE_BYTES_MAX + 1024;
+
+/// How often a stream's task looks whether the clock has been set back.
+pub const CLOCK_LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// The smallest step of the clock that counts, in nanoseconds: half of what Docker is asked for besides, so that a smaller one loses
+/// nothing.
+pub const CLOCK_STEP_NS_MIN: i64 = 500_000_000;
+
+/// How much further back than the clock has stepped Docker is asked for, in nanoseconds: clocks are read one after another, and are
+/// pulled along slowly as well.
+pub const CLOCK_STEP_MARGIN_NS: i64 = 5_000_000_000;
+
 /// The shortest wait before something that failed is tried again.
 pub const BACKOFF_MIN: Duration = Duration::from_millis(100);
 

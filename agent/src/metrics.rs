@@ -40,6 +40,7 @@ pub struct Metrics {
     pub spool_frames: Gauge,
     pub spool_bytes: Gauge,
     pub attaches: Counter,
+    pub healed_streams: Counter,
     pub lists: Counter,
     pub containers: Gauge,
     pub lag_bytes: Gauge,
@@ -178,6 +179,11 @@ impl Metrics {
             self.spool_bytes.clone(),
         );
         registry.register("attaches", "Log streams opened through the Docker API.", self.attaches.clone());
+        registry.register(
+            "healed_streams",
+            "Log streams that did not bring what Docker had, and were opened anew.",
+            self.healed_streams.clone(),
+        );
         registry.register("lists", "How often containers were listed.", self.lists.clone());
         registry.register("containers", "Containers whose logs are read.", self.containers.clone());
         registry.register_with_unit(

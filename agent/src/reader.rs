@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
 use crate::backoff::Backoff;
+use crate::clock::ClockMark;
 use crate::config::AgentConfig;
 use crate::container::{Container, ReaderChoice, ReaderKind};
 use crate::docker::api::ApiSource;
@@ -425,7 +426,8 @@ impl Entry {
             }
             taken += 1;
         }
-        portion.pieces.drain(..taken);
+        let last_ns = portion.pieces.drain(..taken).next_back().map(|piece| piece.timestamp_ns);
+        last_ns.inspect(|last_ns| api.source.note_clock(sink.observed_ns, *last_ns, ClockMark::now()));
         if !portion.pieces.is_empty() {
             return Some(portion);
         }
@@ -696,7 +698,7 @@ impl ApiReader {
             container: Arc::from(container.id.as_str()),
             attach: self.source.attach,
             framing: if container.has_terminal { Framing::Raw } else { Framing::Multiplexed },
-            since_ns: self.source.since_ns(),
+            since_ns: self.source.since_ns(ClockMark::now()),
         };
         let task = around.runtime.spawn(attach.run(around.portions.clone(), around.metrics.clone()));
         self.task = Some(task.abort_handle());
@@ -723,6 +725,10 @@ impl ApiReader {
                 self.wants_attach = !self.is_whole;
             }
             AttachEnd::Failed => self.wants_attach = true,
+            AttachEnd::SetBack { by_ns } => {
+                self.source.look_back(by_ns);
+                self.wants_attach = true;
+            }
             AttachEnd::Gone => {
                 self.wants_end = true;
                 self.is_gone = true;

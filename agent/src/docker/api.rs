@@ -14,6 +14,8 @@ use beeacon_record::{GapReason, IdentityError, Interval, Position, Source, Strea
 use super::api_stream::Ordinals;
 use super::cursor::{read_since, write_since};
 use super::merge::{Merger, Piece};
+use crate::clock::ClockMark;
+use crate::limits::CLOCK_STEP_MARGIN_NS;
 use crate::multiline::{Grouper, Grouping};
 use crate::progress::{self, Acked, Progress, Sink};
 
@@ -45,6 +47,8 @@ struct Side {
     /// Whether the next piece is the first of another attach. Until it comes the open line is kept: Docker may have nothing more.
     is_restarting: bool,
     since_ns: Option<i64>,
+    /// How the clock stood when the place was reached.
+    clock: Option<ClockMark>,
 }
 
 impl Side {
@@ -58,13 +62,17 @@ impl Side {
             is_linked: false,
             is_restarting: false,
             since_ns: None,
+            clock: None,
         })
     }
 
     fn rewind(&mut self, acked: Option<Acked>) {
-        self.since_ns = acked.as_ref().map(|acked| {
-            read_since(&acked.cursor).unwrap_or(i64::try_from(acked.committed.major).unwrap_or(i64::MAX))
+        let known = acked.as_ref().map(|acked| {
+            let from_position = (i64::try_from(acked.committed.major).unwrap_or(i64::MAX), None);
+            read_since(&acked.cursor).unwrap_or(from_position)
         });
+        self.since_ns = known.map(|(since_ns, _)| since_ns);
+        self.clock = known.and_then(|(_, clock)| clock);
         self.progress.acked = acked;
         self.progress.rewind(Position::START);
         self.restart();
@@ -199,10 +207,34 @@ impl ApiSource {
         }
     }
 
-    /// From when Docker must be asked; `None` for everything it has.
-    pub fn since_ns(&self) -> Option<i64> {
-        let known = self.sides().iter().filter_map(|side| side.since_ns).min();
+    /// From when Docker must be asked; `None` for everything it has. Where the clock has been set back since the place was reached,
+    /// what came after it has earlier timestamps, so Docker is asked for that much more.
+    pub fn since_ns(&self, now: ClockMark) -> Option<i64> {
+        let since = |side: &&Side| {
+            let step_ns = side.clock.map_or(0, |clock| now.step_back_ns(clock));
+            let margin_ns = if step_ns > 0 { step_ns.saturating_add(CLOCK_STEP_MARGIN_NS) } else { 0 };
+            side.since_ns.map(|since_ns| since_ns.saturating_sub(margin_ns))
+        };
+        let known = self.sides().iter().filter_map(since).min();
         known.map(|since_ns| since_ns.saturating_sub(MARGIN_NS).max(0))
+    }
+
+    /// The clock was set back while the stream was open, by so much, or nobody knows by how much: Docker is asked for that much more, or
+    /// for everything. What is read again has the positions that it had.
+    pub fn look_back(&mut self, by_ns: Option<i64>) {
+        let by_ns = by_ns.map_or(i64::MAX, |by_ns| by_ns.saturating_add(CLOCK_STEP_MARGIN_NS));
+        for side in self.sides_mut() {
+            side.ordinals.look_back(by_ns);
+            side.since_ns = side.since_ns.map(|since_ns| since_ns.saturating_sub(by_ns).max(0));
+        }
+    }
+
+    /// Pieces have been read while the clock stood so. `last_ns` is the timestamp of the last: one that lies ahead was written before
+    /// the clock was set back, and what was written after that is still to come.
+    pub fn note_clock(&mut self, now_ns: i64, last_ns: i64, now: ClockMark) {
+        if last_ns <= now_ns {
+            self.sides_mut().into_iter().for_each(|side| side.clock = Some(now));
+        }
     }
 
     /// Takes one piece. `false` when the batch must be closed first; then the piece must be given again.
@@ -269,7 +301,8 @@ impl ApiSource {
         self.sides_mut()
             .into_iter()
             .filter_map(|side| {
-                let cursor = write_since(side.since_now());
+                let clock = side.clock.unwrap_or_else(ClockMark::now);
+                let cursor = write_since(side.since_now(), clock);
                 side.progress.take_interval(Vec::new(), cursor)
             })
             .collect()

@@ -267,6 +267,11 @@ impl Ordinals {
         Position::new(self.major, self.next << ORDINAL_SHIFT)
     }
 
+    /// What came after the last piece may have timestamps that are so much earlier.
+    pub fn look_back(&mut self, by_ns: i64) {
+        self.since_ns = self.since_ns.saturating_sub(by_ns).max(0);
+    }
+
     /// From when Docker must be asked so that the same positions come out.
     pub fn since_ns(&self) -> i64 {
         self.since_ns
@@ -457,6 +462,11 @@ mod tests {
         let (positions, ordinals) = run(0);
         assert!(positions.windows(2).all(|pair| pair[0] < pair[1]));
         assert_eq!(ordinals.since_ns(), 80);
+        let mut looking_back = ordinals;
+        looking_back.look_back(30);
+        assert_eq!((looking_back.since_ns(), looking_back.end()), (50, ordinals.end()));
+        looking_back.look_back(i64::MAX);
+        assert_eq!(looking_back.since_ns(), 0);
         assert!(positions.last().unwrap() < &ordinals.end());
         // Docker's `since=101` as a start point begins with the first 101.
         assert_eq!(run(5).0, positions[5..]);

@@ -8,8 +8,11 @@
 //!        1 16 where reading must start again (generation, byte offset)
 //!       17 1  count of files
 //!       18 …  per file: generation (8), fingerprint (8)
-//! API    0 1  version = 2
+//! API    0 1  version = 4
 //!        1 8  from when Docker must be asked, nanoseconds since 1970
+//!        9 8  the host's clock less the time since its start, nanoseconds
+//!       17 8  which start of the host that was
+//!             version 2, still read: without the last two
 //! plain  0 1  version = 3
 //!        1 16 where reading must start again (generation, byte offset)
 //!       17 4  check of the file's first line, 0 while that has no end
@@ -20,11 +23,14 @@
 
 use beeacon_record::Position;
 
+use crate::clock::ClockMark;
 use crate::files::copies::Mark;
 
 const FILE_VERSION: u8 = 1;
-const API_VERSION: u8 = 2;
+/// Without the clock, as it was written at first.
+const API_VERSION_BARE: u8 = 2;
 const PLAIN_VERSION: u8 = 3;
+const API_VERSION: u8 = 4;
 
 /// How many files a cursor names: the one that was read last and the one where an open line starts.
 pub const CURSOR_FILES_MAX: usize = 2;
@@ -70,17 +76,29 @@ impl FileCursor {
     }
 }
 
-/// A cursor of an API source: from when Docker must be asked.
-pub fn write_since(since_ns: i64) -> Vec<u8> {
+/// A cursor of an API source: from when Docker must be asked, and how the clock stood when that was said.
+pub fn write_since(since_ns: i64, clock: ClockMark) -> Vec<u8> {
     let mut bytes = vec![API_VERSION];
     bytes.extend_from_slice(&since_ns.to_le_bytes());
+    bytes.extend_from_slice(&clock.offset_ns.to_le_bytes());
+    bytes.extend_from_slice(&clock.boot.to_le_bytes());
     bytes
 }
 
-/// From when Docker must be asked, if these bytes say so.
-pub fn read_since(bytes: &[u8]) -> Option<i64> {
-    let (since, rest) = number(bytes.strip_prefix(&[API_VERSION])?)?;
-    rest.is_empty().then_some(since.cast_signed())
+/// From when Docker must be asked, and how the clock stood, if these bytes say so.
+pub fn read_since(bytes: &[u8]) -> Option<(i64, Option<ClockMark>)> {
+    let (version, rest) = bytes.split_first()?;
+    let (since, rest) = number(rest)?;
+    match *version {
+        API_VERSION_BARE => rest.is_empty().then_some((since.cast_signed(), None)),
+        API_VERSION => {
+            let (offset, rest) = number(rest)?;
+            let (boot, rest) = number(rest)?;
+            let clock = ClockMark { offset_ns: offset.cast_signed(), boot };
+            rest.is_empty().then_some((since.cast_signed(), Some(clock)))
+        }
+        _ => None,
+    }
 }
 
 /// A cursor of a plain file.
@@ -126,8 +144,15 @@ mod tests {
             assert_eq!(FileCursor::read(&bytes[..end]), None);
         }
         assert_eq!(FileCursor::read(&[bytes, vec![0]].concat()), None);
-        assert_eq!(read_since(&write_since(-5)), Some(-5));
-        assert_eq!(FileCursor::read(&write_since(7)), None);
+        let clock = ClockMark { offset_ns: -9, boot: u64::MAX };
+        let bytes = write_since(-5, clock);
+        assert_eq!(read_since(&bytes), Some((-5, Some(clock))));
+        for end in 0..bytes.len() {
+            assert_eq!(read_since(&bytes[..end]), None);
+        }
+        assert_eq!(FileCursor::read(&bytes), None);
+        // As it was written at first.
+        assert_eq!(read_since(&[2, 0xfb, 255, 255, 255, 255, 255, 255, 255]), Some((-5, None)));
         assert_eq!(read_since(&[]), None);
         let mark = Mark { at: Position::new(2, 9), head: 5, tail: u32::MAX };
         let bytes = write_plain(&mark, true);

@@ -97,13 +97,30 @@ impl DockerHost {
         docker.negotiate_version().await
     }
 
-    /// Opens a log stream. Gives the status and the body as it comes.
+    /// Opens a log stream, which goes on as long as the container does. Gives the status and the body as it comes.
     ///
     /// # Errors
     /// When Docker does not answer.
     pub async fn logs(&self, id: &str, since_ns: Option<i64>) -> Result<(StatusCode, Incoming), HostError> {
+        self.ask_for_logs(id, "follow=1", since_ns).await
+    }
+
+    /// Asks for the last entry of a log alone.
+    ///
+    /// # Errors
+    /// When Docker does not answer.
+    pub async fn last_entry(&self, id: &str) -> Result<(StatusCode, Incoming), HostError> {
+        self.ask_for_logs(id, "tail=1", None).await
+    }
+
+    async fn ask_for_logs(
+        &self,
+        id: &str,
+        how: &str,
+        since_ns: Option<i64>,
+    ) -> Result<(StatusCode, Incoming), HostError> {
         let since = since_ns.map(|since_ns| format!("&since={}", since_text(since_ns))).unwrap_or_default();
-        let path = format!("/containers/{id}/logs?stdout=1&stderr=1&timestamps=1&follow=1{since}");
+        let path = format!("/containers/{id}/logs?stdout=1&stderr=1&timestamps=1&{how}{since}");
         let request = Request::get(path).header(http::header::HOST, "docker").body(Empty::<Bytes>::new())?;
         let asking = async {
             let connect = |source| HostError::Connect { host: self.to_string(), source };

@@ -125,8 +125,18 @@ impl Collector {
     }
 
     /// Waits until a condition holds; gives up loudly.
-    pub(crate) async fn until(&self, what: &str, mut holds: impl FnMut(&State) -> bool) {
-        for _ in 0..600 {
+    pub(crate) async fn until(&self, what: &str, holds: impl FnMut(&State) -> bool) {
+        self.until_within(30, what, holds).await;
+    }
+
+    /// The same, with another limit.
+    pub(crate) async fn until_within(
+        &self,
+        limit_seconds: u64,
+        what: &str,
+        mut holds: impl FnMut(&State) -> bool,
+    ) {
+        for _ in 0..limit_seconds * 20 {
             if holds(&self.state.lock().unwrap()) {
                 return;
             }
@@ -138,7 +148,7 @@ impl Collector {
             *counts.entry(source).or_default() += 1;
         }
         panic!(
-            "after 30 s still not so: {what}; rows {counts:?}, gaps {:?}, last {:?}",
+            "after {limit_seconds} s still not so: {what}; rows {counts:?}, gaps {:?}, last {:?}",
             state.gaps,
             state.rows.last()
         );

@@ -11,10 +11,12 @@
 
 mod collector;
 mod conformance;
+mod docker_api;
 mod dockerd;
 mod door;
 mod files;
 mod live;
 mod push;
+mod scripted;
 mod spool;
 mod stories;

@@ -232,6 +232,89 @@ async fn moderate_rotation_loses_nothing_and_declares_nothing() {
     assert_eq!(storm(1 << 20, 5, 60_000).await, (0, 0));
 }
 
+/// Scenario: every third line comes in pieces, and Docker rotates between them as well as anywhere else.
+/// Guarantees: each is one row, whole, at the place of its first piece; nothing is missing and no gap is declared.
+#[tokio::test(flavor = "multi_thread")]
+async fn lines_that_are_split_across_rotations_are_joined() {
+    const LINES: u64 = 6_000;
+    let (collector, directory) = (Collector::start().await, directory());
+    let mut split = log(&directory, "split", 45_000, 60);
+    let running = Running::start(&collector, directory.path());
+    let writing = tokio::task::spawn_blocking(move || {
+        let (mut places, mut across) = (Vec::new(), 0);
+        for line in 0..LINES {
+            if line % 3 > 0 {
+                places.push(split.line("stdout", &format!("whole {line}")));
+                continue;
+            }
+            let (at, text) = (split.now(), "p".repeat(100));
+            let first = split.piece("stdout", &text, at);
+            split.line("stderr", &format!("between {line}"));
+            split.piece("stdout", &text, at);
+            let last = split.piece("stdout", &format!(" {line}\n"), at);
+            across += u64::from(first.major < last.major);
+            places.push(first);
+        }
+        (places, across)
+    });
+    let (places, across) = writing.await.unwrap();
+    assert!(across > 4, "only {across} lines lay across a rotation");
+    let rows = usize::try_from(LINES + LINES / 3).unwrap();
+    collector.until("every line", |state| state.rows.len() >= rows).await;
+    running.stop().await;
+    let state = collector.state.lock().unwrap();
+    let lines = state.rows.iter().filter(|(_, _, row)| row.stream == "stdout");
+    let found: HashMap<u64, (Position, usize)> =
+        lines.map(|(_, place, row)| (number(&row.message), (*place, row.message.len()))).collect();
+    for (line, place) in (0..LINES).zip(&places) {
+        let bytes = if line % 3 > 0 { format!("whole {line}") } else { format!(" {line}") }.len();
+        let expected = (*place, if line % 3 > 0 { bytes } else { bytes + 200 });
+        assert_eq!(found.get(&line), Some(&expected), "line {line}");
+    }
+    assert_eq!((state.rows.len(), state.duplicates_stored, state.gaps.len()), (rows, 0, 0));
+}
+
+/// Scenario: while the agent is down a log is removed and written anew, by a container of the same id, in a file with the same inode
+/// and the same first record. Guarantees: it is another file, behind a gap; nothing of it is taken for what was read.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_written_anew_under_the_same_inode_is_another_file() {
+    use std::os::unix::fs::MetadataExt;
+    let (collector, directory) = (Collector::start().await, directory());
+    let path = directory.path().join("containers/again/again-json.log");
+    let inode = || std::fs::metadata(&path).unwrap().ino();
+    let mut before = log(&directory, "again", 0, 1);
+    for line in 0..10 {
+        before.line("stdout", &format!("line {line}"));
+    }
+    let running = Running::start(&collector, directory.path());
+    collector.until("10 rows", |state| state.rows.len() == 10).await;
+    running.stop().await;
+    drop(before);
+    let known = inode();
+    // The file system gives a free inode to the next file; where another program was faster, the one after that gets it.
+    let mut taken = Vec::new();
+    std::fs::remove_file(&path).unwrap();
+    let mut after = log(&directory, "again", 0, 1);
+    while inode() != known {
+        assert!(taken.len() < 500, "this file system does not give an inode again");
+        let aside = directory.path().join(format!("aside{}", taken.len()));
+        std::fs::rename(&path, &aside).unwrap();
+        taken.push(aside);
+        after = log(&directory, "again", 0, 1);
+    }
+    for line in 0..30 {
+        after.line("stdout", &format!("line {line}"));
+    }
+    let running = Running::start(&collector, directory.path());
+    collector.until("30 rows more", |state| state.rows.len() == 40).await;
+    running.stop().await;
+    let state = collector.state.lock().unwrap();
+    let numbers: Vec<u64> = state.rows.iter().map(|(_, _, row)| number(&row.message)).collect();
+    assert_eq!(numbers, (0..10).chain(0..30).collect::<Vec<_>>());
+    assert_eq!(state.gaps.len(), 1);
+    assert!(state.rows.iter().skip(10).all(|(_, place, _)| place.major == 2));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_rotated_away_while_the_agent_was_down_is_one_gap_with_its_bounds() {
     let (collector, directory) = (Collector::start().await, directory());
