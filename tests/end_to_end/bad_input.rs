@@ -1,12 +1,11 @@
 //! What is wrong on the way in, and what it gets: a reason, bounded memory, and no harm to anything else.
 
 use std::io::{BufReader, Write};
-use std::path::Path;
-use std::process::Command;
 
 use beeacon_record::{AgentId, Gap, GapReason, Position};
 
-use crate::harness::docker::{Docker, Driver, Spec, unmount_below};
+use crate::harness::disk::SmallDisk;
+use crate::harness::docker::{Docker, Driver, Spec};
 use crate::harness::frames::{Hand, at, code, forge, noise, number_at, open_session, post};
 use crate::harness::http::{connect, read_response};
 use crate::harness::leak::Secret;
@@ -270,44 +269,12 @@ fn a_full_disk_refuses_in_time_and_recovers_by_itself() {
     assert_eq!(alone.sql.number("select count(*) as n from logs"), acked, "after a restart");
 }
 
-/// A disk of a few MiB; it ends with the value.
-struct SmallDisk {
-    path: std::path::PathBuf,
-}
-
-impl SmallDisk {
-    fn mount(folder: &Path, mebibytes: u64) -> Option<Self> {
-        let image = folder.join("disk.img");
-        let path = folder.join("disk");
-        std::fs::create_dir(&path).unwrap();
-        std::fs::File::create(&image).unwrap().set_len(mebibytes << 20).unwrap();
-        let run = |program: &str, words: &[&str]| {
-            Command::new(program).args(words).output().is_ok_and(|o| o.status.success())
-        };
-        let image = image.to_str().unwrap();
-        let made = run("mkfs.ext4", &["-q", "-F", "-m", "0", image])
-            && run("mount", &["-o", "loop", image, path.to_str().unwrap()]);
-        made.then_some(SmallDisk { path })
-    }
-
-    fn free_bytes(&self) -> u64 {
-        let state = rustix::fs::statvfs(&self.path).unwrap();
-        state.f_bavail * state.f_frsize
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        unmount_below(&self.path);
-    }
-}
-
 /// Scenario: a container is removed by force while its log is read; another one prints on.
 /// Guarantees: what was read before stays right and in order, the agent lives, the other container loses nothing.
 #[test]
 fn a_container_removed_while_it_is_read_ends_its_source_and_nothing_else() {
     need_docker!("a_container_removed_while_it_is_read_ends_its_source_and_nothing_else");
-    let mut world = World::start("removed", &Plan::default());
+    let mut world = World::start("removed", Plan::default());
     let doomed = Cast::new(world.seed, "doomed", 400_000, Driver::JsonFile).rate(20_000);
     let other = Cast::new(world.seed, "other", 6_000, Driver::JsonFile).rate(2_000);
     let doomed_api = Cast::new(world.seed, "doomed-api", 400_000, Driver::Local).rate(5_000);
@@ -336,7 +303,7 @@ fn a_container_removed_while_it_is_read_ends_its_source_and_nothing_else() {
 #[test]
 fn an_agent_started_before_dockerd_waits_for_it() {
     need_docker!("an_agent_started_before_dockerd_waits_for_it");
-    let mut world = World::prepare("before_dockerd", &Plan::default(), Docker::start_without_dockerd());
+    let mut world = World::prepare("before_dockerd", Plan::default(), Docker::start_without_dockerd());
     world.server.start();
     world.agent.start();
     let died = try_wait_for(seconds(3), || world.agent.ended());
@@ -354,7 +321,7 @@ fn an_agent_started_before_dockerd_waits_for_it() {
 #[test]
 fn a_log_rotated_away_while_the_agent_was_down_leaves_exactly_one_gap_row() {
     need_docker!("a_log_rotated_away_while_the_agent_was_down_leaves_exactly_one_gap_row");
-    let mut world = World::start("rotated", &Plan::default());
+    let mut world = World::start("rotated", Plan::default());
     let drops = Driver::Rotated { max_size: "50k", max_file: 2 };
     let cast = Cast::new(world.seed, "rotated", 6_000, drops).gate(60);
     let id = cast.run(&world);
@@ -380,7 +347,7 @@ fn a_log_rotated_away_while_the_agent_was_down_leaves_exactly_one_gap_row() {
 fn a_line_without_an_end_is_stored_in_pieces_without_its_secrets() {
     need_docker!("a_line_without_an_end_is_stored_in_pieces_without_its_secrets");
     const BYTES: usize = 100 << 20;
-    let world = World::start("endless", &Plan::default());
+    let world = World::start("endless", Plan::default());
     let warm = Printed {
         container: "warm".into(),
         seed: 1,

@@ -2,7 +2,7 @@
 //! worth nothing.
 
 use std::io::{Read, Write};
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, TcpListener};
 
 use arrow_array::RecordBatch;
 use beeacon_record::{
@@ -233,7 +233,7 @@ fn long_lines_carry_their_secret_across_dockers_cut() {
 fn the_proxy_records_what_passes_and_loses_an_answer_when_told() {
     let folder = tempfile::tempdir().unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let proxy = Proxy::start(listener.local_addr().unwrap(), folder.path());
+    let proxy = Proxy::start(Ipv4Addr::LOCALHOST, listener.local_addr().unwrap(), folder.path());
     let server = std::thread::spawn(move || {
         for _ in 0..2 {
             let (mut stream, _) = listener.accept().unwrap();

@@ -8,20 +8,12 @@ use crate::harness::metrics::Metrics;
 use crate::harness::oracle::Printed;
 use crate::harness::poll::{seconds, try_wait_for, wait_until};
 use crate::harness::probe::need_docker;
-use crate::harness::world::{Plan, World};
+use crate::harness::world::{Plan, World, scale};
 use crate::planted::Numbers;
 use crate::whole_way::{Cast, assert_zeros, secrets_of};
 
 /// Kills of each program for every unit of the drill's scale.
 const KILLS: u64 = 20;
-
-/// How much of the drill is done: `BEEACON_DRILL_SCALE`, 1 where nothing is said, 15 for `make drill`.
-fn scale() -> u64 {
-    let said = std::env::var("BEEACON_DRILL_SCALE").ok();
-    let scale = said.map_or(1, |text| text.parse().expect("BEEACON_DRILL_SCALE is a number from 1 to 15"));
-    assert!((1..=15).contains(&scale), "BEEACON_DRILL_SCALE is a number from 1 to 15");
-    scale
-}
 
 /// What must have happened at least once for the story to have tested anything, counted over all lives of both programs.
 #[derive(Default)]
@@ -57,7 +49,7 @@ const SERVER_COUNTERS: [(&str, &str); 3] = [
 fn nothing_is_lost_or_doubled_when_agent_and_server_are_killed_twenty_times_each() {
     need_docker!("nothing_is_lost_or_doubled_when_agent_and_server_are_killed_twenty_times_each");
     let config = "[store]\nflush_age = \"2s\"\n";
-    let mut world = World::start("kills", &Plan { server_config: Some(config), ..Plan::default() });
+    let mut world = World::start("kills", Plan { server_config: Some(config), ..Plan::default() });
     let seed = world.seed;
     let keeps_all = Driver::Rotated { max_size: "1m", max_file: 20 };
     let drops = Driver::Rotated { max_size: "100k", max_file: 2 };

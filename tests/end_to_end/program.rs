@@ -332,7 +332,7 @@ fn metrics_pass_promtool() {
         return skip("metrics_pass_promtool", "promtool is not installed");
     };
     need_docker!("metrics_pass_promtool");
-    let world = World::start("metrics", &Plan::default());
+    let world = World::start("metrics", Plan::default());
     let printed =
         Printed { container: "some".into(), seed: 2, lines: 500, shape: Shape::Plain, streams: Streams::Out };
     world.run(&printed, 0, None, |_| {});

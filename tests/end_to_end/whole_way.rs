@@ -90,7 +90,7 @@ pub(crate) fn assert_zeros(cast: &[Cast], verdicts: &[Verdict]) {
 fn lines_of_every_kind_of_container_arrive_once_in_order_and_scrubbed() {
     need_docker!("lines_of_every_kind_of_container_arrive_once_in_order_and_scrubbed");
     let config = "[store]\nflush_age = \"2s\"\n";
-    let world = World::start("whole_way", &Plan { server_config: Some(config), ..Plan::default() });
+    let world = World::start("whole_way", Plan { server_config: Some(config), ..Plan::default() });
     let seed = world.seed;
     let keeps_all = Driver::Rotated { max_size: "1m", max_file: 20 };
     let drops = Driver::Rotated { max_size: "100k", max_file: 2 };
@@ -242,7 +242,7 @@ fn check_loki(world: &World) {
 #[test]
 fn json_files_read_through_the_docker_api_arrive_as_well() {
     need_docker!("json_files_read_through_the_docker_api_arrive_as_well");
-    let world = World::start("api_reader", &Plan { reader: Some("api"), ..Plan::default() });
+    let world = World::start("api_reader", Plan { reader: Some("api"), ..Plan::default() });
     let cast = [
         Cast::new(world.seed, "api-both", 12_000, Driver::JsonFile),
         Cast::new(world.seed, "api-long", 3_000, Driver::JsonFile).long(),

@@ -172,7 +172,12 @@ impl Attach {
                 continue;
             }
             heard_at = Instant::now();
-            let Some(end) = self.probe(last_ns).await else { continue };
+            // The stream may break, or speak again, while Docker is asked.
+            let end = tokio::select! {
+                next = next_bytes(body) => return Next::Bytes(next),
+                end = self.probe(last_ns) => end,
+            };
+            let Some(end) = end else { continue };
             // What Docker has may be on its way.
             return match tokio::time::timeout(STREAM_PROBE_GRACE, next_bytes(body)).await {
                 Ok(next) => Next::Bytes(next),

@@ -34,7 +34,7 @@ fn page() -> String {
          Which cases of Docker's logs are shown by a test, and by which. Made from `agent/tests/room/conformance.txt`; a test holds this page\n\
          to that table, and that table to the tests. *real* is a dockerd of its own, *scripted* a Docker API over a unix socket that answers,\n\
          breaks and lies as told, *files* are log files written as dockerd writes them, *bytes* a stream cut anywhere, *rules* the\n\
-         decision alone.\n",
+         decision alone. Every test on a real dockerd reaches it through a proxy that lets six routes pass.\n",
     );
     let (mut shown, mut in_part, mut open, mut rows) = (0, 0, 0, String::new());
     for line in TABLE.lines().filter(|line| !line.starts_with("# ") && !line.is_empty()) {

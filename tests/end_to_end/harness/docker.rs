@@ -31,6 +31,8 @@ pub(crate) enum Driver {
     Rotated { max_size: &'static str, max_file: u32 },
     /// The `local` driver, which only the Docker API can read.
     Local,
+    /// Any other, with its options.
+    Other { name: &'static str, options: &'static [(&'static str, &'static str)] },
 }
 
 /// A container to run.
@@ -66,6 +68,11 @@ impl Spec {
                 "Type": "json-file", "Config": {"max-size": max_size, "max-file": max_file.to_string()},
             }),
             Driver::Local => json!({"Type": "local"}),
+            Driver::Other { name, options } => {
+                let options: serde_json::Map<String, Value> =
+                    options.iter().map(|(key, value)| ((*key).to_owned(), json!(value))).collect();
+                json!({"Type": name, "Config": options})
+            }
         };
         let labels: serde_json::Map<String, Value> =
             self.labels.iter().map(|(key, value)| ((*key).to_owned(), json!(value))).collect();
@@ -85,6 +92,8 @@ pub(crate) struct Docker {
     dockerd: Option<Child>,
     /// Folders shared with containers live here.
     shared: PathBuf,
+    /// Whether containers go on while dockerd is away.
+    lets_live: bool,
 }
 
 impl Docker {
@@ -119,7 +128,7 @@ impl Docker {
             .unwrap();
         let shared = folder.path().join("shared");
         fs::create_dir(&shared).unwrap();
-        let docker = Docker { folder, containerd, dockerd: None, shared };
+        let docker = Docker { folder, containerd, dockerd: None, shared, lets_live: true };
         let socket = docker.path("containerd.sock");
         wait_until("containerd's socket", seconds(30), || UnixStream::connect(&socket).is_ok());
         docker
@@ -134,7 +143,8 @@ impl Docker {
             .args(["--containerd", &path("containerd.sock"), "--data-root", &path("data")])
             .args(["--exec-root", &path("exec"), "--pidfile", &path("docker.pid")])
             .args(["-H", &format!("unix://{}", path("docker.sock"))])
-            .args(["--bridge=none", "--iptables=false", "--ip6tables=false", "--live-restore"])
+            .args(["--bridge=none", "--iptables=false", "--ip6tables=false"])
+            .args(self.lets_live.then_some("--live-restore"))
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
             .stderr(log)
@@ -154,6 +164,40 @@ impl Docker {
         }
     }
 
+    /// kill -9 for dockerd.
+    pub(crate) fn kill_dockerd(&mut self) {
+        if let Some(mut dockerd) = self.dockerd.take() {
+            dockerd.kill().ok();
+            dockerd.wait().ok();
+        }
+    }
+
+    /// Whether the next dockerd lets containers go on while it is away.
+    pub(crate) fn let_live(&mut self, lets_live: bool) {
+        self.lets_live = lets_live;
+    }
+
+    /// What Docker itself has of one output of a container, by lines: pieces belong together when they have one timestamp and there is
+    /// no newline between them.
+    pub(crate) fn lines(&self, id: &str, output: &str) -> Vec<String> {
+        let path = format!("/containers/{id}/logs?{output}=1&timestamps=1");
+        let answer = self.api("GET", &path, None).unwrap();
+        assert_eq!(answer.status, 200, "logs of {id}: {}", answer.text());
+        let (mut lines, mut open, mut rest) = (Vec::<String>::new(), None::<String>, answer.body.as_slice());
+        while let Some((header, after)) = rest.split_first_chunk::<8>() {
+            let length = u32::from_be_bytes(header[4..].try_into().unwrap()) as usize;
+            let piece = String::from_utf8_lossy(&after[..length]).into_owned();
+            rest = &after[length..];
+            let (time, text) = piece.split_once(' ').unwrap();
+            match lines.last_mut() {
+                Some(line) if open.as_deref() == Some(time) => line.push_str(text.trim_end_matches('\n')),
+                _ => lines.push(text.trim_end_matches('\n').to_owned()),
+            }
+            open = (!text.ends_with('\n')).then(|| time.to_owned());
+        }
+        lines
+    }
+
     /// Makes the image that all containers use: busybox and the generator.
     pub(crate) fn import_image(&self) {
         let tree = self.path("tree");
@@ -161,7 +205,7 @@ impl Docker {
             fs::create_dir_all(tree.join(folder)).unwrap();
         }
         fs::copy(probe::program("busybox").unwrap(), tree.join("bin/busybox")).unwrap();
-        for applet in ["sh", "sleep", "cat", "echo", "printf", "true", "head", "yes"] {
+        for applet in ["sh", "sleep", "cat", "echo", "printf", "true", "head", "yes", "tr"] {
             std::os::unix::fs::symlink("busybox", tree.join("bin").join(applet)).unwrap();
         }
         fs::copy(generator(), tree.join("bin/generator")).unwrap();
@@ -179,10 +223,21 @@ impl Docker {
 
     /// Creates and starts a container; gives its id.
     pub(crate) fn run(&self, spec: &Spec) -> String {
+        let id = self.create(spec);
+        self.start_container(&id);
+        id
+    }
+
+    /// Creates a container; gives its id.
+    pub(crate) fn create(&self, spec: &Spec) -> String {
         let created = self.api("POST", &format!("/containers/create?name={}", spec.name), Some(&spec.body()));
         let created = created.unwrap();
         assert_eq!(created.status, 201, "create {}: {}", spec.name, created.text());
-        let id = created.json()["Id"].as_str().unwrap().to_owned();
+        created.json()["Id"].as_str().unwrap().to_owned()
+    }
+
+    /// Starts a container.
+    pub(crate) fn start_container(&self, id: &str) {
         // On a busy machine runc's network hook loses a race now and then; nothing of the container has run then.
         let mut fault = String::new();
         let started = try_wait_for(seconds(20), || {
@@ -191,8 +246,14 @@ impl Docker {
             (response.status == 204 || !fault.contains("OCI runtime create failed"))
                 .then_some(response.status)
         });
-        assert_eq!(started, Some(204), "start {}: {fault}", spec.name);
-        id
+        assert_eq!(started, Some(204), "start {id}: {fault}");
+    }
+
+    /// Does something with a container that answers with nothing.
+    pub(crate) fn post(&self, id: &str, what: &str) {
+        let response = self.api("POST", &format!("/containers/{id}/{what}"), None).unwrap();
+        // 304: it is so already.
+        assert!(matches!(response.status, 204 | 304), "{what} of {id}: {}", response.text());
     }
 
     /// Waits until a container has ended; gives its exit code.
@@ -271,9 +332,14 @@ impl Docker {
         ids.collect::<Vec<_>>().join(" ")
     }
 
-    /// For the agent's `--docker-host`.
+    /// For `--docker-host`, without what stands before the socket.
     pub(crate) fn host(&self) -> String {
-        format!("unix://{}", self.path("docker.sock").display())
+        format!("unix://{}", self.socket().display())
+    }
+
+    /// Where dockerd listens.
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.path("docker.sock")
     }
 
     /// For the agent's `--containers-directory`.

@@ -44,6 +44,9 @@ pub(crate) struct Program {
     child: Option<Child>,
     starts: u32,
     ready: Option<SocketAddr>,
+    /// What it is started through: a program that becomes it, with words of its own.
+    through: Vec<String>,
+    variables: Vec<(String, String)>,
 }
 
 impl Program {
@@ -58,7 +61,36 @@ impl Program {
             child: None,
             starts: 0,
             ready,
+            through: Vec::new(),
+            variables: Vec::new(),
         }
+    }
+
+    /// Starts through a program that becomes this one, such as `nsenter`.
+    pub(crate) fn through(mut self, words: Vec<String>) -> Self {
+        self.through = words;
+        self
+    }
+
+    /// Sets a variable of its environment.
+    pub(crate) fn variable(&mut self, name: &str, value: impl Into<String>) {
+        self.variables.push((name.to_owned(), value.into()));
+    }
+
+    /// Starts where and as a program may leave a core file.
+    pub(crate) fn allow_core_files(&mut self) {
+        let words = [
+            "/bin/sh",
+            "-c",
+            "ulimit -c unlimited && cd \"$0\" && exec \"$@\"",
+            self.output.to_str().unwrap(),
+        ];
+        self.through = words.map(str::to_owned).into();
+    }
+
+    /// Takes another file as the program.
+    pub(crate) fn replace(&mut self, program: PathBuf, through: Vec<String>) {
+        (self.program, self.through) = (program, through);
     }
 
     pub(crate) fn argument(mut self, word: impl Into<String>) -> Self {
@@ -77,8 +109,10 @@ impl Program {
         let file = |end: &str| {
             File::create(self.output.join(format!("{}.{:03}.{end}", self.name, self.starts))).unwrap()
         };
-        let mut command = tied_path(&self.program);
-        command.args(&self.arguments).env("BEEACON_LOG", "trace").env("RUST_BACKTRACE", "1");
+        let mut words = self.through.iter().map(String::as_str).chain([self.program.to_str().unwrap()]);
+        let mut command = tied_path(Path::new(words.next().unwrap()));
+        command.args(words).args(&self.arguments).env("BEEACON_LOG", "trace").env("RUST_BACKTRACE", "1");
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::null()).stdout(file("stdout")).stderr(file("stderr"));
         self.child =
             Some(command.spawn().unwrap_or_else(|error| panic!("{}: {error}", self.program.display())));
@@ -138,23 +172,43 @@ impl Program {
 
     /// Its resident memory, in bytes.
     pub(crate) fn resident_bytes(&self) -> Option<u64> {
-        let pid = self.child.as_ref()?.id();
-        let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-        line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib << 10)
+        self.status_kib("VmRSS:")
     }
 
     /// The highest resident memory it ever had, in bytes.
     pub(crate) fn resident_bytes_peak(&self) -> Option<u64> {
+        self.status_kib("VmHWM:")
+    }
+
+    fn status_kib(&self, name: &str) -> Option<u64> {
         let pid = self.child.as_ref()?.id();
         let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+        let line = status.lines().find_map(|line| line.strip_prefix(name))?;
         line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib << 10)
+    }
+
+    /// How many files it has open, and how many threads.
+    pub(crate) fn descriptors_and_threads(&self) -> (usize, usize) {
+        let pid = self.child.as_ref().unwrap().id();
+        let count = |what: &str| fs::read_dir(format!("/proc/{pid}/{what}")).unwrap().count();
+        (count("fd"), count("task"))
+    }
+
+    /// Its process id.
+    pub(crate) fn id(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
     }
 
     /// How often it was started.
     pub(crate) fn starts(&self) -> u32 {
         self.starts
+    }
+
+    /// Everything that all its runs said on standard error.
+    pub(crate) fn output(&self) -> String {
+        let files =
+            (1..=self.starts).map(|start| self.output.join(format!("{}.{start:03}.stderr", self.name)));
+        files.map(|file| String::from_utf8_lossy(&fs::read(file).unwrap_or_default()).into_owned()).collect()
     }
 
     /// The end of what the last run said, for a failing test.

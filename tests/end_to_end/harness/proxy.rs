@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -26,10 +26,10 @@ pub(crate) struct Proxy {
 }
 
 impl Proxy {
-    /// Forwards to `target`, recording into `folder`.
-    pub(crate) fn start(target: SocketAddr, folder: &Path) -> Self {
+    /// Forwards to `target` what comes to an address of this host, recording into `folder`.
+    pub(crate) fn start(near: Ipv4Addr, target: SocketAddr, folder: &Path) -> Self {
         std::fs::create_dir_all(folder).unwrap();
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let listener = TcpListener::bind((near, 0)).unwrap();
         let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared {
             target,

@@ -1,18 +1,23 @@
 //! A whole installation: private Docker, Loki, server, a proxy that records, an agent; each in a folder of its own.
 
+use std::net::Ipv4Addr;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use tempfile::TempDir;
 
 use crate::harness::docker::{Docker, Spec};
+use crate::harness::http;
 use crate::harness::leak::{Leaks, Search, Secret};
+use crate::harness::link::Link;
 use crate::harness::loki::Loki;
 use crate::harness::metrics::Metrics;
 use crate::harness::oracle::{Printed, Verdict, judge};
 use crate::harness::poll::{seconds, try_wait_for};
 use crate::harness::processes::{Program, beeacon, beeacon_agent, free_address};
 use crate::harness::proxy::Proxy;
+use crate::harness::six_routes::SixRoutes;
 use crate::harness::sql::Sql;
 
 /// The seed of this run: `BEEACON_TEST_SEED`, or the clock's. Printed, so that a run can be repeated.
@@ -22,6 +27,14 @@ pub(crate) fn seed(story: &str) -> u64 {
         given.unwrap_or_else(|| SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() % 1_000_000);
     println!("SEED={seed} ({story}; again with BEEACON_TEST_SEED={seed})");
     seed
+}
+
+/// How much of the drill is done: `BEEACON_DRILL_SCALE`, 1 where nothing is said, 15 for `make drill`.
+pub(crate) fn scale() -> u64 {
+    let said = std::env::var("BEEACON_DRILL_SCALE").ok();
+    let scale = said.map_or(1, |text| text.parse().expect("BEEACON_DRILL_SCALE is a number from 1 to 15"));
+    assert!((1..=15).contains(&scale), "BEEACON_DRILL_SCALE is a number from 1 to 15");
+    scale
 }
 
 /// A secret that nobody printed, for searches that only count what they see.
@@ -35,9 +48,13 @@ pub(crate) struct World {
     pub(crate) server: Program,
     pub(crate) proxy: Proxy,
     pub(crate) loki: Loki,
+    /// What stands between the agent and Docker's socket. At its end it fails the story if the agent asked for more than it needs.
+    _routes: SixRoutes,
     pub(crate) docker: Docker,
     pub(crate) sql: Sql,
     pub(crate) seed: u64,
+    /// The link between the agent and everything else, where there is one.
+    pub(crate) link: Option<Link>,
     folder: Folder,
 }
 
@@ -72,11 +89,19 @@ pub(crate) struct Plan {
     pub(crate) server_data: Option<PathBuf>,
     /// Lines of the server's configuration file.
     pub(crate) server_config: Option<&'static str>,
+    /// Further lines of the agent's.
+    pub(crate) agent_config: &'static str,
+    /// The agent's data directory, when it is not a plain folder.
+    pub(crate) agent_data: Option<PathBuf>,
+    /// A link that the agent lives behind.
+    pub(crate) link: Option<Link>,
+    /// Whether the agent is to reach Docker over that link, by TCP.
+    pub(crate) is_docker_far: bool,
 }
 
 impl World {
     /// Starts everything and waits until server and agent are ready.
-    pub(crate) fn start(story: &str, plan: &Plan) -> Self {
+    pub(crate) fn start(story: &str, plan: Plan) -> Self {
         let mut world = World::prepare(story, plan, Docker::start());
         world.server.start();
         world.agent.start();
@@ -84,13 +109,16 @@ impl World {
     }
 
     /// Everything but the two programs under test.
-    pub(crate) fn prepare(story: &str, plan: &Plan, docker: Docker) -> Self {
+    pub(crate) fn prepare(story: &str, plan: Plan, docker: Docker) -> Self {
         let seed = seed(story);
         let folder = Folder::new(story);
         let path = |name: &str| folder.path().join(name);
         let loki = Loki::start(&path("loki"));
         let address = free_address();
-        let proxy = Proxy::start(address, &path("wire"));
+        let near = plan.link.as_ref().map_or(Ipv4Addr::LOCALHOST, Link::near_address);
+        let proxy = Proxy::start(near, address, &path("wire"));
+        let routes =
+            SixRoutes::start(&docker.socket(), &path("docker.sock"), plan.is_docker_far.then_some(near));
         let server_data = plan.server_data.clone().unwrap_or_else(|| path("server-data"));
         let mut server = Program::new("server", beeacon(), &path("output"), Some(address))
             .argument("server")
@@ -104,17 +132,21 @@ impl World {
         }
         // An agent whose disk is erased is the same one again where the machine has an id.
         std::fs::write(path("machine-id"), format!("{seed:032x}\n")).unwrap();
-        std::fs::write(path("agent.toml"), format!("[agent]\nmachine_id_file = {:?}\n", path("machine-id")))
-            .unwrap();
+        let agent_config =
+            format!("[agent]\nmachine_id_file = {:?}\n{}", path("machine-id"), plan.agent_config);
+        std::fs::write(path("agent.toml"), agent_config).unwrap();
+        let agent_data = plan.agent_data.clone().unwrap_or_else(|| path("agent-data"));
         let agent = Program::new("agent", beeacon_agent(), &path("output"), None)
             .argument("run")
             .option("--config", path("agent.toml"))
             .option("--collector", format!("http://{}", proxy.address()))
-            .option("--data", path("agent-data"))
-            .option("--docker-host", docker.host())
+            .option("--data", agent_data)
+            .option("--docker-host", routes.host())
             .option("--containers-directory", docker.containers_directory())
-            .option("--reader", plan.reader.unwrap_or("auto"));
-        World { agent, server, proxy, loki, docker, sql: Sql { address }, seed, folder }
+            .option("--reader", plan.reader.unwrap_or("auto"))
+            .through(plan.link.as_ref().map(Link::words).unwrap_or_default());
+        let (sql, link) = (Sql { address }, plan.link);
+        World { agent, server, proxy, loki, _routes: routes, docker, sql, seed, link, folder }
     }
 
     /// Runs a generator container for what it shall print.
@@ -231,6 +263,13 @@ impl World {
     /// The server's metrics now.
     pub(crate) fn server_metrics(&self) -> Metrics {
         Metrics::scrape(self.sql.address).unwrap_or_default()
+    }
+
+    /// The agent's metrics now, asked through its socket.
+    pub(crate) fn agent_metrics(&self) -> Metrics {
+        let stream = UnixStream::connect(self.path("agent-data/door/agent.sock"));
+        let answer = stream.and_then(|stream| http::exchange(stream, "GET", "/metrics", &[], b""));
+        answer.map(|answer| Metrics::parse(&answer.text())).unwrap_or_default()
     }
 
     /// A file or folder of this installation.
