@@ -9,6 +9,7 @@
 //!
 //! Modules in reading order:
 //! - [`limits`]: every limit that two rooms share;
+//! - [`calendar`]: days and dates;
 //! - [`identity`]: who sent a line and where it stood;
 //! - [`schema`]: the columns;
 //! - [`batch`]: rows being built, and rows built;
@@ -17,6 +18,8 @@
 //! - [`wire`]: the JSON around the frame, spoken between agent and collector.
 
 pub mod limits;
+
+pub mod calendar;
 
 pub mod identity;
 

@@ -24,6 +24,7 @@ use arrow_array::{Array, ArrayRef, DictionaryArray, Int32Array, RecordBatch, Str
 use arrow_schema::{ArrowError, DataType};
 use arrow_select::interleave::interleave;
 use beeacon_record::RuleSetId;
+use beeacon_record::calendar::Date;
 use beeacon_record::schema::{Column, SCHEMA_VERSION, log_schema};
 use bytes::Bytes;
 use object_store::path::Path;
@@ -131,17 +132,8 @@ fn filing_day(timestamp_ns: i64, received_ns: i64) -> (i64, bool) {
 
 /// A day since 1970 as `2026-11-20`.
 fn day_name(day: i64) -> String {
-    // Days are counted from 1 March of year 0 in eras of 400 years, so that leap days come last.
-    let days = day + 719_468;
-    let era = days.div_euclid(146_097);
-    let of_era = days.rem_euclid(146_097);
-    let year_of_era = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_from_march = (5 * of_year + 2) / 153;
-    let day_of_month = of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
-    let year = year_of_era + era * 400 + i64::from(month <= 2);
-    format!("{year:04}-{month:02}-{day_of_month:02}")
+    let Date { year, month, day } = Date::of_day(day);
+    format!("{year:04}-{month:02}-{day:02}")
 }
 
 fn misfit(column: Column) -> StoreError {
