@@ -22,7 +22,10 @@ use datafusion::sql::sqlparser::ast::{
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::parser::Parser;
 
+use beeacon_record::schema::Column as SchemaColumn;
+
 use crate::error::{QueryError, Shown};
+use crate::functions::keywords;
 use crate::postgres::settings::Settings;
 use crate::system;
 
@@ -39,6 +42,15 @@ pub(crate) fn understand(statement: &mut Statement, settings: &Settings) -> Resu
         Statement::Explain(explain) => understand(&mut explain.statement, settings),
         Statement::CreateExternalTable(_) | Statement::CopyTo(_) | Statement::Reset(_) => Ok(()),
     }
+}
+
+/// What stands behind the name of a column that is named beside a wildcard which may hold it as well.
+const BESIDE_WILDCARD: char = '\u{1}';
+
+/// The names of a plan's columns as the asker should see them, where they are not those of the plan.
+pub(crate) fn shown_names<'a>(names: impl Iterator<Item = &'a String> + Clone) -> Option<Vec<String>> {
+    let shown = |name: &String| name.split(BESIDE_WILDCARD).next().unwrap_or_default().to_owned();
+    names.clone().any(|name| name.contains(BESIDE_WILDCARD)).then(|| names.map(shown).collect())
 }
 
 /// The names that PostgreSQL gives to the columns of an answer; `None` where it has the names of a table.
@@ -145,6 +157,19 @@ impl VisitorMut for Words<'_> {
     fn post_visit_select(&mut self, select: &mut Select) -> ControlFlow<QueryError> {
         gather_projected(&mut select.projection);
         // PostgreSQL takes equal columns, DataFusion wants distinct ones; the protocol gives them their old names again.
+        let is_wildcard =
+            |item: &SelectItem| matches!(item, SelectItem::Wildcard(_) | SelectItem::QualifiedWildcard(..));
+        if select.projection.iter().any(is_wildcard) {
+            for (place, item) in select.projection.iter_mut().enumerate() {
+                if let SelectItem::UnnamedExpr(expression) = item
+                    && matches!(expression, Expr::Identifier(_) | Expr::CompoundIdentifier(_))
+                {
+                    let name = format!("{}{BESIDE_WILDCARD}{place}", name_of(expression));
+                    let alias = Ident::with_quote('"', name);
+                    *item = SelectItem::ExprWithAlias { expr: expression.clone(), alias };
+                }
+            }
+        }
         let mut seen: Vec<String> = Vec::with_capacity(select.projection.len());
         for item in &mut select.projection {
             let shown = item.to_string();
@@ -165,7 +190,7 @@ impl VisitorMut for Words<'_> {
         };
         unqualify(name);
         let function = last_part(name).unwrap_or_default();
-        if matches!(function.as_str(), "generate_series" | "range") {
+        if matches!(function.as_str(), "generate_series" | "range" | keywords::NAME) {
             return ControlFlow::Continue(());
         }
         let arguments: Vec<String> = arguments.args.iter().map(ToString::to_string).collect();
@@ -218,6 +243,12 @@ impl Words<'_> {
             }
             Expr::Cast { kind: CastKind::Cast | CastKind::DoubleColon, expr, data_type, .. } => {
                 cast(expr, data_type)
+            }
+            Expr::AnyOp { left, compare_op: BinaryOperator::Eq, right, .. } => {
+                Ok(literal_list(right).map(|list| Expr::InList { expr: left.clone(), list, negated: false }))
+            }
+            Expr::AllOp { left, compare_op: BinaryOperator::NotEq, right } => {
+                Ok(literal_list(right).map(|list| Expr::InList { expr: left.clone(), list, negated: true }))
             }
             Expr::Exists { subquery, negated } if is_emptied(subquery) => Ok(Some(boolean(*negated))),
             Expr::InSubquery { subquery, negated, .. } if is_emptied(subquery) => Ok(Some(boolean(*negated))),
@@ -326,6 +357,18 @@ fn parsed(text: &str) -> Result<Expr, QueryError> {
 }
 
 fn cast(inner: &Expr, data_type: &mut DataType) -> Result<Option<Expr>, QueryError> {
+    let is_text = matches!(
+        data_type,
+        DataType::Text
+            | DataType::Varchar(_)
+            | DataType::CharacterVarying(_)
+            | DataType::String(_)
+            | DataType::JSON
+            | DataType::JSONB
+    );
+    if is_text && is_nested(inner) {
+        return Ok(Some(call("json_text", vec![inner.clone()])));
+    }
     match own_type(data_type).as_deref() {
         Some("regclass") => match literal_text(inner) {
             Some(name) if name.parse::<i64>().is_err() => match system::relation_oid(name) {
@@ -350,6 +393,33 @@ fn cast(inner: &Expr, data_type: &mut DataType) -> Result<Option<Expr>, QueryErr
             Ok(None)
         }
     }
+}
+
+/// The values of an array that is written as PostgreSQL writes one in text, `'{a,b}'::text[]`, where none is quoted or empty.
+fn literal_list(expression: &Expr) -> Option<Vec<Expr>> {
+    let Expr::Cast { expr, data_type: DataType::Array(_), .. } = expression else {
+        return match expression {
+            Expr::Nested(inner) => literal_list(inner),
+            _ => None,
+        };
+    };
+    let inner = literal_text(expr)?.strip_prefix('{')?.strip_suffix('}')?;
+    let is_plain = |word: &str| !word.is_empty() && !word.contains(['"', '\\', '{', '}']);
+    let words: Vec<&str> = inner.split(',').map(str::trim).collect();
+    let text = |word: &&str| value(Value::SingleQuotedString((*word).to_owned()));
+    words.iter().all(|word| is_plain(word)).then(|| words.iter().map(text).collect())
+}
+
+/// Whether this is a column with maps or lists, which clients see as JSON and DataFusion does not cast.
+fn is_nested(expression: &Expr) -> bool {
+    let name = match expression {
+        Expr::Nested(inner) => return is_nested(inner),
+        Expr::Identifier(name) => Some(name),
+        Expr::CompoundIdentifier(parts) => parts.last(),
+        _ => None,
+    };
+    let nested = [SchemaColumn::Labels, SchemaColumn::Attributes, SchemaColumn::Redactions];
+    name.is_some_and(|name| nested.iter().any(|column| folded(name) == column.name()))
 }
 
 /// The name of a type that only PostgreSQL has.
@@ -460,12 +530,16 @@ fn is_over_empty(body: &SetExpr) -> bool {
                 .projection
                 .iter()
                 .all(|item| matches!(item, SelectItem::UnnamedExpr(_) | SelectItem::ExprWithAlias { .. }));
-            names_all && !aggregates(select) && select.from.iter().any(needs_empty)
+            names_all && has_no_rows(select)
         }
         SetExpr::Query(query) => query.with.is_none() && is_over_empty(&query.body),
         SetExpr::SetOperation { left, right, .. } => is_over_empty(left) && is_over_empty(right),
         _ => false,
     }
+}
+
+fn has_no_rows(select: &Select) -> bool {
+    !aggregates(select) && select.from.iter().any(needs_empty)
 }
 
 fn clear(body: &mut SetExpr) {
@@ -554,6 +628,12 @@ fn is_empty_table(factor: &TableFactor) -> bool {
                 FunctionArg::Unnamed(FunctionArgExpr::Expr(argument)) => is_null_list(argument),
                 _ => false,
             });
+    }
+    if let TableFactor::Derived { subquery, .. } = factor {
+        return match subquery.body.as_ref() {
+            SetExpr::Select(select) => subquery.with.is_none() && has_no_rows(select),
+            _ => false,
+        };
     }
     let TableFactor::Table { name, args: None, .. } = factor else { return false };
     let schema_fits = match name.0.as_slice() {

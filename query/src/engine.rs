@@ -19,12 +19,12 @@ use datafusion::arrow::array::{ArrayRef, RecordBatch, StringArray};
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
 use datafusion::common::ParamValues;
-use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
+use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
 use datafusion::error::DataFusionError;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::cache::cache_manager::FileMetadataCache;
 use datafusion::execution::cache::default_cache::DefaultCache;
-use datafusion::logical_expr::LogicalPlan;
+use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::physical_plan::coop::CooperativeExec;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
@@ -545,6 +545,8 @@ impl Run {
             .map_err(planning)?;
         dialect::understand(&mut statement, &self.ask.settings)?;
         let plan = session.state.statement_to_plan(statement).await.map_err(planning)?;
+        let fields = plan.schema().fields().iter();
+        let names = names.or_else(|| dialect::shown_names(fields.map(|field| field.name())));
         Ok((session, plan, names))
     }
 
@@ -559,8 +561,10 @@ impl Run {
         if count > limits::PARAMETERS_MAX {
             return Err(QueryError::Parameters { fault: "there are more than 1000" });
         }
-        let parameters =
-            (1..=count).map(|place| types.get(&format!("${place}")).cloned().flatten()).collect();
+        let casts = casts_of_parameters(&plan).map_err(|error| self.sort(error, Phase::Plan))?;
+        let type_of =
+            |name: String| types.get(&name).cloned().flatten().or_else(|| casts.get(&name).cloned());
+        let parameters = (1..=count).map(|place| type_of(format!("${place}"))).collect();
         Ok(Described { schema: Arc::clone(plan.schema().inner()), names, parameters })
     }
 
@@ -611,6 +615,24 @@ impl Run {
     fn sort(&self, error: DataFusionError, phase: Phase) -> QueryError {
         QueryError::from_datafusion(error, phase, &self.ask.text, self.room.options.memory_bytes_max)
     }
+}
+
+/// The types that parameters are cast to where they stand, `$1::bigint`: that says what they are, as it does for PostgreSQL.
+fn casts_of_parameters(plan: &LogicalPlan) -> Result<HashMap<String, DataType>, DataFusionError> {
+    let mut casts = HashMap::new();
+    plan.apply_with_subqueries(|plan| {
+        plan.apply_expressions(|expression| {
+            expression.apply(|expression| {
+                if let Expr::Cast(cast) = expression
+                    && let Expr::Placeholder(placeholder) = cast.expr.as_ref()
+                {
+                    casts.entry(placeholder.id.clone()).or_insert_with(|| cast.field.data_type().clone());
+                }
+                Ok(TreeNodeRecursion::Continue)
+            })
+        })
+    })?;
+    Ok(casts)
 }
 
 /// An explanation with a row of our own after its rows.

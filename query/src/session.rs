@@ -77,6 +77,7 @@ pub(crate) fn open(
             .into_iter()
             .map(|function| (function.name().to_owned(), function))
             .filter(|(name, _)| matches!(name.as_str(), "generate_series" | "range"))
+            .chain([(functions::keywords::NAME.to_owned(), functions::keywords::function())])
             .collect();
     let mut planners: Vec<Arc<dyn ExprPlanner>> = vec![Arc::new(functions::json::Arrows)];
     planners.extend(SessionStateDefaults::default_expr_planners());

@@ -19,9 +19,10 @@ mod parquet;
 
 use std::sync::Arc;
 
+use ::arrow_json::writer::make_encoder;
 use bytes::Bytes;
-use datafusion::arrow::array::RecordBatch;
-use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::arrow::array::{ArrayRef, RecordBatch, StringArray};
+use datafusion::arrow::datatypes::{FieldRef, SchemaRef};
 use datafusion::arrow::error::ArrowError;
 
 use crate::engine::Transform;
@@ -167,4 +168,23 @@ pub(crate) fn options() -> ::arrow_json::writer::EncoderOptions {
         .with_timestamp_format("%Y-%m-%dT%H:%M:%S%.9f".to_owned())
         .with_timestamp_tz_format("%Y-%m-%dT%H:%M:%S%.9f%:z".to_owned())
         .with_encoder_factory(Arc::new(json::Utc))
+}
+
+/// Each value of a column as JSON text; null stays null.
+pub(crate) fn json_texts(field: &FieldRef, array: &ArrayRef) -> Result<StringArray, ArrowError> {
+    let options = options();
+    let mut encoder = make_encoder(field, array, &options)?;
+    let mut text = Vec::new();
+    let values = (0..array.len()).map(|row| {
+        if encoder.is_null(row) {
+            return Ok(None);
+        }
+        text.clear();
+        encoder.encode(row, &mut text);
+        match std::str::from_utf8(&text) {
+            Ok(text) => Ok(Some(text.to_owned())),
+            Err(_) => Err(ArrowError::JsonError("value is no text".into())),
+        }
+    });
+    values.collect()
 }

@@ -11,13 +11,15 @@
 //! | `json_get_int`, `json_get_float`, `json_get_bool` | a number or boolean, null for other values |
 //! | `json_length(text, path…)` | members of an object or array |
 //! | `json_contains(text, path…)` | whether there is something |
+//! | `json_text(value)`, `labels::text` | a map or list as JSON text, anything else as text |
 
 use std::sync::Arc;
 
-use datafusion::arrow::array::{ArrayRef, BooleanArray, Float64Array, Int64Array, StringArray};
-use datafusion::arrow::datatypes::DataType;
+use datafusion::arrow::array::{Array, ArrayRef, BooleanArray, Float64Array, Int64Array, StringArray};
+use datafusion::arrow::compute::cast;
+use datafusion::arrow::datatypes::{DataType, Field};
 use datafusion::common::DFSchema;
-use datafusion::error::Result;
+use datafusion::error::{DataFusionError, Result};
 use datafusion::functions::expr_fn::get_field;
 use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr};
@@ -27,6 +29,7 @@ use datafusion::sql::sqlparser::ast::BinaryOperator;
 use serde_json::Value;
 
 use super::{Plain, at, texts};
+use crate::encode::json_texts;
 
 /// The longest path, in steps. JSON deeper than its parser's 128 levels is no JSON here.
 const PATH_STEPS_MAX: usize = 16;
@@ -53,6 +56,15 @@ pub(crate) fn functions() -> Vec<Arc<ScalarUDF>> {
         }),
         Plain::function("json_get_bool", path.clone(), DataType::Boolean, |arguments, rows| {
             Ok(Arc::new(each(arguments, rows, |value| value.as_bool())?.collect::<BooleanArray>()))
+        }),
+        Plain::function("json_text", 1..=1, DataType::Utf8, |arguments, _| {
+            let value =
+                arguments.first().ok_or_else(|| DataFusionError::Plan("an argument is missing".into()))?;
+            if !value.data_type().is_nested() {
+                return cast(value, &DataType::Utf8).map_err(Into::into);
+            }
+            let field = Arc::new(Field::new("value", value.data_type().clone(), true));
+            Ok(Arc::new(json_texts(&field, value)?))
         }),
         Plain::function("json_length", whole, DataType::Int64, |arguments, rows| {
             Ok(Arc::new(each(arguments, rows, length)?.collect::<Int64Array>()))

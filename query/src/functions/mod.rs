@@ -1,5 +1,6 @@
 //! Functions that SQL users of logs and clients of PostgreSQL expect and DataFusion does not have.
 //!
+//! - [`keywords`]: `pg_get_keywords()`;
 //! - [`json`]: `json_get…`, `->` and `->>` over text, maps and lists;
 //! - [`logfmt`]: `logfmt(message, key)`;
 //! - [`catalog`]: what clients of PostgreSQL ask about the server and its tables.
@@ -8,6 +9,7 @@
 
 pub(crate) mod catalog;
 pub(crate) mod json;
+pub(crate) mod keywords;
 pub(crate) mod logfmt;
 
 use std::fmt;

@@ -2,7 +2,7 @@
 //!
 //! Times have microseconds, as PostgreSQL's do: nanoseconds are cut off. Zones are UTC. Maps, structs and lists of them are JSON.
 
-use arrow_json::writer::make_encoder;
+use beeacon_record::calendar::Date;
 use bytes::Bytes;
 use datafusion::arrow::array::{
     Array, ArrayRef, AsArray, BinaryArray, BooleanArray, Date32Array, Float32Array, Float64Array, Int16Array,
@@ -16,6 +16,7 @@ use datafusion::arrow::datatypes::{
 use datafusion::arrow::error::ArrowError;
 
 use super::message::{Field, Formats, close, count};
+use crate::encode::json_texts;
 use crate::engine::Transform;
 use crate::error::{QueryError, Shown};
 use crate::sql_type::{self, SqlType};
@@ -170,7 +171,7 @@ impl Column {
                 };
                 Column::Interval(plain.as_primitive().clone())
             }
-            sql_type::JSON => Column::Json(json(field, array)?),
+            sql_type::JSON => Column::Json(json_texts(field, array)?),
             _ if array.data_type() == &DataType::Null => Column::Null,
             _ => Column::Text(to(DataType::Utf8)?.as_string().clone()),
         })
@@ -322,25 +323,6 @@ fn range(lists: &ListArray, row: usize) -> (usize, usize) {
     (at(row), at(row + 1))
 }
 
-/// Each value as JSON.
-fn json(field: &FieldRef, array: &ArrayRef) -> Result<StringArray, ArrowError> {
-    let options = crate::encode::options();
-    let mut encoder = make_encoder(field, array, &options)?;
-    let mut text = Vec::new();
-    let values = (0..array.len()).map(|row| {
-        if encoder.is_null(row) {
-            return Ok(None);
-        }
-        text.clear();
-        encoder.encode(row, &mut text);
-        match std::str::from_utf8(&text) {
-            Ok(text) => Ok(Some(text.to_owned())),
-            Err(_) => Err(ArrowError::JsonError("value is no text".into())),
-        }
-    });
-    values.collect()
-}
-
 /// A floating-point number as PostgreSQL writes it: `Infinity`, `NaN`, and an exponent where the digits would be many.
 fn real(value: f64, shortest: &str) -> String {
     if value.is_nan() {
@@ -357,16 +339,7 @@ fn real(value: f64, shortest: &str) -> String {
 
 /// A day, counted from 1970, as `2026-01-05`.
 fn date(days: i64) -> String {
-    // Years begin in March here, so that the leap day is their last one.
-    let shifted = days + 719_468;
-    let era = shifted.div_euclid(146_097);
-    let day_of_era = shifted.rem_euclid(146_097);
-    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
-    let year = year_of_era + era * 400 + i64::from(month <= 2);
+    let Date { year, month, day } = Date::of_day(days);
     if year > 0 {
         format!("{year:04}-{month:02}-{day:02}")
     } else {

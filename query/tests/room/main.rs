@@ -8,6 +8,7 @@
 )]
 
 mod client;
+mod clients;
 mod dashboards;
 mod formats;
 mod hostile;

@@ -1,4 +1,4 @@
-//! The PostgreSQL door with the clients that people use: psql, and drivers through psycopg.
+//! The PostgreSQL door with psql and with bytes as no client sends them. Drivers are in `clients.rs`.
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -13,12 +13,12 @@ use tokio::sync::watch;
 use crate::world::{NOON_NS, World, said};
 
 /// A served door; it stops with it.
-struct Served {
-    address: SocketAddr,
-    stop: watch::Sender<bool>,
+pub(crate) struct Served {
+    pub(crate) address: SocketAddr,
+    pub(crate) stop: watch::Sender<bool>,
 }
 
-async fn serve(world: &World, options: PostgresOptions) -> Served {
+pub(crate) async fn serve(world: &World, options: PostgresOptions) -> Served {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let options = PostgresOptions { tenant: "default".into(), ..options };
@@ -29,7 +29,7 @@ async fn serve(world: &World, options: PostgresOptions) -> Served {
 }
 
 /// Whether a program is there. Without it a test is skipped, unless everything is required.
-fn has(program: &str, arguments: &[&str]) -> bool {
+pub(crate) fn has(program: &str, arguments: &[&str]) -> bool {
     let found = Command::new(program).args(arguments).output().is_ok_and(|output| output.status.success());
     if !found {
         assert!(std::env::var_os("BEEACON_TEST_REQUIRE_ALL").is_none(), "{program} {arguments:?} is needed");
@@ -77,7 +77,7 @@ async fn printed(address: SocketAddr, commands: &str) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-async fn with_lines() -> World {
+pub(crate) async fn with_lines() -> World {
     let world = World::new().await;
     let mut lines = vec![
         said("web", NOON_NS, "one"),
@@ -114,6 +114,18 @@ async fn psql_gets_rows_with_postgresqls_names_and_types() {
         ("select logfmt(message, 'took') from logs where service = 'db';", "3ms\n"),
         ("select 1, 1; select ';';\nselect 2 as \"Two\"", "1|1\n;\n2\n"),
         ("select count(*) from logs where tenant <> 'default';", "0\n"),
+        ("select redactions::text from logs where message = 'one';", "[{\"rule\":\"email\",\"count\":2}]\n"),
+        ("select count(*) from logs where labels::text like '%db-tier%';", "1\n"),
+        ("select labels::jsonb->>'tier' from logs where service = 'db';", "db-tier\n"),
+        (
+            "select count(*) from logs where service = any('{web,db}'::text[]) and service <> all('{db}'::text[]);",
+            "3\n",
+        ),
+        (
+            "select service, g.* from (select service, host from logs) g where service = 'db' \\gdesc",
+            "service|text\nservice|text\nhost|text\n",
+        ),
+        ("select catcode from pg_get_keywords() where word = 'select';", "R\n"),
         ("begin; select 1; commit;", "BEGIN\n1\nCOMMIT\n"),
         ("show server_version; set application_name = 'x'; show application_name;", "15.0\nSET\nx\n"),
         ("select current_user, current_database(), current_setting('TimeZone');", "ada|beeacon|UTC\n"),
@@ -459,26 +471,6 @@ async fn a_broken_message_ends_the_connection_and_nothing_else() {
     let answer = until(&mut stream, b"Z\0\0\0\x05I").await;
     assert!(String::from_utf8_lossy(&answer).contains("256 prepared statements at most"));
     assert_eq!(answer.windows(5).filter(|bytes| *bytes == b"1\0\0\0\x04").count(), 256);
-}
-
-/// Drivers speak the extended protocol: prepared statements, values in text and binary, portions of rows.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn psycopg_prepares_binds_and_reads_values_of_every_type() {
-    if !has("/usr/bin/python3", &["-c", "import psycopg"]) {
-        return;
-    }
-    let world = with_lines().await;
-    let door = serve(&world, PostgresOptions::default()).await;
-    let port = door.address.port().to_string();
-    let script = include_str!("psycopg_client.py");
-    let output = tokio::task::spawn_blocking(move || {
-        Command::new("/usr/bin/python3").args(["-c", script, &port]).output().unwrap()
-    });
-    let output = output.await.unwrap();
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{}\n{errors}", String::from_utf8_lossy(&output.stdout));
-    assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "done");
-    world.idle().await;
 }
 
 /// A certificate for 127.0.0.1 and its key, made anew, and the acceptor that shows it.
