@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -14,8 +15,9 @@ use crate::harness::frames::Hand;
 use crate::harness::http::{self, Answer, Request, Response};
 use crate::harness::metrics::Metrics;
 use crate::harness::poll::{seconds, try_wait_for, wait_for, wait_until};
-use crate::harness::processes::{Program, beeacon_agent};
-use crate::harness::world::{Alone, Folder, seed};
+use crate::harness::probe::{program, skip};
+use crate::harness::processes::{Program, beeacon_agent, free_address};
+use crate::harness::world::{Alone, Folder, scale, seed};
 use crate::planted::Numbers;
 
 /// A message that a receiver took or refused.
@@ -339,21 +341,85 @@ const TEXTS: &str = "groups:\n\
     \x20 - alert: Broken\n\
     \x20   stream: {count: text, of: broken, window: 1h, at_least: 2}\n";
 
-/// Scenario: services break one after the other, each with two lines in frames of their own; the server is killed at any moment in
-/// between, and the receiver refuses two of five messages.
-/// Guarantees: every service's alert arrives; whatever arrives twice has the same id and says the same; no alert has two ids.
+/// Services that break for every unit of the drill's scale. Each is two changes of state, so that the full drill has a thousand.
+const SERVICES: u64 = 34;
+
+/// An Alertmanager, Debian's.
+struct Alertmanager {
+    program: Program,
+    address: SocketAddr,
+}
+
+impl Alertmanager {
+    fn start(folder: &Path) -> Self {
+        let config = folder.join("alertmanager.yml");
+        fs::write(&config, "route: {receiver: nobody}\nreceivers: [{name: nobody}]\n").unwrap();
+        let address = free_address();
+        let binary = program("prometheus-alertmanager").unwrap();
+        let mut program = Program::new("alertmanager", binary, &folder.join("output"), None)
+            .argument(format!("--config.file={}", config.display()))
+            .argument(format!("--storage.path={}", folder.join("alertmanager").display()))
+            .argument(format!("--web.listen-address={address}"))
+            .argument("--cluster.listen-address=");
+        program.spawn();
+        Alertmanager { program, address }
+    }
+
+    /// The services whose alerts fire there; none where it does not answer.
+    fn firing(&self) -> BTreeSet<String> {
+        let asked = http::request(self.address, "GET", "/api/v2/alerts?active=true", &[], b"");
+        let Ok(answer) = asked else { return BTreeSet::new() };
+        let alerts: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+        let services = alerts.as_array().into_iter().flatten().map(|alert| &alert["labels"]["service"]);
+        services.filter_map(|service| service.as_str().map(str::to_owned)).collect()
+    }
+}
+
+/// Scenario: services break one after the other, each with two lines in frames of their own, and then their rule goes, which ends every
+/// alert; the server is killed at any moment in between, one receiver refuses two of five messages, the other is a real Alertmanager,
+/// which is killed now and then, as is the Redis that the server uses. `make drill` has a thousand changes of state.
+/// Guarantees: every service's alert arrives, and its end; whatever arrives twice has the same id and says the same; no alert has two
+/// ids; Alertmanager ends up with what is so.
 #[test]
 fn kills_of_the_server_lose_no_alert_and_make_no_second_one() {
-    const SERVICES: usize = 30;
+    let name = "kills_of_the_server_lose_no_alert_and_make_no_second_one";
+    for needed in ["prometheus-alertmanager", "redis-server"] {
+        if program(needed).is_none() {
+            return skip(name, &format!("{needed} is not installed"));
+        }
+    }
+    let services: Vec<String> = (0..SERVICES * scale()).map(|number| format!("service-{number}")).collect();
     let mut numbers = Numbers::new(seed("alert_kills"));
     let folder = Folder::new("alert_kills");
     let hook = Hook::start(|number| number % 5 == 1 || number % 5 == 3);
-    let mut alone = Alone::start("alert_kills", None, Some(&configure(folder.path(), &hook, TEXTS)));
-    let mut kills = 0;
-    for number in 0..SERVICES {
-        let service = format!("service-{number}");
+    let mut alertmanager = Alertmanager::start(folder.path());
+    let socket = folder.path().join("redis.sock");
+    let mut redis =
+        Program::new("redis", program("redis-server").unwrap(), &folder.path().join("output"), None)
+            .option("--port", "0")
+            .option("--save", "")
+            .option("--dir", folder.path())
+            .option("--unixsocket", &socket);
+    redis.spawn();
+    let mut config = configure(folder.path(), &hook, TEXTS);
+    config.push_str(&format!("[redis]\nurl = \"redis+unix://{}\"\n", socket.display()));
+    let ports = format!("\"{}\", \"{}\"", hook.server.address().port(), alertmanager.address.port());
+    let config = config.replace(&format!("\"{}\"", hook.server.address().port()), &ports);
+    let receivers = folder.path().join("receivers.yaml");
+    let text = fs::read_to_string(&receivers).unwrap();
+    let both = "routes: [{receiver: alertmanager, continue: true}, {receiver: hook}], group_by: ['...']";
+    let other = format!(
+        "receivers: [{{name: alertmanager, alertmanager: {{url: \"http://{}/\", resend: 5s}}}}, ",
+        alertmanager.address
+    );
+    let text = text.replace("group_by: ['...']", both).replace("receivers: [", &other);
+    fs::write(&receivers, text).unwrap();
+    let mut alone = Alone::start("alert_kills", None, Some(&config));
+
+    let (mut kills, mut restarts) = (0, 0);
+    for service in &services {
         for line in ["broken", "still broken"] {
-            let mut hand = Hand::open(alone.sql.address, 1, &service);
+            let mut hand = Hand::open(alone.sql.address, 1, service);
             hand.next = if line == "broken" { 0 } else { 10 };
             assert_eq!(hand.send(&[line.to_owned()]).status, 200);
             if numbers.below(3) == 0 {
@@ -363,20 +429,52 @@ fn kills_of_the_server_lose_no_alert_and_make_no_second_one() {
                 kills += 1;
             }
         }
+        if numbers.below(8) == 0 {
+            for program in [&mut alertmanager.program, &mut redis] {
+                program.kill();
+                program.spawn();
+                restarts += 1;
+            }
+        }
     }
-    wait_until("every alert", seconds(120), || {
-        (0..SERVICES).all(|number| hook.first("Broken", &format!("service-{number}"), "firing").is_some())
+    let patience = seconds(120 * scale());
+    let told = |status: &str| services.iter().all(|service| hook.first("Broken", service, status).is_some());
+    wait_until("every alert", patience, || told("firing"));
+    let every: BTreeSet<String> = services.iter().cloned().collect();
+    wait_until("every alert at Alertmanager", patience, || alertmanager.firing() == every);
+    let stored = alone.sql.number("select count(*) as n from alerts");
+    assert_eq!(stored, services.len() as u64);
+
+    fs::write(folder.path().join("rules/rules.yaml"), LEAKS).unwrap();
+    wait_until("every end", patience, || {
+        // A few more kills while they end.
+        if numbers.below(20) == 0 && kills < 3 * SERVICES * scale() {
+            alone.server.kill();
+            alone.server.start();
+            kills += 1;
+        }
+        told("resolved")
     });
+    wait_until("every end at Alertmanager", patience, || alertmanager.firing().is_empty());
     let told = hook.told.lock().unwrap();
-    let mut ids: BTreeMap<String, BTreeSet<(String, String)>> = BTreeMap::new();
-    for told in told.iter().filter(|told| told.body["status"] == "firing") {
-        let service = told.body["commonLabels"]["service"].as_str().unwrap().to_owned();
-        ids.entry(service).or_default().insert((told.id.clone(), told.body.to_string()));
+    let mut ids: BTreeMap<(String, String), BTreeSet<(String, String)>> = BTreeMap::new();
+    for told in told.iter() {
+        let of = |value: &Value| value.as_str().unwrap().to_owned();
+        let about = (of(&told.body["commonLabels"]["service"]), of(&told.body["status"]));
+        ids.entry(about).or_default().insert((told.id.clone(), told.body.to_string()));
     }
-    println!("{SERVICES} alerts, {kills} kills, {} requests, 0 lost", told.len());
-    for (service, ids) in ids {
-        assert_eq!(ids.len(), 1, "{service}: {ids:#?}");
+    println!(
+        "{} changes of state, {kills} kills of the server, {restarts} of Alertmanager and Redis, {} requests, 0 lost",
+        ids.len(),
+        told.len()
+    );
+    assert_eq!(ids.len(), 2 * services.len());
+    for (about, ids) in ids {
+        assert_eq!(ids.len(), 1, "{about:?}: {ids:#?}");
     }
-    let open = alone.sql.number("select count(*) as n from alerts");
-    assert_eq!(open, SERVICES as u64);
+    let all =
+        "select count(*) as n, count(distinct service) as services from alerts where status = 'resolved'";
+    let counted = alone.sql.rows(all);
+    assert_eq!((&counted[0]["n"], &counted[0]["services"]), (&json!(services.len()), &json!(services.len())));
+    assert!(kills > 0 && restarts > 0, "nothing was killed");
 }

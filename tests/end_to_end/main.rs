@@ -26,6 +26,7 @@ mod bad_input;
 mod churn;
 mod events;
 mod harness_proof;
+mod injections;
 mod kills;
 mod layering;
 mod links;

@@ -1,6 +1,6 @@
 //! Functions that SQL users of logs and clients of PostgreSQL expect and DataFusion does not have.
 //!
-//! - [`keywords`]: `pg_get_keywords()`;
+//! - [`keywords`]: the words of SQL, which `pg_get_keywords()` gives;
 //! - [`json`]: `json_get…`, `->` and `->>` over text, maps and lists;
 //! - [`logfmt`]: `logfmt(message, key)`;
 //! - [`catalog`]: what clients of PostgreSQL ask about the server and its tables.
