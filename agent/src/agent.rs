@@ -29,6 +29,7 @@ use crate::reload::{self, ReloadError};
 use crate::rescan::Rescan;
 use crate::rule_metrics;
 use crate::ship::http::{Collector, ShipError, chain};
+use crate::ship::level::LevelByLoad;
 use crate::spool::{SharedSpool, Spool, SpoolError, SpoolMode};
 use crate::state::{self, StateError};
 use crate::status::{AgentStatus, Health, ReloadStatus, StatusBoard};
@@ -198,7 +199,7 @@ impl Agent {
                     agent: self.id,
                     epoch: state::next_push_epoch(&config.data)?,
                     host: config.host.clone(),
-                    compression_level: config.compression_level,
+                    compression_level: LevelByLoad::new(config.compression).level(),
                     filter: Arc::new({
                         let agent = self.clone();
                         move || agent.now().filter.clone()

@@ -1,7 +1,7 @@
-//! The clock of the host, as rows want it.
+//! The clock of the host, as rows want it, and that of a thread's work.
 
 use std::sync::OnceLock;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::time::{ClockId, clock_gettime};
 use xxhash_rust::xxh3::xxh3_64;
@@ -10,6 +10,11 @@ use xxhash_rust::xxh3::xxh3_64;
 pub(crate) fn now_ns() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+}
+
+/// How much processor time this thread has taken.
+pub(crate) fn thread_time() -> Duration {
+    Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap_or_default()
 }
 
 /// How the clock stands against the time since the host was started, which no step of the clock changes.

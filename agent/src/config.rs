@@ -14,7 +14,8 @@ use crate::multiline::Grouping;
 use crate::picking::Picks;
 use crate::push::PushConfig;
 use crate::selection::{Condition, Selection};
-use crate::ship::http::{Collector, ShipError};
+use crate::ship::http::{ClientFiles, Collector, ShipError, chain};
+use crate::ship::level::Compression;
 use crate::spool::{SpoolConfig, SpoolMode};
 use crate::timestamp::LineTime;
 
@@ -29,6 +30,8 @@ pub struct AgentConfig {
     pub token: Option<String>,
     /// A PEM file with the authorities that may sign the collector's certificate; the system's by default.
     pub roots: Option<PathBuf>,
+    /// The certificate and key that are shown to a collector that asks for them; none by default.
+    pub identity: Option<ClientFiles>,
     /// Where the agent keeps its id, the key of keyed hashes and the spool; `./beeacon-agent-data` by default. Nothing raw.
     pub data: PathBuf,
     /// Where Docker listens; `unix:///var/run/docker.sock` by default. `None` reads files only.
@@ -47,8 +50,8 @@ pub struct AgentConfig {
     pub labels: Vec<String>,
     /// How long a batch may wait for more lines, 200 ms by default. Shorter makes smaller frames.
     pub flush_after: Duration,
-    /// The zstd level of frames, 1 by default; higher ones cost CPU for a few per cent of size.
-    pub compression_level: i32,
+    /// How much frames are compressed: by load, unless a zstd level is fixed. Higher ones cost CPU for a few per cent of size.
+    pub compression: Compression,
     /// Where status and metrics are served over HTTP besides the socket in the data directory: an address on loopback; nowhere by
     /// default.
     pub listen: Option<SocketAddr>,
@@ -69,6 +72,7 @@ impl Default for AgentConfig {
             fallback_collectors: Vec::new(),
             token: None,
             roots: None,
+            identity: None,
             data: PathBuf::from("beeacon-agent-data"),
             docker_host: Some(DEFAULT_HOST.to_owned()),
             containers_directory: None,
@@ -77,7 +81,7 @@ impl Default for AgentConfig {
             machine_id_file: PathBuf::from("/etc/machine-id"),
             labels: Vec::new(),
             flush_after: Duration::from_millis(200),
-            compression_level: 1,
+            compression: Compression::ByLoad,
             listen: None,
             selection: Selection::default(),
             spool: SpoolConfig::default(),
@@ -101,7 +105,7 @@ impl std::fmt::Debug for AgentConfig {
             .field("host", &self.host)
             .field("labels", &self.labels)
             .field("flush_after", &self.flush_after)
-            .field("compression_level", &self.compression_level)
+            .field("compression", &self.compression)
             .field("selection", &self.selection)
             .finish_non_exhaustive()
     }
@@ -158,6 +162,14 @@ impl AgentConfig {
         }
         self.token = section.optional_text("token").or(self.token);
         self.roots = section.optional_text("roots").map(PathBuf::from).or(self.roots);
+        match (section.optional_text("client_certificate"), section.optional_text("client_key")) {
+            (Some(certificate), Some(key)) => {
+                self.identity = Some(ClientFiles { certificate: certificate.into(), key: key.into() });
+            }
+            (None, None) => {}
+            (Some(_), None) => section.fault("client_certificate", "needs client_key beside it"),
+            (None, Some(_)) => section.fault("client_key", "needs client_certificate beside it"),
+        }
         if let Some(data) = section.optional_text("data") {
             self.data = PathBuf::from(data);
         }
@@ -179,9 +191,14 @@ impl AgentConfig {
         }
         let range = Duration::from_millis(1)..=Duration::from_secs(60);
         self.flush_after = section.duration("flush_after", self.flush_after, range);
-        let level =
-            section.integer("compression_level", self.compression_level.unsigned_abs().into(), 1..=19);
-        self.compression_level = i32::try_from(level).unwrap_or(1);
+        let level = match self.compression {
+            Compression::ByLoad => 0,
+            Compression::Fixed(level) => level.unsigned_abs().into(),
+        };
+        self.compression = match i32::try_from(section.integer("compression_level", level, 0..=19)) {
+            Ok(level @ 1..) => Compression::Fixed(level),
+            _ => Compression::ByLoad,
+        };
         if let Some(text) = section.optional_text("listen") {
             match text.parse::<SocketAddr>() {
                 Ok(address) if is_loopback(address) => self.listen = Some(address),
@@ -217,7 +234,7 @@ impl AgentConfig {
     pub fn shipper(&self) -> Result<Collector, ShipError> {
         let fallbacks = self.fallback_collectors.iter().map(String::as_str);
         let urls = std::iter::once(self.collector.as_str()).chain(fallbacks);
-        Collector::first_of(urls, self.token.as_deref(), self.roots.as_deref())
+        Collector::first_of(urls, self.token.as_deref(), self.roots.as_deref(), self.identity.as_ref())
     }
 
     /// What is wrong with it, all at once. Looks at nothing outside: see [`crate::doctor`] for that.
@@ -228,6 +245,10 @@ impl AgentConfig {
             Err(error @ ShipError::Token) => fault("token", error.to_string()),
             Err(error @ (ShipError::Roots { .. } | ShipError::NoRoots { .. })) => {
                 fault("roots", error.to_string())
+            }
+            Err(error @ ShipError::Identity { .. }) => fault("client_certificate", error.to_string()),
+            Err(error @ ShipError::Tls(_)) if self.identity.is_some() => {
+                fault("client_certificate", format!("{error}: {}", chain(&error)));
             }
             Err(error) => fault("collector", error.to_string()),
             Ok(_) => {}
@@ -342,7 +363,7 @@ mod tests {
     fn an_empty_file_gives_the_defaults_and_every_key_is_read() {
         assert_eq!(read("").unwrap(), AgentConfig::default());
         let config = read(
-            "[agent]\ncollector = \"http://c:4880\"\nfallback_collectors = [\"http://d:4880\"]\ntoken = \"t\"\ndata = \"/d\"\ndocker_host = \"none\"\n\
+            "[agent]\ncollector = \"http://c:4880\"\nfallback_collectors = [\"http://d:4880\"]\ntoken = \"t\"\nclient_certificate = \"/i.crt\"\nclient_key = \"/i.key\"\ndata = \"/d\"\ndocker_host = \"none\"\n\
              containers_directory = \"/c\"\nreader = \"file\"\nhost = \"h\"\nmachine_id_file = \"/m\"\nlabels = [\"team\"]\n\
              flush_after = \"1 s\"\nstdin = true\ncompression_level = 3\ninclude = [\"name:a*\"]\n\
              exclude = [\"label:x\"]\nhints = false\nmultiline_wait = \"2 s\"\nmultiline = [\"name:* => java\"]\n\
@@ -360,6 +381,7 @@ mod tests {
             fallback_collectors: vec!["http://d:4880".into()],
             token: Some("t".into()),
             roots: None,
+            identity: Some(ClientFiles { certificate: "/i.crt".into(), key: "/i.key".into() }),
             data: "/d".into(),
             docker_host: None,
             containers_directory: Some("/c".into()),
@@ -368,7 +390,7 @@ mod tests {
             machine_id_file: "/m".into(),
             labels: vec!["team".into()],
             flush_after: Duration::from_secs(1),
-            compression_level: 3,
+            compression: Compression::Fixed(3),
             listen: Some("127.0.0.1:4882".parse().unwrap()),
             selection: Selection {
                 include: vec![Condition::parse("name:a*").unwrap()],
@@ -427,7 +449,7 @@ mod tests {
     #[test]
     fn all_faults_are_told_at_once_and_no_token_is_printed() {
         let faults = read(
-            "[agent]\ncollector = \"c:4880\"\nreder = \"file\"\nreader = \"fil\"\ndocker_host = \"ssh://x\"\n\
+            "[agent]\ncollector = \"c:4880\"\nclient_key = \"k\"\nreder = \"file\"\nreader = \"fil\"\ndocker_host = \"ssh://x\"\n\
              flush_after = \"2 h\"\nhost = \"\"\ninclude = [\"x\"]\nmultiline = [\"name:* => perl\"]\n\
              timestamp = [\"nam:* => auto\"]\nattributes = [\"a\"]\n\
              sample = \"2\"\nrate = \"x\"\nlisten = \"0.0.0.0:4882\"\nstdin = true\n[agent.spool]\nmode = \"off\"\n\
@@ -437,6 +459,7 @@ mod tests {
         .unwrap_err();
         for key in [
             "collector",
+            "client_key",
             "reder",
             "reader",
             "docker_host",

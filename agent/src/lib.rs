@@ -18,7 +18,7 @@
 //!
 //! Modules in reading order: [`config`], [`agent`], [`reload`], [`door`], [`pump`], [`reader`], [`progress`], [`docker`], [`files`], [`level`],
 //! [`timestamp`], [`multiline`], [`shaping`], [`selection`], [`filter`], [`picking`], [`rescan`], [`ship`],
-//! [`spool`], [`push`].
+//! [`spool`], [`push`], [`replay`].
 
 pub mod limits;
 
@@ -70,7 +70,11 @@ pub mod ship;
 
 pub mod spool;
 
+pub mod names;
+
 pub mod push;
+
+pub mod replay;
 
 pub mod backoff;
 

@@ -90,6 +90,37 @@ pub const BACKOFF_MAX: Duration = Duration::from_secs(5);
 /// How long the collector may take for one answer. A group commit takes milliseconds; a full journal answers at once.
 pub const ANSWER_WITHIN: Duration = Duration::from_secs(60);
 
+/// How many frames may be under way to the collector at once. With one of them a link of 100 ms carries ten a second; eight fill it,
+/// and more would only wait at the collector, which commits an agent's frames one after another.
+pub const FRAMES_IN_FLIGHT_MAX: usize = 8;
+
+/// How many bytes of frames may be under way beyond the first, whatever the collector would take: they stay in memory until they are
+/// answered.
+pub const BYTES_IN_FLIGHT_MAX: usize = 8 << 20;
+
+/// How much longer than its fastest answers the collector may take before fewer frames are under way, beside [`LATENCY_RATIO_MAX`]:
+/// an fdatasync more or less.
+pub const LATENCY_SLACK: Duration = Duration::from_millis(20);
+
+/// The same as a factor. Frames that wait for each other make each other's answers late, so this is about how many may.
+pub const LATENCY_RATIO_MAX: u32 = 3;
+
+/// The levels of zstd that are chosen among by load, lowest first. -1 takes two thirds of 1's time for two fifths more bytes; 3 half as
+/// much time again as 1 for a few per cent fewer; 6 three times as much for as many again.
+pub const COMPRESSION_LEVELS: [i32; 4] = [-1, 1, 3, 6];
+
+/// The share of one core that the pump may use, in per cent, for a higher level to be tried: it may double its work.
+pub const COMPRESSION_IDLE_PERCENT: u32 = 20;
+
+/// The share from which a lower level is taken.
+pub const COMPRESSION_BUSY_PERCENT: u32 = 70;
+
+/// How many unread bytes are a backlog for which bytes on the wire are given up: some ten seconds' worth of a busy host.
+pub const COMPRESSION_BACKLOG_BYTES: u64 = 256 << 20;
+
+/// How many seconds in a row must be idle before a higher level is tried. A lower one is taken at once.
+pub const COMPRESSION_CALM_SECONDS: u32 = 10;
+
 /// How long Docker may take for one answer that is no stream.
 pub const DOCKER_ANSWER_WITHIN: Duration = Duration::from_secs(20);
 

@@ -28,6 +28,11 @@ pub struct Metrics {
     pub own_timestamps: Counter,
     pub reloads: Counter,
     pub refused_reloads: Counter,
+    pub compression_level: Gauge,
+    pub frames_in_flight: Gauge,
+    pub frames_in_flight_max: Gauge,
+    pub in_flight_bytes: Gauge,
+    pub credit_bytes: Gauge,
     pub retries: Counter,
     pub refusals: Counter,
     pub rewinds: Counter,
@@ -137,6 +142,33 @@ impl Metrics {
             "refused_reloads",
             "Changed configurations that were refused: the one before stays.",
             self.refused_reloads.clone(),
+        );
+        registry.register(
+            "compression_level",
+            "The zstd level of frames now.",
+            self.compression_level.clone(),
+        );
+        registry.register(
+            "frames_in_flight",
+            "Frames under way to the collector, those of the spool included.",
+            self.frames_in_flight.clone(),
+        );
+        registry.register(
+            "frames_in_flight_max",
+            "How many fresh frames may be under way to this collector now.",
+            self.frames_in_flight_max.clone(),
+        );
+        registry.register_with_unit(
+            "in_flight",
+            "Size of frames under way.",
+            bytes(),
+            self.in_flight_bytes.clone(),
+        );
+        registry.register_with_unit(
+            "credit",
+            "How much the collector said that it takes beside what it has taken; -1 where it does not say.",
+            bytes(),
+            self.credit_bytes.clone(),
         );
         registry.register(
             "retries",

@@ -3,17 +3,18 @@
 //! What always holds:
 //! - everything it owns has one owner, itself; what happens outside comes in as an [`Event`] or a [`Portion`] of API pieces,
 //!   through bounded queues;
-//! - one frame is under way and at most one more is prepared; beyond that nothing is read, which holds back readers and never
-//!   a container;
+//! - as many frames are under way as the collector takes at once ([`flight`]), and at most one more is prepared; beyond that nothing
+//!   is read, which holds back readers and never a container;
 //! - no position counts before the collector has confirmed it. Whatever goes wrong, reading starts again at its positions;
 //! - a batch that cannot be scrubbed is never encoded, and no other one after it;
 //! - what goes through the spool, and when, is [`spooling`]'s.
 //!
 //! It blocks: files are read and batches compressed here. It must not run on a thread of the async runtime.
 
+mod flight;
 mod spooling;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -22,14 +23,14 @@ use beeacon_record::wire::{IngestAnswer, SessionAnswer, SessionRequest};
 use beeacon_record::{
     AgentId, Batch, BatchBuilder, Epoch, FrameEncoder, FrameError, Interval, OriginId, Position, Source,
 };
-use bytes::Bytes;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use self::flight::{Commit, InFlight, Prepared};
 use self::spooling::{Destination, Draining};
 use crate::backoff::Backoff;
-use crate::clock::now_ns;
+use crate::clock::{now_ns, thread_time};
 use crate::config::AgentConfig;
 use crate::container::Container;
 use crate::docker::attach::Portion;
@@ -49,7 +50,7 @@ use crate::picking;
 use crate::progress::{Acked, Sink, Step};
 use crate::reader::{Entry, Surroundings};
 use crate::ship::http::Collector;
-use crate::ship::verdict::Verdict;
+use crate::ship::level::{LevelByLoad, Load};
 use crate::spool::{SharedSpool, SpoolError};
 use crate::status::{AgentStatus, Health, StatusBoard};
 
@@ -107,24 +108,6 @@ pub struct PumpParts {
     pub stop: CancellationToken,
 }
 
-/// A frame, and what it will have committed once it is acknowledged.
-struct Prepared {
-    frame: Bytes,
-    rows: usize,
-    destination: Destination,
-    commits: Vec<(Source, Acked, bool)>,
-    /// The rows' places, kept only for a batch so small that it may be the one row at fault.
-    places: Vec<(Source, Position)>,
-}
-
-/// A frame under way, without an answer yet.
-struct InFlight {
-    prepared: Prepared,
-    since: Instant,
-    /// Ends the request when it is dropped.
-    _request: DropGuard,
-}
-
 /// See the module.
 pub struct Pump {
     parts: PumpParts,
@@ -150,7 +133,10 @@ pub struct Pump {
     /// The epoch of the session, while there is one.
     session: Option<Epoch>,
     encoder: FrameEncoder,
-    /// Number requests; answers to older ones are of no interest.
+    /// How much is compressed, and how much time the thread had taken when that was last looked at.
+    level: LevelByLoad,
+    looked_at: (Instant, Duration),
+    /// Number requests; answers to others are of no interest.
     session_round: u64,
     ship_round: u64,
     drain_round: u64,
@@ -160,7 +146,9 @@ pub struct Pump {
     states: HashMap<Source, Acked>,
     /// Whether `states` come from anywhere yet.
     has_states: bool,
-    in_flight: Option<InFlight>,
+    in_flight: VecDeque<InFlight>,
+    /// When the collector last answered to one of these.
+    answered_at: Instant,
     draining: Option<Draining>,
     /// Where the batch being built goes.
     destination: Destination,
@@ -209,13 +197,10 @@ impl Pump {
         };
         let files = parts.config.files.iter().cloned().map(Arc::new).collect();
         let agent_text = parts.agent.to_string();
-        let encoder = FrameEncoder::new(
-            parts.agent,
-            Epoch::default(),
-            parts.filter.key_version(),
-            parts.config.compression_level,
-        )
-        .map_err(std::io::Error::other)?;
+        let level = LevelByLoad::new(parts.config.compression);
+        let encoder =
+            FrameEncoder::new(parts.agent, Epoch::default(), parts.filter.key_version(), level.level())
+                .map_err(std::io::Error::other)?;
         let mut pump = Pump {
             builder: BatchBuilder::new(agent_text),
             encoder,
@@ -235,13 +220,16 @@ impl Pump {
             rows_max: BATCH_ROWS_MAX,
             held: None,
             session: None,
+            level,
+            looked_at: (Instant::now(), Duration::ZERO),
             session_round: 0,
             ship_round: 0,
             drain_round: 0,
             asked_at: Instant::now(),
             states: HashMap::new(),
             has_states: false,
-            in_flight: None,
+            in_flight: VecDeque::new(),
+            answered_at: Instant::now(),
             draining: None,
             destination: Destination::Direct,
             is_answered: true,
@@ -282,6 +270,7 @@ impl Pump {
             self.send()?;
             if self.status_at.elapsed() >= STATUS_EVERY {
                 self.report_status();
+                self.choose_level();
             }
             // Sources that follow the spool had their turn: the others come next, without a wait.
             if !was_busy && self.destination != Destination::Follow {
@@ -302,7 +291,7 @@ impl Pump {
             }
             self.keep_prepared()?;
             self.send()?;
-            if self.in_flight.is_none() {
+            if self.in_flight.is_empty() {
                 break;
             }
             let left = deadline.saturating_duration_since(Instant::now()).min(self.patience());
@@ -376,9 +365,9 @@ impl Pump {
             Event::SpoolFailed { error } => self.error = Some(PumpError::Spool(error)),
             Event::Docker { is_healthy } => self.parts.health.set_docker(is_healthy),
             Event::Session { round, answer } if round == self.session_round => self.on_session(answer),
-            Event::Shipped { round, verdict } if round == self.ship_round => self.on_verdict(verdict),
+            Event::Shipped { round, verdict } => self.on_verdict(round, verdict),
             Event::Drained { round, verdict } if round == self.drain_round => self.on_drained(verdict),
-            Event::Session { .. } | Event::Shipped { .. } | Event::Drained { .. } => {}
+            Event::Session { .. } | Event::Drained { .. } => {}
         }
     }
 
@@ -459,6 +448,9 @@ impl Pump {
     fn on_change(&mut self, change: Change) {
         let Change { config, filter, collector } = change;
         self.surroundings.filter = filter.clone();
+        if config.compression != self.parts.config.compression {
+            self.level = LevelByLoad::new(config.compression);
+        }
         (self.parts.config, self.parts.filter, self.parts.collector) = (config, filter, collector);
         let known: Vec<String> = self.entries.keys().cloned().collect();
         for id in known {
@@ -478,7 +470,7 @@ impl Pump {
         for container in taken.into_values() {
             self.on_container(container);
         }
-        let (key_version, level) = (self.parts.filter.key_version(), self.parts.config.compression_level);
+        let (key_version, level) = (self.parts.filter.key_version(), self.level.level());
         match FrameEncoder::new(self.parts.agent, Epoch::default(), key_version, level) {
             Ok(encoder) => self.encoder = encoder,
             Err(error) => return self.fail("frames cannot be encoded", &error),
@@ -617,17 +609,7 @@ impl Pump {
         }
         let gaps = intervals.iter().filter(|interval| interval.gap.is_some()).count();
         self.parts.metrics.gaps.inc_by(gaps as u64);
-        let commits: Vec<(Source, Acked, bool)> = intervals
-            .iter()
-            .map(|interval| {
-                let acked = Acked {
-                    committed: interval.to,
-                    open: interval.open.clone(),
-                    cursor: interval.cursor.clone(),
-                };
-                (interval.source.clone(), acked, interval.is_final)
-            })
-            .collect();
+        let commits: Vec<Commit> = intervals.iter().map(Commit::of).collect();
         let batch = match self.builder.finish(intervals) {
             Ok(batch) => batch,
             Err(error) => return self.fail("a batch does not fit together", &error),
@@ -657,7 +639,10 @@ impl Pump {
         self.encoder.set_epoch(self.session.unwrap_or_default());
         let destination = self.destination;
         match self.encoder.encode(&scrubbed) {
-            Ok(frame) => self.prepared = Some(Prepared { frame, rows, destination, commits, places }),
+            Ok(frame) => {
+                let declares_gap = gaps > 0;
+                self.prepared = Some(Prepared { frame, rows, destination, commits, declares_gap, places });
+            }
             Err(FrameError::TooLarge { .. }) => self.shrink(rows, &places),
             Err(error) => self.fail("a batch cannot be encoded", &error),
         }
@@ -749,80 +734,13 @@ impl Pump {
     }
 
     fn forget_under_way(&mut self) {
-        self.in_flight = None;
+        self.in_flight.clear();
         self.prepared = None;
-        self.ship_round += 1;
     }
 
     /// Waits a little before reading again, so that a refusal that repeats is no storm.
     fn pause(&mut self) {
         self.paused_until = Some(Instant::now() + self.pause.next_wait());
-    }
-
-    /// Hands the prepared frame to the shipper when nothing is under way, and the spool's next one.
-    fn send(&mut self) -> Result<(), PumpError> {
-        self.send_waiting()?;
-        if self.in_flight.is_some() || self.session.is_none() {
-            return Ok(());
-        }
-        let Some(prepared) = self.prepared.take_if(|prepared| prepared.destination == Destination::Direct)
-        else {
-            return Ok(());
-        };
-        self.leave_spool_behind()?;
-        let round = self.ship_round;
-        let request = self.ship(prepared.frame.clone(), move |verdict| Event::Shipped { round, verdict });
-        self.in_flight = Some(InFlight { prepared, since: Instant::now(), _request: request });
-        Ok(())
-    }
-
-    /// Sends a frame, and reports what the collector says to it, until the guard is dropped.
-    fn ship(&self, frame: Bytes, report: impl FnOnce(Verdict) -> Event + Send + 'static) -> DropGuard {
-        let (collector, reports) = (self.parts.collector.clone(), self.reports.clone());
-        let (metrics, over) = (self.parts.metrics.clone(), self.over.token().child_token());
-        let request = over.clone().drop_guard();
-        self.parts.runtime.spawn(async move {
-            tokio::select! {
-                verdict = collector.ship(frame, &metrics) => {
-                    // Nobody listens when the agent has stopped.
-                    reports.send(report(verdict)).await.ok();
-                }
-                () = over.cancelled() => {}
-            }
-        });
-        request
-    }
-
-    fn on_verdict(&mut self, verdict: Verdict) {
-        let Some(InFlight { prepared: shipped, .. }) = self.in_flight.take() else { return };
-        if !matches!(verdict, Verdict::Committed(_)) {
-            self.parts.metrics.refusals.inc();
-        }
-        match verdict {
-            Verdict::Committed(answer) => self.on_committed(shipped, &answer),
-            Verdict::Rewind(expected) => {
-                let agrees = expected.iter().all(|place| {
-                    self.states.get(&place.source).map(|acked| acked.committed).unwrap_or(Position::START)
-                        == place.position
-                });
-                tracing::warn!(sources = expected.len(), "collector expects other positions, reading again");
-                self.pause();
-                if agrees { self.rewind() } else { self.open_session() }
-            }
-            Verdict::Elsewhere => self.open_session(),
-            Verdict::NoSession => {
-                tracing::info!("collector knows no session of this agent, opening one");
-                self.pause();
-                self.open_session();
-            }
-            Verdict::Fenced => self.on_fenced(),
-            Verdict::Smaller => {
-                tracing::warn!(rows = shipped.rows, "collector cannot take a frame, cutting it smaller");
-                self.shrink(shipped.rows, &shipped.places);
-            }
-            // The shipper has tried these again already.
-            Verdict::Later(_) | Verdict::Refused(_) => self.rewind(),
-        }
     }
 
     fn on_committed(&mut self, shipped: Prepared, answer: &IngestAnswer) {
@@ -835,9 +753,9 @@ impl Pump {
         metrics.shipped_bytes.inc_by(shipped.frame.len() as u64);
         metrics.shipped_rows.inc_by(answer.rows);
         metrics.duplicate_rows.inc_by(answer.duplicate_rows);
-        let agrees = shipped.commits.iter().all(|(source, acked, _)| {
-            let answered = answer.committed.iter().find(|place| place.source == *source);
-            answered.is_some_and(|answered| answered.position == acked.committed)
+        let agrees = shipped.commits.iter().all(|commit| {
+            let answered = answer.committed.iter().find(|place| place.source == commit.source);
+            answered.is_some_and(|answered| answered.position == commit.acked.committed)
         });
         if !agrees {
             // Somebody else has moved the positions, or the collector has lost some: it must say how things stand.
@@ -850,8 +768,8 @@ impl Pump {
     }
 
     /// What was read up to here need not be read again.
-    fn secure(&mut self, commits: Vec<(Source, Acked, bool)>) {
-        for (source, acked, is_final) in commits {
+    fn secure(&mut self, commits: Vec<Commit>) {
+        for Commit { source, acked, is_final, .. } in commits {
             for entry in self.entries.values_mut() {
                 entry.commit(&source, &acked, is_final);
             }
@@ -874,6 +792,31 @@ impl Pump {
         self.fenced_at = Some(Instant::now());
         self.pause();
         self.open_session();
+    }
+
+    /// How much to compress from now on, by what the last second was like.
+    fn choose_level(&mut self) {
+        let (now, taken) = (Instant::now(), thread_time());
+        let (at, before) = std::mem::replace(&mut self.looked_at, (now, taken));
+        let span_ms = now.saturating_duration_since(at).as_millis().max(1);
+        let busy = taken.saturating_sub(before).as_millis() * 100 / span_ms;
+        let load = Load {
+            busy_percent: u32::try_from(busy).unwrap_or(u32::MAX),
+            lag_bytes: u64::try_from(self.parts.metrics.lag_bytes.get()).unwrap_or(0),
+            is_hurried: self.is_hurried,
+        };
+        if self.level.observe(load) {
+            let level = self.level.level();
+            if let Err(error) = self.encoder.set_compression_level(level) {
+                return self.fail("frames cannot be encoded", &error);
+            }
+            tracing::debug!(
+                level,
+                busy_percent = load.busy_percent,
+                "frames are compressed with another level"
+            );
+        }
+        self.parts.metrics.compression_level.set(self.level.level().into());
     }
 
     fn report_status(&mut self) {
@@ -900,6 +843,7 @@ impl Pump {
         metrics.open_line_bytes.set(i64::try_from(open).unwrap_or(i64::MAX));
         metrics.containers.set(i64::try_from(containers.len()).unwrap_or(i64::MAX));
         metrics.healthy.set(i64::from(problems.is_empty()));
+        self.report_flight();
         let known = self.parts.health.known();
         known.as_ref().inspect(|known| known.gauge());
         let known = known.map(|known| known.status()).unwrap_or_default();

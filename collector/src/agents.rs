@@ -177,6 +177,11 @@ impl Agents {
         self.known().len()
     }
 
+    /// How many have sent something since then, in nanoseconds since 1970.
+    pub(crate) fn heard_since(&self, since_ns: i64) -> usize {
+        self.known().values().filter(|agent| agent.received_ns() >= since_ns).count()
+    }
+
     pub(crate) fn sources(&self) -> usize {
         self.sources.load(Ordering::Relaxed)
     }

@@ -19,8 +19,8 @@ use crate::consumers;
 use crate::error::{CollectorError, chain};
 use crate::followers;
 use crate::limits::{
-    BODY_BYTES_IN_FLIGHT_MAX, CLOSE_WAIT_MAX, COMMITS_IN_FLIGHT_MAX, DECODE_BYTES_IN_FLIGHT_MAX,
-    PUBLISH_RETRY_PAUSE, TENANT_BYTES_MAX,
+    BODY_BYTES_IN_FLIGHT_MAX, CLOSE_WAIT_MAX, COMMITS_IN_FLIGHT_MAX, CREDIT_SHARED_WITHIN,
+    DECODE_BYTES_IN_FLIGHT_MAX, PUBLISH_RETRY_PAUSE, TENANT_BYTES_MAX,
 };
 use crate::loki::{Loki, LokiOptions};
 use crate::metrics::Metrics;
@@ -286,6 +286,19 @@ impl Inner {
             return Err(Refused::full("the store has no room"));
         }
         Ok(())
+    }
+
+    /// How many bytes of frames one agent may send now: its share of what is free for request bodies, and of the journal's room.
+    pub(crate) fn credit_bytes(&self) -> u64 {
+        if self.check_room().is_err() || self.journal.health().is_err() {
+            return 0;
+        }
+        let statistics = self.journal.statistics();
+        let journal =
+            self.journal_bytes_max.saturating_sub(statistics.allocated_bytes + statistics.queued_bytes);
+        let within_ns = i64::try_from(CREDIT_SHARED_WITHIN.as_nanos()).unwrap_or(i64::MAX);
+        let sharing = self.agents.heard_since(now_ns().saturating_sub(within_ns)).max(1);
+        journal.min(self.bodies.left() as u64) / sharing as u64
     }
 
     /// Makes a record durable and gives its LSN.

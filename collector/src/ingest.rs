@@ -42,6 +42,12 @@ pub(crate) async fn ingest(State(inner): State<Arc<Inner>>, request: Request) ->
 }
 
 async fn take(inner: &Arc<Inner>, request: Request) -> Result<IngestAnswer, Refused> {
+    let answer = take_in(inner, request).await?;
+    // Last, when what this frame took is given back.
+    Ok(IngestAnswer { credit_bytes: Some(inner.credit_bytes()), ..answer })
+}
+
+async fn take_in(inner: &Arc<Inner>, request: Request) -> Result<IngestAnswer, Refused> {
     inner.check_room()?;
     let (parts, body) = request.into_parts();
     let announced = announced_bytes(&parts.headers, FRAME_BYTES_MAX)?;
@@ -137,7 +143,12 @@ async fn commit(
 }
 
 fn answer(plan: &Plan) -> IngestAnswer {
-    IngestAnswer { committed: plan.committed.clone(), rows: plan.rows, duplicate_rows: plan.duplicate_rows }
+    IngestAnswer {
+        committed: plan.committed.clone(),
+        rows: plan.rows,
+        duplicate_rows: plan.duplicate_rows,
+        credit_bytes: None,
+    }
 }
 
 fn check_epoch(agent: &Agent, frame: &Frame) -> Result<(), Refused> {

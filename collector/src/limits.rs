@@ -17,6 +17,9 @@ pub const BODY_BYTES_IN_FLIGHT_MAX: usize = 32 << 20;
 /// Memory for inflating and rebuilding batches at once, in bytes. One frame takes at most twice what it inflates to.
 pub const DECODE_BYTES_IN_FLIGHT_MAX: usize = 128 << 20;
 
+/// How lately an agent has sent something to count among those who share the room that there is.
+pub const CREDIT_SHARED_WITHIN: Duration = Duration::from_secs(10);
+
 /// How long a request waits for such memory before it is told to come again: shorter than an agent's own time limit.
 pub const PERMIT_WAIT_MAX: Duration = Duration::from_secs(2);
 

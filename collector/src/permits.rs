@@ -31,9 +31,14 @@ impl ByteBudget {
         tokio::time::timeout(PERMIT_WAIT_MAX, permit).await.ok()?.ok()
     }
 
+    /// Bytes left now.
+    pub(crate) fn left(&self) -> usize {
+        self.semaphore.available_permits()
+    }
+
     /// Bytes taken now.
     pub(crate) fn taken(&self) -> usize {
-        self.bytes.saturating_sub(self.semaphore.available_permits())
+        self.bytes.saturating_sub(self.left())
     }
 }
 

@@ -74,5 +74,6 @@ async fn begin(
     inner.publish(commit).await?;
     inner.metrics.sessions.inc();
     let sources = state.sources.iter().map(|(source, memory)| memory.to_wire(source.clone())).collect();
-    Ok(SessionAnswer { epoch, sources })
+    let credit_bytes = Some(inner.credit_bytes());
+    Ok(SessionAnswer { epoch, sources, credit_bytes })
 }

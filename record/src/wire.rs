@@ -6,7 +6,8 @@
 //! anything else                                 → 4xx or 5xx Refusal
 //! ```
 //! A session gives the agent its epoch and tells where each of its sources stood, so an agent with an empty disk loses
-//! and repeats nothing. An ingest answer of 200 means that the frame's rows survive a power cut of the collector.
+//! and repeats nothing. An ingest answer of 200 means that the frame's rows survive a power cut of the collector. Both say how
+//! much the collector takes beside that; whoever does not know that word leaves it out.
 
 use serde::{Deserialize, Serialize};
 
@@ -54,6 +55,10 @@ pub struct SessionAnswer {
     pub epoch: Epoch,
     /// Where each source stands.
     pub sources: Vec<SourceState>,
+    /// How many bytes of frames the collector takes from this agent now, beside what it has taken: its share of the room in journal
+    /// and memory. Collectors before this was told say nothing, and the agent keeps to its own limits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credit_bytes: Option<u64>,
 }
 
 /// The collector's answer to a frame that is durable now.
@@ -65,6 +70,10 @@ pub struct IngestAnswer {
     pub rows: u64,
     /// How many rows were left out because they were already stored.
     pub duplicate_rows: u64,
+    /// How many bytes of frames the collector takes from this agent now, beside what it has taken: its share of the room in journal
+    /// and memory. Collectors before this was told say nothing, and the agent keeps to its own limits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credit_bytes: Option<u64>,
 }
 
 /// A source and the position up to which it is committed.
@@ -163,5 +172,24 @@ mod tests {
         assert!(json.contains("\"cursor\":\"007fff\""));
         assert_eq!(serde_json::from_str::<SourceState>(&json).unwrap(), state);
         assert!(serde_json::from_str::<SourceState>(&json.replace("007fff", "00zz")).is_err());
+    }
+
+    /// Old and new programs meet: what one of them does not say or does not know is left out.
+    #[test]
+    fn answers_with_and_without_credit_are_read_by_either_side() {
+        #[derive(Deserialize)]
+        struct OldAnswer {
+            rows: u64,
+        }
+        let new = IngestAnswer { committed: vec![], rows: 3, duplicate_rows: 0, credit_bytes: Some(7) };
+        let json = serde_json::to_string(&new).unwrap();
+        assert_eq!(serde_json::from_str::<OldAnswer>(&json).unwrap().rows, 3);
+        assert_eq!(serde_json::from_str::<IngestAnswer>(&json).unwrap(), new);
+        let old = r#"{"committed":[],"rows":3,"duplicate_rows":0}"#;
+        let read: IngestAnswer = serde_json::from_str(old).unwrap();
+        assert_eq!(read, IngestAnswer { credit_bytes: None, ..new });
+        assert_eq!(serde_json::to_string(&read).unwrap(), old);
+        let old: SessionAnswer = serde_json::from_str(r#"{"epoch":1,"sources":[]}"#).unwrap();
+        assert_eq!(old.credit_bytes, None);
     }
 }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use beeacon_record::wire::Committed;
 use tokio_util::sync::DropGuard;
 
-use super::{InFlight, Pump, PumpError};
+use super::{Pump, PumpError};
 use crate::event::Event;
 use crate::reader::Entry;
 use crate::ship::verdict::Verdict;
@@ -32,7 +32,7 @@ pub(super) enum Destination {
 pub(super) struct Draining {
     id: u64,
     rows: usize,
-    bytes: usize,
+    pub(super) bytes: usize,
     ends: Vec<Committed>,
     since: Instant,
     _request: DropGuard,
@@ -64,13 +64,13 @@ impl Pump {
 
     /// Whether a batch that is not full may leave at once.
     pub(super) fn is_way_free(&self) -> bool {
-        self.destination != Destination::Direct || self.in_flight.is_none()
+        self.destination != Destination::Direct || self.in_flight.is_empty()
     }
 
     fn is_stalled(&self) -> bool {
         let patience = self.patience();
         let asked = self.session.is_none().then_some(self.asked_at);
-        let shipped = self.in_flight.as_ref().map(|in_flight| in_flight.since);
+        let shipped = self.in_flight.front().map(|first| first.since.max(self.answered_at));
         let drained = self.draining.as_ref().map(|draining| draining.since);
         [asked, shipped, drained].into_iter().flatten().any(|since| since.elapsed() >= patience)
     }
@@ -95,15 +95,15 @@ impl Pump {
             }
             self.is_alone = true;
         }
-        if let Some(in_flight) = &self.in_flight {
-            if lock(&spool).keep(in_flight.prepared.frame.clone())? == Kept::Full {
+        while let Some(first) = self.in_flight.front() {
+            let bytes = first.prepared.frame.len();
+            if lock(&spool).keep(first.prepared.frame.clone())? == Kept::Full {
                 return Ok(());
             }
-            self.parts.metrics.note_spooled(in_flight.prepared.frame.len());
+            self.parts.metrics.note_spooled(bytes);
             self.has_backlog = true;
-            self.ship_round += 1;
-            if let Some(InFlight { prepared, .. }) = self.in_flight.take() {
-                self.secure(prepared.commits);
+            if let Some(first) = self.in_flight.pop_front() {
+                self.secure(first.prepared.commits);
             }
         }
         if let Some(prepared) = &mut self.prepared {
@@ -214,7 +214,8 @@ impl Pump {
         let Some(next) = next else { return Ok(()) };
         self.drain_round += 1;
         let (round, bytes) = (self.drain_round, next.frame.len());
-        let request = self.ship(next.frame, move |verdict| Event::Drained { round, verdict });
+        let report = move |verdict| Event::Drained { round, verdict };
+        let request = self.ship(next.frame, 0, report);
         self.draining = Some(Draining {
             id: next.id,
             rows: next.rows,
@@ -304,7 +305,7 @@ impl Pump {
     /// Leaves in the spool where sources stand, when the collector has all that was read: the next start can then read on
     /// without it.
     pub(super) fn leave_positions(&mut self) -> Result<(), PumpError> {
-        let is_settled = self.in_flight.is_none() && self.prepared.is_none();
+        let is_settled = self.in_flight.is_empty() && self.prepared.is_none();
         if let Some(spool) = &self.parts.spool
             && is_settled
             && self.has_states

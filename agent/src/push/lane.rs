@@ -22,8 +22,9 @@ use crate::docker::merge::cut_place;
 use crate::event::Event;
 use crate::filter::{self, Cutter, Filter};
 use crate::level;
-use crate::limits::{PUSH_NAMES_MAX, PUSH_ORIGINS_MAX, PUSHES_MAX};
+use crate::limits::{PUSH_ORIGINS_MAX, PUSHES_MAX};
 use crate::metrics::Metrics;
+use crate::names::Names;
 use crate::spool::{Kept, SharedSpool, SpoolError, lock};
 use crate::status::Health;
 
@@ -115,8 +116,7 @@ pub struct Lane {
     builder: BatchBuilder,
     places: BTreeMap<Door, Place>,
     origins: HashMap<(Door, Arc<Origin>), OriginId>,
-    /// Names as they came, and as the filter left them.
-    names: HashMap<Arc<Origin>, Arc<Origin>>,
+    names: Names,
 }
 
 impl Lane {
@@ -138,7 +138,7 @@ impl Lane {
             builder,
             places: BTreeMap::new(),
             origins: HashMap::new(),
-            names: HashMap::new(),
+            names: Names::default(),
         };
         Ok((lane, PushSender { sender }))
     }
@@ -280,47 +280,8 @@ impl Lane {
         if !self.parts.health.has_filter() {
             return Err(PushError::Filter);
         }
-        if let Some(known) = self.names.get(origin) {
-            return Ok(known.clone());
-        }
-        let source = source(self.parts.agent, Door::Stdin);
-        let mut builder = BatchBuilder::new("names");
-        let id = builder.origin(&Origin::default(), &source);
-        let host = if origin.host.is_empty() { &self.parts.host } else { &origin.host };
-        let names = [host, &origin.service, &origin.container, &origin.container_id, &origin.image];
-        for (minor, name) in (0u64..).zip(names) {
-            let line = Line {
-                origin: id,
-                timestamp_ns: 0,
-                observed_timestamp_ns: 0,
-                stream: Stream::Stdout,
-                level: Level::Unknown,
-                position: Position::new(u64::MAX, minor),
-            };
-            builder.push(line, name.as_bytes());
-        }
-        let interval = Interval::new(source, Position::START, Position::new(u64::MAX, u64::MAX));
-        let batch = builder.finish(vec![interval]).map_err(|_| self.fail_filter())?;
-        let (scrubbed, _) = filter::scrub(self.filter.as_ref(), batch).map_err(|_| self.fail_filter())?;
-        let texts: Vec<&str> = scrubbed.get().messages().iter().flatten().collect();
-        let scrubbed = match texts.as_slice() {
-            [host, service, container, container_id, image] => Origin {
-                host: (*host).to_owned(),
-                service: (*service).to_owned(),
-                container: (*container).to_owned(),
-                container_id: (*container_id).to_owned(),
-                image: (*image).to_owned(),
-                labels: origin.labels.clone(),
-            },
-            // A rule dropped a name as if it were a line.
-            _ => Origin { host: self.parts.host.clone(), labels: origin.labels.clone(), ..Origin::default() },
-        };
-        if self.names.len() >= PUSH_NAMES_MAX {
-            self.names.clear();
-        }
-        let scrubbed = Arc::new(scrubbed);
-        self.names.insert(origin.clone(), scrubbed.clone());
-        Ok(scrubbed)
+        let scrubbed = self.names.scrubbed(origin, &self.parts.host, self.filter.as_ref());
+        scrubbed.map_err(|_| self.fail_filter())
     }
 
     /// Keeps what has been gathered.

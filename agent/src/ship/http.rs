@@ -1,9 +1,9 @@
 //! Requests to the collector over HTTP/1.1 with keep-alive, plain or TLS.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use beeacon_record::wire::{FRAME_CONTENT_TYPE, INGEST_PATH, SESSION_PATH, SessionRequest};
 use bytes::Bytes;
@@ -15,13 +15,14 @@ use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::FAILURES_BEFORE_NEXT;
 use super::verdict::{SessionVerdict, Verdict, judge_frame, judge_session};
+use super::window::Window;
 use crate::backoff::Backoff;
-use crate::limits::{ANSWER_BYTES_MAX, ANSWER_WITHIN};
+use crate::limits::{ANSWER_BYTES_MAX, ANSWER_WITHIN, FRAMES_IN_FLIGHT_MAX};
 use crate::metrics::Metrics;
 use crate::status::Health;
 
@@ -58,6 +59,15 @@ pub enum ShipError {
         /// The file.
         path: PathBuf,
     },
+    /// The agent's own certificate, or its key, cannot be read.
+    #[error("read the agent's certificate or key from {}", path.display())]
+    Identity {
+        /// From where.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: rustls_pki_types::pem::Error,
+    },
     /// TLS cannot be set up.
     #[error("set up tls")]
     Tls(#[from] rustls::Error),
@@ -83,10 +93,26 @@ pub enum ShipError {
     },
 }
 
-/// Where a collector is.
+/// The certificate by which an agent is known to collectors that ask for one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientFiles {
+    /// A PEM file with the certificate, and those between it and an authority that the collector trusts.
+    pub certificate: PathBuf,
+    /// A PEM file with its private key.
+    pub key: PathBuf,
+}
+
+/// Where a collector is, and how many frames may be under way to it.
 struct Target {
     base: String,
     authority: String,
+    window: Mutex<Window>,
+}
+
+impl Target {
+    fn window(&self) -> MutexGuard<'_, Window> {
+        self.window.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// A collector, with others that take its place, and how to speak to it. Cheap to clone; clones speak to the same one.
@@ -118,11 +144,11 @@ impl Collector {
     /// # Errors
     /// When url, token or certificates are not usable.
     pub fn new(url: &str, token: Option<&str>, roots: Option<&Path>) -> Result<Self, ShipError> {
-        Collector::first_of([url], token, roots)
+        Collector::first_of([url], token, roots, None)
     }
 
     /// The first of several collectors; when it does not answer for a while, the next one takes its place, and keeps it until it
-    /// does not answer itself. Each says for itself where it stands.
+    /// does not answer itself. Each says for itself where it stands. `identity` is shown to those that ask for a certificate.
     ///
     /// # Errors
     /// As [`Collector::new`], for any of the urls.
@@ -130,6 +156,7 @@ impl Collector {
         urls: impl IntoIterator<Item = &'a str>,
         token: Option<&str>,
         roots: Option<&Path>,
+        identity: Option<&ClientFiles>,
     ) -> Result<Self, ShipError> {
         let (mut targets, mut is_tls) = (Vec::new(), false);
         for url in urls {
@@ -144,12 +171,13 @@ impl Collector {
             if !matches!(uri.path(), "" | "/") || uri.query().is_some() {
                 return Err(bad());
             }
-            targets.push(Target { base: url.trim_end_matches('/').to_owned(), authority });
+            let base = url.trim_end_matches('/').to_owned();
+            targets.push(Target { base, authority, window: Mutex::default() });
         }
         if targets.is_empty() {
             return Err(ShipError::Url { url: String::new() });
         }
-        let client = http_client(is_tls, roots)?;
+        let client = http_client(is_tls, roots, identity, FRAMES_IN_FLIGHT_MAX)?;
         let authorization = token
             .map(|token| {
                 let mut value =
@@ -162,23 +190,34 @@ impl Collector {
         Ok(Collector { client, targets, current, authorization, health: Arc::default() })
     }
 
+    /// The one that is spoken to now, with its place among the others.
     #[expect(
         clippy::indexing_slicing,
         reason = "there is at least one target, and the remainder is below their number"
     )]
-    fn target(&self) -> &Target {
-        &self.targets[self.current.load(Ordering::Relaxed) % self.targets.len()]
+    fn target(&self) -> (usize, &Target) {
+        let place = self.current.load(Ordering::Relaxed);
+        (place, &self.targets[place % self.targets.len()])
     }
 
-    /// Goes on to the next collector after several failures in a row. `true` when there is another one.
-    fn moves_on(&self, failures: u32) -> bool {
+    /// Goes on to the next collector after several failures in a row of the one at this place. `true` when there is another one.
+    fn moves_on(&self, from: usize, failures: u32) -> bool {
         let is_over = self.targets.len() > 1 && failures > 0 && failures.is_multiple_of(FAILURES_BEFORE_NEXT);
         if is_over {
-            let from = self.authority().to_owned();
-            self.current.fetch_add(1, Ordering::Relaxed);
-            tracing::warn!(from, to = self.authority(), "a collector does not answer, going on to the next");
+            let gone = self.authority().to_owned();
+            let next = from.wrapping_add(1);
+            // Another request may have found out first.
+            if self.current.compare_exchange(from, next, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+                let to = self.authority();
+                tracing::warn!(from = gone, to, "a collector does not answer, going on to the next");
+            }
         }
         is_over
+    }
+
+    /// How many frames may be under way to the collector that is spoken to now.
+    pub fn window(&self) -> MutexGuard<'_, Window> {
+        self.target().1.window()
     }
 
     /// The same, telling `health` whether it takes data.
@@ -190,7 +229,7 @@ impl Collector {
 
     /// Where it is, for people.
     pub fn authority(&self) -> &str {
-        &self.target().authority
+        &self.target().1.authority
     }
 
     /// Sends one request and reads the answer.
@@ -204,7 +243,18 @@ impl Collector {
         content_type: Option<&'static str>,
         body: Bytes,
     ) -> Result<Answer, ShipError> {
-        let mut request = Request::builder().method(method).uri(format!("{}{path}", self.target().base));
+        self.request_of(self.target().1, method, path, content_type, body).await
+    }
+
+    async fn request_of(
+        &self,
+        target: &Target,
+        method: Method,
+        path: &str,
+        content_type: Option<&'static str>,
+        body: Bytes,
+    ) -> Result<Answer, ShipError> {
+        let mut request = Request::builder().method(method).uri(format!("{}{path}", target.base));
         if let Some(content_type) = content_type {
             request = request.header(CONTENT_TYPE, content_type);
         }
@@ -239,25 +289,37 @@ impl Collector {
         ShipError::Network { authority: self.authority().to_owned(), source: source.into() }
     }
 
-    /// Sends a frame until there is an answer that is more than "later", or another collector takes the place of this one.
-    pub async fn ship(&self, frame: Bytes, metrics: &Metrics) -> Verdict {
+    /// Sends a frame, which has so many others before it, until there is an answer that is more than "later", or another collector
+    /// takes the place of this one. One with others before it is sent once: those are the ones to try again.
+    pub async fn ship(&self, frame: Bytes, others: usize, metrics: &Metrics) -> Verdict {
         let mut backoff = Backoff::default();
+        let (place, target) = self.target();
         loop {
-            let answer =
-                self.request(Method::POST, INGEST_PATH, Some(FRAME_CONTENT_TYPE), frame.clone()).await;
+            let started = Instant::now();
+            let (content_type, body) = (Some(FRAME_CONTENT_TYPE), frame.clone());
+            let answer = self.request_of(target, Method::POST, INGEST_PATH, content_type, body).await;
             let wait = match answer {
                 Ok(answer) => match judge_frame(answer.status, answer.retry_after, &answer.body) {
                     Verdict::Later(wait) => self.later(&mut backoff, wait, &answer.status),
                     Verdict::Refused(code) => self.later(&mut backoff, None, &format_args!("{code:?}")),
                     verdict => {
                         self.health.set_collector(true);
+                        if let Verdict::Committed(answer) = &verdict {
+                            let mut window = target.window();
+                            window.on_answer(started.elapsed(), others);
+                            window.on_credit(answer.credit_bytes);
+                        }
                         return verdict;
                     }
                 },
                 Err(error) => self.later(&mut backoff, None, &chain(&error)),
             };
+            target.window().on_trouble();
             metrics.retries.inc();
-            if self.moves_on(backoff.failures()) {
+            if others > 0 {
+                return Verdict::Later(None);
+            }
+            if self.moves_on(place, backoff.failures()) || self.target().0 != place {
                 return Verdict::Elsewhere;
             }
             tokio::time::sleep(wait).await;
@@ -273,12 +335,14 @@ impl Collector {
         let mut backoff = Backoff::default();
         let body = Bytes::from(serde_json::to_vec(ask).unwrap_or_default());
         loop {
-            let answer =
-                self.request(Method::POST, SESSION_PATH, Some("application/json"), body.clone()).await;
+            let (place, target) = self.target();
+            let (content_type, body) = (Some("application/json"), body.clone());
+            let answer = self.request_of(target, Method::POST, SESSION_PATH, content_type, body).await;
             let wait = match answer {
                 Ok(answer) => match judge_session(answer.status, answer.retry_after, &answer.body) {
                     SessionVerdict::Open(session) => {
                         self.health.set_collector(true);
+                        target.window().on_credit(session.credit_bytes);
                         return session;
                     }
                     SessionVerdict::Later(wait) => self.later(&mut backoff, wait, &answer.status),
@@ -289,7 +353,7 @@ impl Collector {
                 Err(error) => self.later(&mut backoff, None, &chain(&error)),
             };
             metrics.retries.inc();
-            if !self.moves_on(backoff.failures()) {
+            if !self.moves_on(place, backoff.failures()) {
                 tokio::time::sleep(wait).await;
             }
         }
@@ -320,9 +384,19 @@ pub fn chain(error: &dyn std::error::Error) -> String {
 /// A client for requests with small bodies.
 pub(crate) type HttpClient = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
 
-/// A client that keeps one connection open. `roots` overrides the system's trusted authorities; they are read only for TLS.
-pub(crate) fn http_client(is_tls: bool, roots: Option<&Path>) -> Result<HttpClient, ShipError> {
-    let tls = tls_config(if is_tls { Some(roots.unwrap_or(Path::new(SYSTEM_ROOTS))) } else { None })?;
+/// A client that keeps so many connections open. `roots` overrides the system's trusted authorities; they are read only for TLS, as
+/// is the certificate that is shown to who asks for one.
+pub(crate) fn http_client(
+    is_tls: bool,
+    roots: Option<&Path>,
+    identity: Option<&ClientFiles>,
+    connections: usize,
+) -> Result<HttpClient, ShipError> {
+    let tls = if is_tls {
+        tls_config(Some(roots.unwrap_or(Path::new(SYSTEM_ROOTS))), identity)?
+    } else {
+        tls_config(None, None)?
+    };
     let mut http = HttpConnector::new();
     http.enforce_http(false);
     http.set_nodelay(true);
@@ -332,11 +406,14 @@ pub(crate) fn http_client(is_tls: bool, roots: Option<&Path>) -> Result<HttpClie
         HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().wrap_connector(http);
     Ok(Client::builder(TokioExecutor::new())
         .pool_timer(TokioTimer::new())
-        .pool_max_idle_per_host(1)
+        .pool_max_idle_per_host(connections)
         .build(connector))
 }
 
-fn tls_config(roots: Option<&Path>) -> Result<rustls::ClientConfig, ShipError> {
+fn tls_config(
+    roots: Option<&Path>,
+    identity: Option<&ClientFiles>,
+) -> Result<rustls::ClientConfig, ShipError> {
     let mut store = rustls::RootCertStore::empty();
     if let Some(path) = roots {
         let unreadable = |source| ShipError::Roots { path: path.to_owned(), source };
@@ -351,7 +428,16 @@ fn tls_config(roots: Option<&Path>) -> Result<rustls::ClientConfig, ShipError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder =
         rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
-    Ok(builder.with_root_certificates(store).with_no_client_auth())
+    let builder = builder.with_root_certificates(store);
+    let Some(ClientFiles { certificate, key }) = identity else { return Ok(builder.with_no_client_auth()) };
+    let unreadable = |path: &Path| {
+        let path = path.to_owned();
+        move |source| ShipError::Identity { path, source }
+    };
+    let chain: Result<Vec<_>, _> =
+        CertificateDer::pem_file_iter(certificate).map_err(unreadable(certificate))?.collect();
+    let key = PrivateKeyDer::from_pem_file(key).map_err(unreadable(key))?;
+    Ok(builder.with_client_auth_cert(chain.map_err(unreadable(certificate))?, key)?)
 }
 
 #[cfg(test)]

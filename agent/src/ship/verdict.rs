@@ -91,7 +91,12 @@ mod tests {
             (
                 200,
                 br#"{"committed":[],"rows":3,"duplicate_rows":0}"#.to_vec(),
-                Verdict::Committed(IngestAnswer { committed: vec![], rows: 3, duplicate_rows: 0 }),
+                Verdict::Committed(IngestAnswer {
+                    committed: vec![],
+                    rows: 3,
+                    duplicate_rows: 0,
+                    credit_bytes: None,
+                }),
             ),
             (200, b"<html>".to_vec(), Verdict::Later(None)),
             (409, refusal("fenced"), Verdict::Fenced),

@@ -25,6 +25,10 @@ pub(crate) enum Mood {
     Down,
     /// Takes a third of a second for every frame.
     Slow,
+    /// Is far away: every frame takes half a second to get here.
+    Far,
+    /// Frames take a tenth of a second, and every third one is faster than the one before it.
+    Shuffles,
     /// Answers 503 to every second frame.
     Busy,
     /// Commits, and every second time the connection breaks before the answer.
@@ -61,6 +65,15 @@ pub(crate) struct State {
     pub(crate) sessions: u64,
     pub(crate) finals: usize,
     pub(crate) dropped_rows: u64,
+    /// What it says that it takes.
+    pub(crate) credit_bytes: Option<u64>,
+    /// Frames on their way to it, with their bytes, and the most there were at once.
+    under_way: (usize, usize),
+    pub(crate) most_under_way: (usize, usize),
+    arrivals: u64,
+    pub(crate) largest_frame: usize,
+    /// How often an interval began behind what was committed.
+    pub(crate) holes: usize,
 }
 
 #[derive(Clone)]
@@ -88,6 +101,12 @@ impl Collector {
             sessions: 0,
             finals: 0,
             dropped_rows: 0,
+            credit_bytes: None,
+            under_way: (0, 0),
+            most_under_way: (0, 0),
+            arrivals: 0,
+            largest_frame: 0,
+            holes: 0,
         };
         Collector::over(Arc::new(Mutex::new(state))).await
     }
@@ -162,10 +181,12 @@ async fn answer(
 ) -> Result<Response<Full<Bytes>>, std::io::Error> {
     let path = request.uri().path().to_owned();
     let body = request.into_body().collect().await.map_err(std::io::Error::other)?.to_bytes();
-    if path == INGEST_PATH && state.lock().unwrap().mood == Mood::Slow {
-        tokio::time::sleep(std::time::Duration::from_millis(333)).await;
-    }
+    let wait_ms = if path == INGEST_PATH { state.lock().unwrap().arrives(body.len()) } else { 0 };
+    tokio::time::sleep(std::time::Duration::from_millis(wait_ms)).await;
     let mut state = state.lock().unwrap();
+    if path == INGEST_PATH {
+        state.under_way = (state.under_way.0 - 1, state.under_way.1 - body.len());
+    }
     let result = match path.as_str() {
         _ if is_down || state.mood == Mood::Down => Err((503, RefusalCode::Busy, Vec::new())),
         SESSION_PATH => {
@@ -173,7 +194,12 @@ async fn answer(
             state.sessions += 1;
             state.has_session = true;
             let sources = state.sources.values().cloned().collect();
-            Ok(serde_json::to_vec(&SessionAnswer { epoch: Epoch(state.epoch), sources }).unwrap())
+            Ok(serde_json::to_vec(&SessionAnswer {
+                epoch: Epoch(state.epoch),
+                sources,
+                credit_bytes: state.credit_bytes,
+            })
+            .unwrap())
         }
         INGEST_PATH => {
             let result = state.ingest(body);
@@ -198,6 +224,22 @@ async fn answer(
 type Refused = (u16, RefusalCode, Vec<Committed>);
 
 impl State {
+    /// A frame begins to arrive: how long that takes, in milliseconds.
+    fn arrives(&mut self, bytes: usize) -> u64 {
+        self.arrivals += 1;
+        self.under_way = (self.under_way.0 + 1, self.under_way.1 + bytes);
+        self.most_under_way =
+            (self.most_under_way.0.max(self.under_way.0), self.most_under_way.1.max(self.under_way.1));
+        self.largest_frame = self.largest_frame.max(bytes);
+        match self.mood {
+            Mood::Slow => 333,
+            Mood::Far => 500,
+            Mood::Shuffles if self.arrivals.is_multiple_of(3) => 20,
+            Mood::Shuffles => 100,
+            _ => 0,
+        }
+    }
+
     fn ingest(&mut self, body: Bytes) -> Result<IngestAnswer, Refused> {
         self.frames += 1;
         if self.mood == Mood::Busy && !self.frames.is_multiple_of(2) {
@@ -232,6 +274,7 @@ impl State {
             let Some(place) = committed(self, interval.source.as_str()) else { continue };
             let is_covered = interval.gap.as_ref().is_some_and(|gap| gap.from <= place);
             if interval.from > place && !is_covered {
+                self.holes += 1;
                 return Err((409, RefusalCode::Position, expected));
             }
         }
@@ -298,6 +341,7 @@ impl State {
         }
         assert!(rows.is_empty(), "rows without an interval");
         self.duplicate_rows += duplicates;
-        Ok(IngestAnswer { committed: answer, rows: stored, duplicate_rows: duplicates })
+        let credit_bytes = self.credit_bytes;
+        Ok(IngestAnswer { committed: answer, rows: stored, duplicate_rows: duplicates, credit_bytes })
     }
 }

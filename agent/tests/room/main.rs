@@ -10,6 +10,7 @@
 #![expect(clippy::string_slice, reason = "the text that is cut here is ASCII and ours")]
 
 mod collector;
+mod compressed;
 mod conformance;
 mod docker_api;
 mod dockerd;
@@ -17,6 +18,8 @@ mod door;
 mod files;
 mod live;
 mod push;
+mod replay;
 mod scripted;
+mod shipping;
 mod spool;
 mod stories;

@@ -87,6 +87,33 @@ async fn a_full_journal_refuses_serves_reads_and_takes_again_by_itself() {
     assert_eq!(house.killed().await.rows().await.len() as u64, taken + 1);
 }
 
+/// Without the share of the journal, or of the other agents, the numbers stay as they are.
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_say_how_much_room_there_is_and_agents_share_it() {
+    let house = House::with(Settings { journal: Some(small_journal()), ..Settings::default() }).await;
+    let (mut first, mut second) = (Agent::new(1), Agent::new(2));
+    let free = house.begin(&mut first).await.credit_bytes.unwrap();
+    assert!(free > 0 && free < 4 * (64 << 10), "{free}");
+    let before = house.take(heavy(&first, 0)).await.credit_bytes.unwrap();
+    assert!(before > 0 && before <= free, "{before} of {free}");
+    house.begin(&mut second).await;
+    let shared = house.take(heavy(&second, 0)).await.credit_bytes.unwrap();
+    assert!(shared > 0 && shared <= before / 2, "{shared} of {before}");
+    // Nobody makes room: `run` is not running.
+    let mut last = shared;
+    for frame in 1.. {
+        match house.send(heavy(&second, frame * 10)).await {
+            Ok(answer) => {
+                let credit = answer.credit_bytes.unwrap();
+                assert!(credit <= last, "{credit} after {last}");
+                last = credit;
+            }
+            Err(refusal) => break assert_eq!(refused(Err(refusal)), (503, RefusalCode::Busy)),
+        }
+    }
+    assert_eq!(last, 0, "the last segment was being filled");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_store_that_can_not_write_refuses_when_its_memory_is_full_and_takes_again_when_it_can() {
     let settings = Settings {

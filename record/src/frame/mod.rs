@@ -95,6 +95,15 @@ impl FrameEncoder {
         Ok(FrameEncoder { agent, epoch, key_version, compressor, scratch: Vec::new() })
     }
 
+    /// From now on frames are compressed with this zstd level.
+    ///
+    /// # Errors
+    /// [`FrameError::Compress`] when zstd refuses the level.
+    pub fn set_compression_level(&mut self, compression_level: i32) -> Result<(), FrameError> {
+        let set = self.compressor.set_compression_level(compression_level);
+        set.map_err(|_| FrameError::Compress { level: compression_level })
+    }
+
     /// From now on frames belong to this session.
     pub fn set_epoch(&mut self, epoch: Epoch) {
         self.epoch = epoch;

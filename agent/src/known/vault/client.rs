@@ -59,7 +59,7 @@ pub(super) enum Answer {
 impl VaultClient {
     pub(super) fn new(config: &VaultConfig) -> Result<VaultClient, VaultError> {
         let is_tls = config.address.starts_with("https:");
-        let client = http_client(is_tls, config.roots.as_deref()).map_err(VaultError::Tls)?;
+        let client = http_client(is_tls, config.roots.as_deref(), None, 1).map_err(VaultError::Tls)?;
         let namespace = config.namespace.as_deref().map(HeaderValue::try_from).transpose();
         Ok(VaultClient {
             client,
