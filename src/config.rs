@@ -22,6 +22,7 @@ use crate::alerts::AlertsConfig;
 use crate::command_line::{CommonArguments, FilterArguments, ListenArguments};
 use crate::doors;
 use crate::events::EventsConfig;
+use crate::tls::TlsFiles;
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
@@ -68,12 +69,6 @@ pub(crate) struct AccessConfig {
     pub(crate) audit_bytes_max: u64,
     pub(crate) requests_per_minute: u64,
     pub(crate) redis: Option<Redis>,
-}
-
-/// A certificate chain and its key, PEM.
-pub(crate) struct TlsFiles {
-    pub(crate) certificate: PathBuf,
-    pub(crate) key: PathBuf,
 }
 
 /// Reads the file, if one is named, lets the flags win, and checks.
@@ -199,8 +194,16 @@ fn read_http(
         http.fault("listen", format!("{reached} http.token is needed, or an [[access.token]]"));
     }
     let tls = match (http.optional_text("tls_certificate"), http.optional_text("tls_key")) {
-        (Some(certificate), Some(key)) => Some(TlsFiles { certificate: certificate.into(), key: key.into() }),
-        (None, None) => None,
+        (Some(certificate), Some(key)) => {
+            let client_ca = http.optional_text("client_ca").map(PathBuf::from);
+            Some(TlsFiles { certificate: certificate.into(), key: key.into(), client_ca })
+        }
+        (None, None) => {
+            if http.optional_text("client_ca").is_some() {
+                http.fault("client_ca", "needs tls_certificate and tls_key beside it");
+            }
+            None
+        }
         (Some(_), None) => {
             http.fault("tls_certificate", "needs tls_key beside it");
             None

@@ -24,6 +24,7 @@ use tokio::sync::{Notify, Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
 
 use crate::server::locked;
+use crate::tls::Shown;
 
 /// The most connections at one time. Agents hold one each; the rest is people and dashboards.
 const CONNECTIONS_MAX: usize = 1024;
@@ -119,9 +120,12 @@ pub(crate) async fn serve(
         let (router, tls, stop) = (router.clone(), tls.clone(), stop.clone());
         tokio::spawn(async move {
             match tls {
-                None => connection(stream, peer, router, stop).await,
+                None => connection(stream, peer, false, router, stop).await,
                 Some(tls) => match tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)).await {
-                    Ok(Ok(stream)) => connection(stream, peer, router, stop).await,
+                    Ok(Ok(stream)) => {
+                        let has_shown = stream.get_ref().1.peer_certificates().is_some();
+                        connection(stream, peer, has_shown, router, stop).await;
+                    }
                     Ok(Err(_)) | Err(_) => tracing::debug!(%peer, "a TLS handshake failed"),
                 },
             }
@@ -145,8 +149,14 @@ pub(crate) async fn until_stopped(stop: &mut watch::Receiver<bool>) {
     }
 }
 
-async fn connection<S>(stream: S, peer: SocketAddr, router: Router, mut stop: watch::Receiver<bool>)
-where
+/// `has_shown` a certificate that was found good.
+async fn connection<S>(
+    stream: S,
+    peer: SocketAddr,
+    has_shown: bool,
+    router: Router,
+    mut stop: watch::Receiver<bool>,
+) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let mut builder = hyper::server::conn::http1::Builder::new();
@@ -157,6 +167,9 @@ where
     let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
         request.extensions_mut().insert(Peer(peer));
         request.extensions_mut().insert(handed.clone());
+        if has_shown {
+            request.extensions_mut().insert(Shown);
+        }
         router.call(request)
     });
     let serving = builder.serve_connection(TokioIo::new(stream), service);

@@ -28,6 +28,7 @@ mod server;
 mod shell;
 mod sql;
 mod status;
+mod tls;
 mod token;
 mod up;
 mod validate;

@@ -16,21 +16,18 @@ use beeacon_store::Store;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
-use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio_rustls::TlsAcceptor;
-use tokio_rustls::rustls::ServerConfig as TlsConfig;
 
 use crate::alerts::{self, Alerts};
-use crate::config::{ServerConfig, TlsFiles};
+use crate::config::ServerConfig;
 use crate::doors::{self, Readiness};
 use crate::events::{self, Events, Health, Sources, note_dashboard};
 use crate::openapi;
 use crate::relations::{Agents, Disk, Metrics};
 use crate::routes::routes;
 use crate::status::{self, Status};
+use crate::tls::{self, Tls};
 
 /// The tenant of everything while there is one.
 pub(crate) const TENANT: &str = "default";
@@ -51,7 +48,7 @@ pub(crate) struct Server {
     postgres: Option<(Postgres, TcpListener)>,
     alerts: Alerts,
     events: Events,
-    tls: Option<TlsAcceptor>,
+    tls: Option<Tls>,
     gate: Gate,
     grafana: Option<String>,
     loki: Option<LokiOptions>,
@@ -68,7 +65,7 @@ impl Server {
         config.query.relations.extend(alerts::tables::all(&alert_tables));
         config.query.relations.push(Arc::new(events::table::Table(event_table.clone())));
         config.collector.followers.push(alerts::FOLLOWER.to_owned());
-        let tls = config.tls.as_ref().map(tls_acceptor).transpose()?;
+        let tls = config.tls.as_ref().map(Tls::open).transpose()?;
         let listener = TcpListener::bind(config.listen)
             .await
             .with_context(|| format!("listen on {} (is another Beeacon running?)", config.listen))?;
@@ -109,7 +106,8 @@ impl Server {
         let postgres = match postgres {
             None => None,
             Some(listener) => {
-                let (token, logins, tls) = (config.token, access.logins, tls.clone());
+                let (token, logins) = (config.token, access.logins);
+                let tls = tls.as_ref().map(|tls| tls.postgres.clone());
                 let events = events.clone();
                 let on_login: OnLogin = Arc::new(move |visit| events.dashboards().came_in(&visit));
                 let on_login = Some(on_login);
@@ -205,7 +203,12 @@ impl Server {
             let halted = halted.clone();
             tokio::spawn(async move { door.serve(listener, halted).await })
         });
-        let served = doors::serve(self.listener, self.tls, router, halted).await;
+        let tls = self.tls.as_ref().map(|tls| tls.http.clone());
+        let keeping = self.tls.as_ref().map(|tls| tokio::spawn(tls.keep()));
+        let served = doors::serve(self.listener, tls, router, halted).await;
+        if let Some(keeping) = keeping {
+            keeping.abort();
+        }
         if let Some(redis) = redis {
             redis.abort();
         }
@@ -241,7 +244,11 @@ impl Server {
     fn router(&self, companion: Option<Arc<dyn Companion>>, halted: watch::Receiver<bool>) -> Router {
         let state = self.status(companion.clone());
         let query = self.query.router().layer(from_fn_with_state(self.events.clone(), note_dashboard));
-        let rooms = self.collector.router().merge(query);
+        let mut agents = self.collector.router();
+        if self.tls.as_ref().is_some_and(|tls| tls.is_shown) {
+            agents = agents.layer(axum::middleware::from_fn(tls::certificate_shown));
+        }
+        let rooms = agents.merge(query);
         let rooms = rooms.merge(alerts::http::router(self.alerts.handle()));
         let rooms = rooms.merge(events::http::router(self.events.clone(), halted));
         let rooms = rooms.merge(status::router(state)).merge(openapi::router(self.gate.routes()));
@@ -267,19 +274,6 @@ fn register_build(registry: &mut Registry) {
     let info = Family::<Vec<(String, String)>, Gauge>::default();
     info.get_or_create(&vec![("version".to_owned(), env!("CARGO_PKG_VERSION").to_owned())]).set(1);
     registry.register("beeacon_build_info", "The version of this program, as a label.", info);
-}
-
-fn tls_acceptor(files: &TlsFiles) -> anyhow::Result<TlsAcceptor> {
-    let certificates = CertificateDer::pem_file_iter(&files.certificate)
-        .and_then(|certificates| certificates.collect::<Result<Vec<_>, _>>())
-        .with_context(|| format!("read the certificates in {}", files.certificate.display()))?;
-    let key = PrivateKeyDer::from_pem_file(&files.key)
-        .with_context(|| format!("read the private key in {}", files.key.display()))?;
-    let config = TlsConfig::builder()
-        .with_no_client_auth()
-        .with_single_cert(certificates, key)
-        .context("use the certificate with its key")?;
-    Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
 /// The lock of the registry, whoever panicked while holding it.
