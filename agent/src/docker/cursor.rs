@@ -4,10 +4,11 @@
 //! the caller treats as a place that was lost.
 //!
 //! ```text
-//! file   0 1  version = 1
+//! file   0 1  version = 6
 //!        1 16 where reading must start again (generation, byte offset)
 //!       17 1  count of files
-//!       18 …  per file: generation (8), fingerprint (8)
+//!       18 …  per file: generation (8), fingerprint of the file (8), fingerprint of its content (8)
+//!             version 1, still read: without the fingerprints of contents
 //! API    0 1  version = 4
 //!        1 8  from when Docker must be asked, nanoseconds since 1970
 //!        9 8  the host's clock less the time since its start, nanoseconds
@@ -23,10 +24,13 @@
 
 use beeacon_record::Position;
 
+use super::files::Fingerprint;
 use crate::clock::ClockMark;
 use crate::files::copies::Mark;
 
-const FILE_VERSION: u8 = 1;
+/// Without fingerprints of contents, as it was written at first.
+const FILE_VERSION_BARE: u8 = 1;
+const FILE_VERSION: u8 = 6;
 /// Without the clock, as it was written at first.
 const API_VERSION_BARE: u8 = 2;
 const PLAIN_VERSION: u8 = 3;
@@ -41,7 +45,7 @@ pub struct FileCursor {
     /// Where reading must start again: the lowest open line, or the end of what was read.
     pub resume: Position,
     /// Generations and the fingerprints of their files.
-    pub files: Vec<(u64, u64)>,
+    pub files: Vec<(u64, Fingerprint)>,
 }
 
 impl FileCursor {
@@ -54,23 +58,34 @@ impl FileCursor {
         bytes.push(u8::try_from(files.len()).unwrap_or(0));
         for (generation, fingerprint) in files {
             bytes.extend_from_slice(&generation.to_le_bytes());
-            bytes.extend_from_slice(&fingerprint.to_le_bytes());
+            bytes.extend_from_slice(&fingerprint.file.to_le_bytes());
+            bytes.extend_from_slice(&fingerprint.content.unwrap_or(0).to_le_bytes());
         }
         bytes
     }
 
     /// The cursor in these bytes, if they hold one.
     pub fn read(bytes: &[u8]) -> Option<Self> {
-        let rest = bytes.strip_prefix(&[FILE_VERSION])?;
+        let (version, rest) = bytes.split_first()?;
+        let has_contents = match *version {
+            FILE_VERSION => true,
+            FILE_VERSION_BARE => false,
+            _ => return None,
+        };
         let (major, rest) = number(rest)?;
         let (minor, rest) = number(rest)?;
         let (count, mut rest) = rest.split_first()?;
         let mut files = Vec::new();
         for _ in 0..*count {
             let (generation, after) = number(rest)?;
-            let (fingerprint, after) = number(after)?;
+            let (file, mut after) = number(after)?;
+            let mut content = None;
+            if has_contents {
+                let (number, behind) = number(after)?;
+                (content, after) = (Some(number), behind);
+            }
             rest = after;
-            files.push((generation, fingerprint));
+            files.push((generation, Fingerprint { file, content }));
         }
         rest.is_empty().then_some(FileCursor { resume: Position::new(major, minor), files })
     }
@@ -137,7 +152,9 @@ mod tests {
 
     #[test]
     fn a_cursor_survives_its_bytes_and_anything_else_is_not_understood() {
-        let cursor = FileCursor { resume: Position::new(3, 70), files: vec![(3, 11), (4, 12)] };
+        let fingerprint = |file| Fingerprint { file, content: Some(file + 10) };
+        let files = vec![(3, fingerprint(11)), (4, fingerprint(12))];
+        let cursor = FileCursor { resume: Position::new(3, 70), files };
         let bytes = cursor.write();
         assert_eq!(FileCursor::read(&bytes), Some(cursor));
         for end in 0..bytes.len() {
@@ -161,5 +178,31 @@ mod tests {
             assert_eq!(read_plain(&bytes[..end]), None);
         }
         assert_eq!(FileCursor::read(&bytes), None);
+    }
+
+    /// What agents have left with collectors, one file for every version and for ever. Fails when one of them is not understood any
+    /// more, or another is written under an old number.
+    #[test]
+    fn cursors_of_every_version_are_read() {
+        let golden = |text: &str| -> Vec<u8> {
+            let digit = |at: usize| u8::from_str_radix(&text.trim()[at..at + 2], 16).unwrap();
+            (0..text.trim().len()).step_by(2).map(digit).collect()
+        };
+        let resume = Position::new(3, 70);
+        let bare = Fingerprint { file: 0x1122_3344_5566_7788, content: None };
+        let old = golden(include_str!("../../golden/cursor-1-file.hex"));
+        assert_eq!(FileCursor::read(&old), Some(FileCursor { resume, files: vec![(3, bare), (4, bare)] }));
+        let whole = Fingerprint { content: Some(0x99aa_bbcc_ddee_ff00), ..bare };
+        let cursor = FileCursor { resume, files: vec![(3, whole), (4, whole)] };
+        let bytes = golden(include_str!("../../golden/cursor-6-file.hex"));
+        assert_eq!((FileCursor::read(&bytes), cursor.write()), (Some(cursor.clone()), bytes));
+        let bytes = golden(include_str!("../../golden/cursor-2-api.hex"));
+        assert_eq!(read_since(&bytes), Some((-5, None)));
+        let clock = ClockMark { offset_ns: -9, boot: 1 << 60 };
+        let bytes = golden(include_str!("../../golden/cursor-4-api.hex"));
+        assert_eq!((read_since(&bytes), write_since(-5, clock)), (Some((-5, Some(clock))), bytes));
+        let mark = Mark { at: Position::new(2, 9), head: 5, tail: u32::MAX };
+        let bytes = golden(include_str!("../../golden/cursor-3-plain.hex"));
+        assert_eq!((read_plain(&bytes), write_plain(&mark, true)), (Some((mark.clone(), true)), bytes));
     }
 }

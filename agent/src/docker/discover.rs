@@ -192,12 +192,7 @@ impl Discovery {
             }
             return Ok(());
         };
-        let mut container = describe(inspected);
-        if let Some(directory) = &self.containers_directory
-            && container.driver == "json-file"
-        {
-            container.log_path = Some(log_path(directory, id));
-        }
+        let container = placed(describe(inspected), self.containers_directory.as_deref());
         if known.get(id) != Some(&container) {
             known.insert(id.to_owned(), container.clone());
             self.send(Event::Container(Box::new(container))).await?;
@@ -246,6 +241,46 @@ impl Discovery {
             tokio::time::sleep(SCAN_EVERY.max(Duration::from_millis(1))).await;
         }
     }
+}
+
+/// The containers that Docker lists now.
+///
+/// # Errors
+/// When Docker does not answer.
+pub(crate) async fn list(
+    host: &DockerHost,
+    containers_directory: Option<&Path>,
+) -> Result<Vec<Container>, bollard::errors::Error> {
+    let docker = host.client().await?;
+    let options = ListContainersOptionsBuilder::default().all(true).build();
+    let listed = docker.list_containers(Some(options)).await?;
+    let mut containers = Vec::new();
+    for id in listed.into_iter().filter_map(|summary| summary.id).take(CONTAINERS_MAX) {
+        match docker.inspect_container(&id, None::<InspectContainerOptions>).await {
+            Ok(inspected) => containers.push(placed(describe(inspected), containers_directory)),
+            Err(DockerError::DockerResponseServerError { status_code: 404, .. }) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(containers)
+}
+
+/// The containers whose directories are there now.
+///
+/// # Errors
+/// When the directory cannot be listed.
+pub(crate) fn list_directory(directory: &Path) -> std::io::Result<Vec<Container>> {
+    Ok(scan_once(directory, &HashMap::new())?.into_values().collect())
+}
+
+/// Where its log lies as seen from here.
+fn placed(mut container: Container, containers_directory: Option<&Path>) -> Container {
+    if let Some(directory) = containers_directory
+        && container.driver == "json-file"
+    {
+        container.log_path = Some(log_path(directory, &container.id));
+    }
+    container
 }
 
 /// The containers whose directories are there. A `config.v2.json` that is being written leaves what was known before.

@@ -16,7 +16,7 @@ use beeacon_record::{GapReason, Position, Source};
 use memchr::memchr;
 
 use super::cursor::{CURSOR_FILES_MAX, FileCursor};
-use super::files::{HeadMark, HeldFile};
+use super::files::{Fingerprint, HeadMark, HeldFile};
 use super::json_line::LineParser;
 use super::merge::{Merger, Piece};
 use super::watch::{SharedChain, lock};
@@ -54,7 +54,7 @@ pub struct FileSource {
     parser: LineParser,
     scratch: Vec<u8>,
     want_bytes: usize,
-    fingerprints: VecDeque<(u64, u64)>,
+    fingerprints: VecDeque<(u64, Fingerprint)>,
     is_mapped: bool,
 }
 
@@ -161,7 +161,7 @@ impl FileSource {
         FileCursor { resume, files }.write()
     }
 
-    fn fingerprint(&mut self, generation: u64) -> Option<u64> {
+    fn fingerprint(&mut self, generation: u64) -> Option<Fingerprint> {
         let known = self.fingerprints.iter().find(|(known, _)| *known == generation);
         if let Some((_, fingerprint)) = known {
             return Some(*fingerprint);
@@ -214,14 +214,20 @@ impl FileSource {
         // Asked before the size: what is read to its end after its successor existed is read for good.
         let has_successor = lock(&self.chain).behind(index).is_some();
         let size = held.bytes()?;
-        if size < self.at.minor {
+        // How long a compressed file's content is shows at its end, and nobody empties it.
+        let is_known = !held.is_compressed();
+        if is_known && size < self.at.minor {
             return Ok(self.emptied(&held, base));
         }
-        if size == self.at.minor {
+        let mut read = 0;
+        if !is_known || size > self.at.minor {
+            block.resize(self.want_bytes, 0);
+            read = held.read_at(block, self.at.minor)?;
+        }
+        if read == 0 && (!is_known || size == self.at.minor) {
             return Ok(if has_successor { self.next_file(base, 0) } else { self.at_end(sink) });
         }
-        block.resize(self.want_bytes, 0);
-        let read = held.read_at(block, self.at.minor)?;
+        let size = if is_known { size } else { held.bytes()? };
         if let Some(step) = self.check_head(&held, base)? {
             return Ok(step);
         }
@@ -272,8 +278,8 @@ impl FileSource {
             }
             (Some(acked), _, _) => {
                 self.progress.rewind(acked.committed);
-                let known = cursor.as_ref().map(|cursor| cursor.files.as_slice()).unwrap_or_default();
-                match find_known(&files, known)? {
+                let known = cursor.as_ref().map(|cursor| find_known(&files, cursor, acked.committed));
+                match known.transpose()?.flatten() {
                     Some(base) => {
                         self.base = Some(base);
                         self.at = cursor.as_ref().map_or(acked.committed, |cursor| cursor.resume);
@@ -392,11 +398,13 @@ impl FileSource {
         let index = self.at.major.wrapping_add(base);
         let Some(next) = lock(&self.chain).behind(index) else { return Step::Idle };
         let start = Position::new(next.index.wrapping_sub(base), 0);
-        let was_held = self.current.as_ref().is_some_and(|current| current.held.index == index);
-        let is_missing = !was_held || next.index != index.wrapping_add(1);
+        let held = self.current.as_ref().filter(|current| current.held.index == index);
+        let is_broken = held.is_some_and(|current| current.held.is_broken());
+        let is_missing = held.is_none() || is_broken || next.index != index.wrapping_add(1);
+        let reason = if is_broken { GapReason::Damaged } else { GapReason::Rotated };
         if is_missing
             && start > self.progress.floor()
-            && !self.progress.declare_gap(start, GapReason::Rotated, torn_bytes)
+            && !self.progress.declare_gap(start, reason, torn_bytes)
         {
             return Step::Flush;
         }
@@ -435,11 +443,23 @@ impl FileSource {
     }
 }
 
-/// What to subtract from an index to get its generation, by a file that the cursor names.
-fn find_known(files: &[Arc<HeldFile>], known: &[(u64, u64)]) -> io::Result<Option<u64>> {
+/// What to subtract from an index to get its generation, by a file that the cursor names. A compressed file is known by its content,
+/// but only if that reaches as far as it was read.
+fn find_known(files: &[Arc<HeldFile>], cursor: &FileCursor, committed: Position) -> io::Result<Option<u64>> {
+    let known = &cursor.files;
     for held in files {
         let Some(fingerprint) = held.fingerprint()? else { continue };
-        if let Some((generation, _)) = known.iter().find(|(_, known)| *known == fingerprint) {
+        let is_same = |known: &Fingerprint| {
+            known.file == fingerprint.file
+                || held.is_compressed() && known.content.is_some() && known.content == fingerprint.content
+        };
+        let Some((generation, _)) = known.iter().find(|(_, known)| is_same(known)) else { continue };
+        let is_reached = |place: Position| -> io::Result<bool> {
+            let last = place.minor.checked_sub(1).filter(|_| place.major == *generation);
+            Ok(last.map(|last| held.read_at(&mut [0], last)).transpose()?.is_none_or(|read| read > 0))
+        };
+        // In this order, so that what is inflated last is where reading starts.
+        if !held.is_compressed() || is_reached(committed)? && is_reached(cursor.resume)? {
             return Ok(Some(held.index.wrapping_sub(*generation)));
         }
     }

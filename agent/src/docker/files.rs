@@ -5,7 +5,9 @@
 //!   Docker has removed it;
 //! - every file has an index that grows by one with every file Docker creates. Indices come from counting creations
 //!   ([`super::watch`]), so a hole between two held files says exactly that a file was missed, and no hole that none was;
-//! - when counting was not possible, a file that cannot be linked to a held one gets an index behind a hole.
+//! - when counting was not possible, a file that cannot be linked to a held one gets an index behind a hole;
+//! - what Docker has compressed is read as its content ([`super::gzip`]), with the content's place among the files; it is looked at
+//!   only where the uncompressed file is gone, so never half-written, nor beside it.
 //!
 //! It never writes, renames or truncates.
 
@@ -14,13 +16,14 @@ use std::ffi::OsString;
 use std::fs::{File, Metadata};
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::UNIX_EPOCH;
 
 use memchr::memchr;
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
+use super::gzip::Inflated;
 use super::json_line::LineParser;
 use crate::limits::{CHAIN_FILES_MAX, HEAD_BYTES_MAX, HELD_FILES_MAX, PINNED_BYTES_MAX};
 
@@ -78,26 +81,53 @@ pub struct HeldFile {
     pub index: u64,
     identity: FileIdentity,
     file: Arc<File>,
+    /// What it holds, where it is compressed.
+    inflated: Option<Arc<Mutex<Inflated>>>,
+}
+
+/// What finds a file again after a restart. It depends on no text.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Fingerprint {
+    /// Of the file: birth time, inode, and time and length of the first record.
+    pub file: u64,
+    /// Of its content, which stays the same when it is compressed: time and length of the first record alone. Enough among the files
+    /// of one log. None in cursors of before this was kept.
+    pub content: Option<u64>,
 }
 
 impl HeldFile {
     /// A file that is open, in no chain.
     pub fn alone(identity: FileIdentity, file: Arc<File>) -> Self {
-        HeldFile { index: 0, identity, file }
+        HeldFile { index: 0, identity, file, inflated: None }
+    }
+
+    fn inflated(&self) -> Option<MutexGuard<'_, Inflated>> {
+        self.inflated.as_ref().map(|inflated| inflated.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Whether Docker has compressed it.
+    pub fn is_compressed(&self) -> bool {
+        self.inflated.is_some()
+    }
+
+    /// Whether it was found to end before its content does.
+    pub fn is_broken(&self) -> bool {
+        self.inflated().is_some_and(|inflated| inflated.is_broken())
     }
 
     /// When it was written to last, in nanoseconds since 1970; 0 where the system does not say.
     pub fn modified_ns(&self) -> i64 {
-        let modified = self.file.metadata().and_then(|metadata| metadata.modified()).ok();
-        let since = modified.and_then(|modified| modified.duration_since(UNIX_EPOCH).ok());
-        since.and_then(|since| i64::try_from(since.as_nanos()).ok()).unwrap_or(0)
+        modified_ns(&self.file).unwrap_or(0)
     }
 
-    /// How long it is, in bytes.
+    /// How long it is, in bytes; of a compressed one, how long its content is.
     ///
     /// # Errors
     /// What the system says.
     pub fn bytes(&self) -> io::Result<u64> {
+        if let Some(inflated) = self.inflated() {
+            return Ok(inflated.bytes());
+        }
         Ok(self.file.metadata()?.len())
     }
 
@@ -106,6 +136,9 @@ impl HeldFile {
     /// # Errors
     /// What the system says.
     pub fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        if let Some(mut inflated) = self.inflated() {
+            return inflated.read_at(buffer, offset);
+        }
         loop {
             match self.file.read_at(buffer, offset) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -127,26 +160,34 @@ impl HeldFile {
     /// # Errors
     /// What the system says.
     pub fn still_starts_with(&self, mark: HeadMark) -> io::Result<bool> {
+        if self.is_compressed() {
+            // Nobody writes to it any more.
+            return Ok(true);
+        }
         let mut head = vec![0; mark.bytes];
         let read = self.read_at(&mut head, 0)?;
         Ok(read == mark.bytes && xxh3_64(&head) == mark.hash)
     }
 
-    /// A number that finds this file again after a restart: birth time, inode, and time and length of the first record. It
-    /// depends on no text. `None` until the first record is complete.
+    /// What finds this file again after a restart. `None` until the first record is complete.
     ///
     /// # Errors
     /// What the system says.
-    pub fn fingerprint(&self) -> io::Result<Option<u64>> {
+    pub fn fingerprint(&self) -> io::Result<Option<Fingerprint>> {
         let Some(line) = self.first_line()? else { return Ok(None) };
         let mut text = Vec::new();
         let record = LineParser::default().parse(line.strip_suffix(b"\n").unwrap_or(&line), &mut text);
-        let mut hash = Xxh3::new();
-        hash.update(&self.identity.born_ns.to_le_bytes());
-        hash.update(&self.identity.inode.to_le_bytes());
-        hash.update(&record.map_or(0, |record| record.timestamp_ns).to_le_bytes());
-        hash.update(&(line.len() as u64).to_le_bytes());
-        Ok(Some(hash.digest()))
+        let time = record.map_or(0, |record| record.timestamp_ns).to_le_bytes();
+        let length = (line.len() as u64).to_le_bytes();
+        let mut file = Xxh3::new();
+        file.update(&self.identity.born_ns.to_le_bytes());
+        file.update(&self.identity.inode.to_le_bytes());
+        let mut content = Xxh3::new();
+        for part in [time, length] {
+            file.update(&part);
+            content.update(&part);
+        }
+        Ok(Some(Fingerprint { file: file.digest(), content: Some(content.digest()) }))
     }
 
     /// The first line with its newline; a longer one is cut at [`HEAD_BYTES_MAX`], which tells files apart as well.
@@ -154,10 +195,15 @@ impl HeldFile {
     /// # Errors
     /// What the system says.
     pub fn first_line(&self) -> io::Result<Option<Vec<u8>>> {
+        // Beside the one by which the file is being read, which would have to go back for it.
+        let mut inflated = self.inflated.as_ref().map(|_| Inflated::new(self.file.clone())).transpose()?;
         let mut want = 1024;
         loop {
             let mut head = vec![0; want];
-            let read = self.read_at(&mut head, 0)?;
+            let read = match &mut inflated {
+                Some(inflated) => inflated.read_at(&mut head, 0)?,
+                None => self.read_at(&mut head, 0)?,
+            };
             head.truncate(read);
             if let Some(end) = memchr(b'\n', &head) {
                 head.truncate(end + 1);
@@ -178,10 +224,16 @@ impl HeldFile {
     }
 }
 
+fn modified_ns(file: &File) -> Option<i64> {
+    let modified = file.metadata().and_then(|metadata| metadata.modified()).ok()?;
+    i64::try_from(modified.duration_since(UNIX_EPOCH).ok()?.as_nanos()).ok()
+}
+
 /// A file found at one of the chain's names.
 pub struct Found {
     identity: FileIdentity,
     file: Arc<File>,
+    inflated: Option<Arc<Mutex<Inflated>>>,
 }
 
 /// The files of one log, ascending by index.
@@ -231,7 +283,8 @@ impl Chain {
         self.directory.join(name)
     }
 
-    /// Opens what is there: the log first, then what was rotated once, twice, until a name is missing.
+    /// Opens what is there: the log first, then what was rotated once, twice, until a name is missing. Where only the compressed
+    /// file of a name is there, it is that one.
     ///
     /// # Errors
     /// When a file is there and cannot be opened.
@@ -239,25 +292,49 @@ impl Chain {
         let mut found = Vec::new();
         for place in 0..CHAIN_FILES_MAX {
             let path = self.path(place);
-            let metadata = match std::fs::metadata(&path) {
-                Ok(metadata) => metadata,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => break,
-                Err(error) => return Err(error),
+            let one = match self.open(&path, false)? {
+                None if place > 0 => self.open(&path.with_added_extension("gz"), true)?,
+                one => one,
             };
-            let identity = FileIdentity::of(&metadata);
-            if let Some(held) = self.files.iter().find(|held| held.identity == identity) {
-                found.push(Found { identity, file: held.file.clone() });
-                continue;
-            }
-            let file = match File::open(&path) {
-                Ok(file) => file,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => break,
-                Err(error) => return Err(error),
-            };
-            let identity = FileIdentity::of(&file.metadata()?);
-            found.push(Found { identity, file: Arc::new(file) });
+            let Some(one) = one else { break };
+            found.push(one);
         }
         Ok(found)
+    }
+
+    /// The same, but for what was last written before a time, in nanoseconds since 1970.
+    ///
+    /// # Errors
+    /// As [`Chain::find`].
+    pub(crate) fn find_since(&self, since_ns: i64) -> io::Result<Vec<Found>> {
+        let mut found = self.find()?;
+        let is_older = |one: &Found| modified_ns(&one.file).is_some_and(|modified_ns| modified_ns < since_ns);
+        // A log that nobody has written to for long is still the first of its files.
+        let end = found.iter().skip(1).position(is_older).map_or(found.len(), |place| place + 1);
+        found.truncate(end);
+        Ok(found)
+    }
+
+    fn open(&self, path: &Path, is_compressed: bool) -> io::Result<Option<Found>> {
+        let is_missing = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
+        let metadata = match std::fs::metadata(path) {
+            Ok(metadata) => metadata,
+            Err(error) if is_missing(&error) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let identity = FileIdentity::of(&metadata);
+        if let Some(held) = self.files.iter().find(|held| held.identity == identity) {
+            return Ok(Some(Found { identity, file: held.file.clone(), inflated: held.inflated.clone() }));
+        }
+        let file = match File::open(path) {
+            Ok(file) => Arc::new(file),
+            Err(error) if is_missing(&error) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let identity = FileIdentity::of(&file.metadata()?);
+        let inflated = is_compressed.then(|| Inflated::new(file.clone())).transpose()?;
+        let inflated = inflated.map(|inflated| Arc::new(Mutex::new(inflated)));
+        Ok(Some(Found { identity, file, inflated }))
     }
 
     /// Whether the log's name still leads to the first of `found`.
@@ -293,7 +370,8 @@ impl Chain {
             let place = self.files.partition_point(|held| held.index < index);
             let is_held = self.files.get(place).is_some_and(|held| held.index == index);
             if !is_held && index >= self.released_below {
-                let held = HeldFile { index, identity: found.identity, file: found.file };
+                let Found { identity, file, inflated } = found;
+                let held = HeldFile { index, identity, file, inflated };
                 self.files.insert(place, Arc::new(held));
             }
         }
@@ -311,7 +389,13 @@ impl Chain {
     fn agrees(&self, found: &[Found], newest: u64) -> bool {
         found.iter().enumerate().all(|(place, found)| {
             let index = newest.wrapping_sub(place as u64);
-            self.files.iter().all(|held| (held.identity == found.identity) == (held.index == index))
+            // Of a held file the name may lead to its compressed content by now, which is another file.
+            let is_same = |held: &Arc<HeldFile>| held.identity == found.identity;
+            let agrees = |held: &Arc<HeldFile>| {
+                let is_here = held.index == index;
+                is_same(held) == is_here || is_here && found.inflated.is_some()
+            };
+            self.files.iter().all(agrees)
         })
     }
 
@@ -381,7 +465,7 @@ impl Chain {
             let index = held.index + 1;
             self.highest = self.highest.max(index);
             self.origin = self.origin.map(|origin| origin.wrapping_add(1));
-            let held = HeldFile { index, identity: held.identity, file: held.file.clone() };
+            let held = HeldFile { index, ..held.as_ref().clone() };
             self.files.push_back(Arc::new(held));
         }
     }

@@ -1,6 +1,6 @@
 //! Containers' logs through Docker: who is there, and what they wrote.
 //!
-//! Pure: [`time`], [`json_line`], [`merge`], [`api_stream`], [`cursor`]. Files: [`files`], [`watch`], [`file`]. Docker's API:
+//! Pure: [`time`], [`json_line`], [`merge`], [`api_stream`], [`cursor`]. Files: `gzip`, [`files`], [`watch`], [`file`]. Docker's API:
 //! [`host`], [`discover`], [`config_file`], [`api`], [`attach`].
 
 pub mod time;
@@ -12,6 +12,8 @@ pub mod merge;
 pub mod api_stream;
 
 pub mod cursor;
+
+mod gzip;
 
 pub mod files;
 

@@ -1,4 +1,5 @@
-//! Writes json-file logs as dockerd does: one write per record, rotation before the write that follows the limit.
+//! Writes json-file logs as dockerd does: one write per record, rotation before the write that follows the limit, and rotated files
+//! compressed where that is asked for.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
@@ -16,6 +17,8 @@ pub(crate) struct Log {
     file_max: usize,
     generation: u64,
     clock_ns: i64,
+    /// Whether rotated files are compressed.
+    pub(crate) compresses: bool,
 }
 
 impl Log {
@@ -34,6 +37,7 @@ impl Log {
             file_max,
             generation: 1,
             clock_ns: 1_700_000_000_000_000_000,
+            compresses: false,
         };
         log.describe(true, false);
         log
@@ -81,7 +85,8 @@ impl Log {
     }
 
     pub(crate) fn rotate(&mut self) {
-        let place = |place: usize| PathBuf::from(format!("{}.{place}", self.path.display()));
+        let end = if self.compresses { ".gz" } else { "" };
+        let place = |place: usize| self.place(place, end);
         if self.file_max < 2 {
             std::fs::remove_file(&self.path).unwrap();
         } else {
@@ -89,11 +94,37 @@ impl Log {
             for number in (2..self.file_max).rev() {
                 std::fs::rename(place(number - 1), place(number)).ok();
             }
-            std::fs::rename(&self.path, place(1)).unwrap();
+            std::fs::rename(&self.path, self.place(1, "")).unwrap();
         }
         self.file = OpenOptions::new().create(true).write(true).truncate(true).open(&self.path).unwrap();
         self.size = 0;
         self.generation += 1;
+        if self.compresses {
+            self.compress(self.file_max >= 2);
+        }
+    }
+
+    fn place(&self, place: usize, end: &str) -> PathBuf {
+        PathBuf::from(format!("{}.{place}{end}", self.path.display()))
+    }
+
+    /// Compresses the file that was rotated last, and removes it then.
+    pub(crate) fn compress(&self, removes: bool) {
+        let (from, to) = (self.place(1, ""), self.place(1, ".gz"));
+        let mut encoder =
+            flate2::write::GzEncoder::new(File::create(to).unwrap(), flate2::Compression::fast());
+        std::io::copy(&mut File::open(&from).unwrap(), &mut encoder).unwrap();
+        encoder.finish().unwrap();
+        if removes {
+            std::fs::remove_file(from).unwrap();
+        }
+    }
+
+    /// Cuts the compressed file that was rotated so many times to a part of its length.
+    pub(crate) fn cut(&self, place: usize, part: f64) {
+        let file = OpenOptions::new().write(true).open(self.place(place, ".gz")).unwrap();
+        let bytes = file.metadata().unwrap().len() as f64;
+        file.set_len((bytes * part) as u64).unwrap();
     }
 
     /// As Docker 20.10 does with `max-file=1`, and as `truncate -s 0` from outside.
