@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use beeacon_agent::door::client::{self, DoorError};
 use beeacon_agent::door::top;
+use beeacon_agent::replay::{self, Replay};
 
-use crate::command_line::{AgentAction, ListenArguments, Listing};
+use crate::command_line::{AgentAction, CommonArguments, ListenArguments, Listing};
 use crate::config;
 use crate::exit::Exit;
 
@@ -27,6 +28,21 @@ pub(crate) async fn run(action: AgentAction) -> anyhow::Result<Exit> {
                 writeln!(std::io::stdout(), "{shown}").map(|()| true)
             };
             client::tap(&data, container.as_deref(), give).await
+        }
+        AgentAction::Replay { common, current, since, mib_max, format } => {
+            let current =
+                CommonArguments { config: current.or_else(replay::config_in_use), ..common.clone() };
+            let load = |common: &CommonArguments| {
+                let config = config::load(common, &ListenArguments::default())?;
+                Ok::<_, anyhow::Error>((config.agent, config.filter))
+            };
+            let (before, after) = (load(&current)?, load(&common)?);
+            let report = Replay { before, after, since, bytes_max: mib_max << 20 }.run().await?;
+            let shown = match format {
+                Listing::Json => serde_json::to_string_pretty(&report)? + "\n",
+                Listing::Table => replay::table(&report),
+            };
+            Ok(std::io::stdout().write_all(shown.as_bytes())?)
         }
     };
     match asked {

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use beeacon_agent::replay::{self, REPLAY_MIB_DEFAULT};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Scrubbed, durable, queryable logs from every container.
@@ -153,6 +154,23 @@ pub(crate) enum AgentAction {
         #[arg(value_name = "CONTAINER")]
         container: Option<String>,
         /// How lines are printed
+        #[arg(long, value_enum, default_value_t = Listing::Table)]
+        format: Listing,
+    },
+    /// What a changed configuration would do to the logs that this host still has; nothing is shipped, and no line is shown
+    Replay {
+        #[command(flatten)]
+        common: CommonArguments,
+        /// The configuration in use; without it /etc/beeacon/beeacon.toml where that is there, else the defaults
+        #[arg(long, value_name = "FILE")]
+        current: Option<PathBuf>,
+        /// Only lines of this last while, such as 30m, 1h or 2d; all that are there without it
+        #[arg(long, value_name = "TIME", value_parser = replay::span)]
+        since: Option<Duration>,
+        /// How much text of each container is looked at, in MiB
+        #[arg(long, value_name = "MIB", default_value_t = REPLAY_MIB_DEFAULT)]
+        mib_max: u64,
+        /// How it is printed
         #[arg(long, value_enum, default_value_t = Listing::Table)]
         format: Listing,
     },
@@ -350,18 +368,7 @@ pub(crate) struct LogsArguments {
 pub(crate) struct Span(pub(crate) Duration);
 
 fn span(text: &str) -> Result<Span, String> {
-    let wanted = || "wanted a number with s, m, h or d, such as 15m".to_owned();
-    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let (amount, unit) = text.split_at(digits);
-    let factor = match unit.trim() {
-        "s" => 1,
-        "m" | "min" => 60,
-        "h" => 3_600,
-        "d" => 86_400,
-        _ => return Err(wanted()),
-    };
-    let amount: u64 = amount.parse().map_err(|_| wanted())?;
-    amount.checked_mul(factor).map(Duration::from_secs).map(Span).ok_or_else(wanted)
+    replay::span(text).map(Span)
 }
 
 #[derive(Clone, Debug, Args)]

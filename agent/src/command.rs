@@ -13,6 +13,7 @@ use beeacon_agent::door::client::{self, DoorError};
 use beeacon_agent::door::top;
 use beeacon_agent::pollen::FilterConfig;
 use beeacon_agent::reload::{self, Load};
+use beeacon_agent::replay::{self, REPLAY_MIB_DEFAULT, Replay, ReplayError};
 use beeacon_agent::{Agent, AgentConfig};
 use beeacon_settings::{Document, Process};
 use clap::{Parser, Subcommand, ValueEnum};
@@ -60,6 +61,23 @@ enum Verb {
     },
     /// What the agent that runs with this data directory counts, in the text format of Prometheus.
     Metrics(Options),
+    /// What a changed configuration would do to the logs that this host still has. Nothing is shipped, and no line is shown.
+    Replay {
+        #[command(flatten)]
+        options: Options,
+        /// The configuration in use; without it /etc/beeacon/beeacon.toml where that is there, else the defaults.
+        #[arg(long, value_name = "FILE")]
+        current: Option<PathBuf>,
+        /// Only lines of this last while, such as 30m, 1h or 2d; all that are there without it.
+        #[arg(long, value_name = "TIME", value_parser = replay::span)]
+        since: Option<Duration>,
+        /// How much text of each container is looked at, in MiB.
+        #[arg(long, value_name = "MIB", default_value_t = REPLAY_MIB_DEFAULT)]
+        mib_max: u64,
+        /// How it is printed.
+        #[arg(long, value_enum, default_value_t = Form::Text)]
+        format: Form,
+    },
     /// Check everything the agent needs, and say what to do about what is missing.
     Doctor(Options),
 }
@@ -96,6 +114,13 @@ struct Options {
     /// The rules' profile, instead of the configured one.
     #[arg(long, value_name = "NAME")]
     profile: Option<String>,
+}
+
+/// How a report is printed.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Form {
+    Text,
+    Json,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -197,6 +222,24 @@ pub(crate) fn execute(arguments: Arguments) -> ExitCode {
             let text = client::metrics(&data).await?;
             Ok(write!(std::io::stdout(), "{text}")?)
         }),
+        Verb::Replay { options, current, since, mib_max, format } => {
+            let current = current.or_else(replay::config_in_use);
+            let before = Options { config: current, ..options.clone() };
+            match before.validate().and_then(|before| Ok((before, options.validate()?))) {
+                Ok((before, after)) => {
+                    let replay = Replay { before, after, since, bytes_max: mib_max << 20 };
+                    match runtime.block_on(replay.run()) {
+                        Ok(report) if format == Form::Json => {
+                            say(&serde_json::to_string_pretty(&report).unwrap_or_default())
+                        }
+                        Ok(report) => say(replay::table(&report).trim_end()),
+                        Err(error @ ReplayError::Filter { .. }) => refuse(EXIT_CONFIG, &error.into()),
+                        Err(error) => refuse(EXIT_IO, &error.into()),
+                    }
+                }
+                Err(error) => refuse(EXIT_CONFIG, &error),
+            }
+        }
         Verb::Doctor(options) => match options.resolve() {
             Ok((config, _)) => runtime.block_on(doctor(&config)),
             Err(error) => refuse(EXIT_CONFIG, &error),

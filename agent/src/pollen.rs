@@ -257,6 +257,16 @@ impl FilterConfig {
         Ok(self.engine_with(Ok(vec![self.passing_key()?]), None)?.0)
     }
 
+    /// A key that lasts as long as the process, for engines whose results are compared.
+    pub(crate) fn key_to_compare() -> Zeroizing<Vec<u8>> {
+        Zeroizing::new(uuid::Uuid::now_v7().as_bytes().repeat(2))
+    }
+
+    /// As [`FilterConfig::engine_to_try`], with a key that another engine has as well.
+    pub(crate) fn engine_with_key(&self, key: &[u8]) -> Result<Arc<Engine>, PollenError> {
+        Ok(self.engine_with(Ok(vec![Key::new(self.key_version, key)?]), None)?.0)
+    }
+
     /// The same, with a clock in nanoseconds that says what each rule costs.
     ///
     /// # Errors

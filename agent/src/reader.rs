@@ -767,7 +767,7 @@ fn treatment(container: &Container, config: &AgentConfig) -> Treatment {
 
 /// Where a container's lines come from, with the service that its label names, unless other rules would scrub it under that name:
 /// a label cannot make less of redaction. A profile that it chooses is a label of the rows, by which the filter knows it.
-fn origin(container: &Container, config: &AgentConfig, filter: &dyn Filter) -> Origin {
+pub(crate) fn origin(container: &Container, config: &AgentConfig, filter: &dyn Filter) -> Origin {
     let mut origin = container.origin(&config.host, &config.labels);
     if let Some(profile) = config.selection.profile(container) {
         if !filter.offers(profile) {
@@ -801,7 +801,7 @@ fn open_files(container: &Container, path: &Path, around: &Surroundings) -> Resu
 }
 
 /// Whether a log file can be read; one that is not there yet counts when its directory can be listed.
-fn can_read(path: &PathBuf) -> bool {
+pub(crate) fn can_read(path: &PathBuf) -> bool {
     match File::open(path) {
         Ok(_) => true,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {

@@ -18,6 +18,8 @@ pub struct Shaping {
     /// Rows are kept whose place in their hash's range lies below; all without it.
     below: Option<u64>,
     rate: Option<Bucket>,
+    /// Rows from before are passed over, in nanoseconds since 1970; none without it.
+    since_ns: Option<i64>,
 }
 
 /// Fills by the rows' own timestamps: reading fast what was written slowly leaves nothing out.
@@ -38,11 +40,19 @@ impl Shaping {
             tokens: f64::from(per_second) * RATE_BURST_SECONDS,
             timestamp_ns: i64::MIN,
         });
-        Shaping { below, rate }
+        Shaping { below, rate, since_ns: None }
+    }
+
+    /// The same, which passes over rows from before a time without counting them: for looking at a part of a log.
+    pub(crate) fn since(self, since_ns: i64) -> Self {
+        Shaping { since_ns: Some(since_ns), ..self }
     }
 
     /// Whether a row is kept. One that is not is counted.
     pub fn keeps(&mut self, position: Position, timestamp_ns: i64, level: Level, metrics: &Metrics) -> bool {
+        if self.since_ns.is_some_and(|since_ns| timestamp_ns < since_ns) {
+            return false;
+        }
         if let Some(below) = self.below
             && !matches!(level, Level::Error | Level::Fatal)
             && hash(position) >= below

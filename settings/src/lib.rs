@@ -36,7 +36,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 pub use interpolate::{Nothing, Process, Surroundings, fill_in};
-pub use quantity::{show_bytes, show_duration};
+pub use quantity::{read_duration, show_bytes, show_duration};
 
 /// One thing that is wrong in a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -510,7 +510,7 @@ impl<'a> Section<'a> {
     ) -> Duration {
         let Some(node) = self.take(key) else { return default };
         let span = match &node.value {
-            Value::Text { text, .. } => quantity::duration(text),
+            Value::Text { text, .. } => read_duration(text),
             _ => None,
         };
         let wanted = "a span of time such as \"200 ms\" or \"30 s\"";

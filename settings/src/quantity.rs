@@ -22,8 +22,8 @@ pub(crate) fn bytes(text: &str) -> Option<u64> {
     parse(text, &BYTE_UNITS, Some(1))
 }
 
-/// `200 ms`, `30s`, `10 m`.
-pub(crate) fn duration(text: &str) -> Option<Duration> {
+/// A span of time: `200 ms`, `30s`, `10 m`.
+pub fn read_duration(text: &str) -> Option<Duration> {
     parse(text, &TIME_UNITS, None).map(Duration::from_millis)
 }
 
