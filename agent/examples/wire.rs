@@ -32,7 +32,8 @@ fn main() {
     // Those of one file after another would be what no host writes.
     let count = lines.len();
     let stride = (count / 16).max(1) | 1;
-    let mixed: Vec<&str> = (0..count).map(|place| lines[place * stride % count].as_str()).collect();
+    let mixed: Vec<&str> =
+        (0..count).filter_map(|place| lines.get(place * stride % count)).map(String::as_str).collect();
     println!("{count} lines of {} bytes", lines.iter().map(String::len).sum::<usize>() / count.max(1));
     for (what, lines) in
         [("one file after another", lines.iter().map(String::as_str).collect()), ("mixed", mixed)]

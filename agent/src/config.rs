@@ -10,6 +10,7 @@ use crate::container::ReaderChoice;
 use crate::docker::host::{DEFAULT_HOST, DockerHost};
 use crate::door::is_loopback;
 use crate::files::FilesConfig;
+use crate::journald::JournaldConfig;
 use crate::multiline::Grouping;
 use crate::picking::Picks;
 use crate::push::PushConfig;
@@ -63,6 +64,8 @@ pub struct AgentConfig {
     pub push: PushConfig,
     /// Plain files by patterns over paths; none by default.
     pub files: Vec<FilesConfig>,
+    /// journald's journals; none by default.
+    pub journald: Vec<JournaldConfig>,
 }
 
 impl Default for AgentConfig {
@@ -87,6 +90,7 @@ impl Default for AgentConfig {
             spool: SpoolConfig::default(),
             push: PushConfig::default(),
             files: Vec::new(),
+            journald: Vec::new(),
         }
     }
 }
@@ -217,6 +221,10 @@ impl AgentConfig {
         if !files.is_empty() {
             self.files = files;
         }
+        let journald = JournaldConfig::read_all(section);
+        if !journald.is_empty() {
+            self.journald = journald;
+        }
         for fault in self.faults() {
             if section.is_present() {
                 section.fault(fault.key, fault.message);
@@ -235,6 +243,11 @@ impl AgentConfig {
         let fallbacks = self.fallback_collectors.iter().map(String::as_str);
         let urls = std::iter::once(self.collector.as_str()).chain(fallbacks);
         Collector::first_of(urls, self.token.as_deref(), self.roots.as_deref(), self.identity.as_ref())
+    }
+
+    /// Whether anything but containers is read.
+    fn has_others(&self) -> bool {
+        self.push.is_any() || !self.files.is_empty() || !self.journald.is_empty()
     }
 
     /// What is wrong with it, all at once. Looks at nothing outside: see [`crate::doctor`] for that.
@@ -259,7 +272,7 @@ impl AgentConfig {
                     fault("docker_host", error.to_string());
                 }
             }
-            None if self.containers_directory.is_none() && !self.push.is_any() && self.files.is_empty() => {
+            None if self.containers_directory.is_none() && !self.has_others() => {
                 fault(
                     "docker_host",
                     "is none, so containers_directory must say where the logs are".to_owned(),
@@ -373,7 +386,9 @@ mod tests {
              free_bytes_min = \"1 MiB\"\n[agent.push]\nlisten = \"127.0.0.1:4881\"\ntoken = \"sixteen characters\"\n\
              [[agent.syslog]]\nlisten = \"[::1]:514\"\ntransport = \"udp\"\n\
              [[agent.files]]\ninclude = [\"/l/*.log\"]\nexclude = [\"/l/a.log\"]\nservice = \"s\"\n\
-             labels = { tier = \"web\" }\nmultiline = \"go\"\ntimestamp = \"auto\"\nattributes = \"a\"\nclose_after = \"2 s\"\n",
+             labels = { tier = \"web\" }\nmultiline = \"go\"\ntimestamp = \"auto\"\nattributes = \"a\"\nclose_after = \"2 s\"\n\
+             [[agent.journald]]\ndirectory = \"/j\"\nmatches = [\"_SYSTEMD_UNIT=a.service\"]\nservice = \"s\"\n\
+             labels = { tier = \"db\" }\nattributes = \"a\"\n",
         )
         .unwrap();
         let expected = AgentConfig {
@@ -431,6 +446,13 @@ mod tests {
                 picks: Picks::parse("a").unwrap(),
                 close_after: Duration::from_secs(2),
             }],
+            journald: vec![JournaldConfig {
+                directory: Some("/j".into()),
+                matches: vec!["_SYSTEMD_UNIT=a.service".into()],
+                service: Some("s".into()),
+                labels: vec![("tier".into(), "db".into())],
+                picks: Picks::parse("a").unwrap(),
+            }],
         };
         assert_eq!(config, expected);
     }
@@ -454,7 +476,8 @@ mod tests {
              timestamp = [\"nam:* => auto\"]\nattributes = [\"a\"]\n\
              sample = \"2\"\nrate = \"x\"\nlisten = \"0.0.0.0:4882\"\nstdin = true\n[agent.spool]\nmode = \"off\"\n\
              [agent.push]\nlisten = \"0.0.0.0:1\"\n[[agent.syslog]]\ntransport = \"udp\"\n\
-             [[agent.files]]\ninclude = [\"logs/*.log\"]\n[[agent.files]]\nmultiline = \"perl\"\n",
+             [[agent.files]]\ninclude = [\"logs/*.log\"]\n[[agent.files]]\nmultiline = \"perl\"\n\
+             [[agent.journald]]\ndirectory = \"j\"\nmatches = [\"--file=x\"]\n",
         )
         .unwrap_err();
         for key in [
@@ -476,6 +499,8 @@ mod tests {
             "syslog",
             "files.include",
             "files.multiline",
+            "journald.directory",
+            "journald.matches",
             "rate",
         ] {
             assert!(faults.contains(&format!("agent.{key}")), "{key} is missing in:\n{faults}");

@@ -30,6 +30,8 @@ pub enum ReaderKind {
     Api,
     /// It is no container but a plain file.
     Plain,
+    /// It is no container but a journal.
+    Journal,
     /// Its log driver keeps nothing that could be read.
     Unsupported,
 }

@@ -16,9 +16,9 @@
 //!                            └──────────────────────────────┘─ frame ─► spool ─┘
 //! ```
 //!
-//! Modules in reading order: [`config`], [`agent`], [`reload`], [`door`], [`pump`], [`reader`], [`progress`], [`docker`], [`files`], [`level`],
+//! Modules in reading order: [`config`], [`agent`], [`reload`], [`door`], [`pump`], [`reader`], [`progress`], [`docker`], [`files`], [`journald`], [`level`],
 //! [`timestamp`], [`multiline`], [`shaping`], [`selection`], [`filter`], [`picking`], [`rescan`], [`ship`],
-//! [`spool`], [`push`], [`replay`].
+//! [`spool`], [`names`], [`push`], [`replay`].
 
 pub mod limits;
 
@@ -43,6 +43,8 @@ pub mod container;
 pub mod docker;
 
 pub mod files;
+
+pub mod journald;
 
 pub mod level;
 

@@ -182,6 +182,25 @@ pub const ANSWER_BYTES_MAX: usize = 16 << 20;
 /// How many containers are read. Each costs descriptors and a watch.
 pub const CONTAINERS_MAX: usize = 4096;
 
+/// How many `[[agent.journald]]` a configuration has. Each is a child process.
+pub const JOURNALD_SECTIONS_MAX: usize = 16;
+
+/// How many matches such a section names.
+pub const JOURNALD_MATCHES_MAX: usize = 64;
+
+/// The longest name of a journal's field, in bytes, by journald's own rule.
+pub const JOURNALD_NAME_BYTES_MAX: usize = 64;
+
+/// How much is kept of a field that is not the message, in bytes. Names of units have at most 255.
+pub const JOURNALD_FIELD_BYTES_MAX: usize = 1024;
+
+/// How much is kept of a message, in bytes: a few of the longest rows, and less than a frame even where nothing compresses. journald
+/// itself cuts lines of services at 48 KiB; only programs that speak to it directly write more.
+pub const JOURNALD_MESSAGE_BYTES_MAX: usize = 4 << 20;
+
+/// How many blocks of a journal are read in one turn.
+pub const JOURNALD_BLOCKS_PER_TURN: usize = 4;
+
 /// How many `[[agent.files]]` a configuration has. Each is walked at every look.
 pub const FILE_SECTIONS_MAX: usize = 64;
 

@@ -21,7 +21,8 @@ use std::time::{Duration, Instant};
 use beeacon_record::limits::{BATCH_ROWS_MAX, BATCH_SOURCES_MAX};
 use beeacon_record::wire::{IngestAnswer, SessionAnswer, SessionRequest};
 use beeacon_record::{
-    AgentId, Batch, BatchBuilder, Epoch, FrameEncoder, FrameError, Interval, OriginId, Position, Source,
+    AgentId, Batch, BatchBuilder, Epoch, FrameEncoder, FrameError, IdentityError, Interval, OriginId,
+    Position, Source,
 };
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc};
@@ -44,8 +45,11 @@ use crate::files::FilesConfig;
 use crate::files::find::{FoundFile, Look};
 use crate::files::plain::{self, FilesShared, PlainSource};
 use crate::filter::{self, Cutter, Filter};
+use crate::journald::JournaldConfig;
+use crate::journald::source::JournalSource;
 use crate::limits::{AT_RISK_BYTES_MIN, CONTAINERS_MAX, DRAIN_WITHIN, POLL_EVERY};
 use crate::metrics::Metrics;
+use crate::names::NamesError;
 use crate::picking;
 use crate::progress::{Acked, Sink, Step};
 use crate::reader::{Entry, Surroundings};
@@ -247,6 +251,9 @@ impl Pump {
             over: CancellationToken::new().drop_guard(),
         };
         pump.start_from_spool();
+        for config in pump.parts.config.journald.clone() {
+            pump.add_journal(Arc::new(config)).map_err(std::io::Error::other)?;
+        }
         Ok(pump)
     }
 
@@ -419,6 +426,16 @@ impl Pump {
         self.end_missing_files();
     }
 
+    fn add_journal(&mut self, config: Arc<JournaldConfig>) -> Result<(), IdentityError> {
+        let source = JournalSource::new(config, &self.parts.config.host)?;
+        let id = source.progress.source.as_str().to_owned();
+        let mut entry = Entry::journal(source);
+        entry.rewind(&self.states);
+        self.turns.push(id.clone());
+        self.entries.insert(id, entry);
+        Ok(())
+    }
+
     fn add_plain(&mut self, source: PlainSource) {
         let id = source.progress.source.as_str().to_owned();
         let mut entry = Entry::plain(source, &self.parts.config);
@@ -455,7 +472,7 @@ impl Pump {
         let known: Vec<String> = self.entries.keys().cloned().collect();
         for id in known {
             let Some(entry) = self.entries.get_mut(&id) else { continue };
-            if entry.is_plain() || self.parts.config.selection.takes(entry.container()) {
+            if !entry.is_container() || self.parts.config.selection.takes(entry.container()) {
                 entry.configure(&self.parts.config, &self.surroundings);
                 continue;
             }
@@ -534,7 +551,13 @@ impl Pump {
         let safe_cut = |text: &[u8], at_most: usize| cutter.cut(text, at_most);
         let origins = entry.origins(&mut self.builder);
         let mut sink = sink(&mut self.builder, origins, self.rows_max, &safe_cut, &self.parts.metrics, entry);
-        let step = entry.step(&mut sink, &mut self.block, &self.surroundings).unwrap_or_else(|error| {
+        let step = entry.step(&mut sink, &mut self.block, &self.surroundings);
+        let failure = step.as_ref().err().and_then(std::io::Error::get_ref);
+        if let Some(NamesError::Scrub(_)) = failure.and_then(|error| error.downcast_ref()) {
+            self.fail("nothing is shipped any more", &step.err().unwrap_or(std::io::ErrorKind::Other.into()));
+            return Step::Idle;
+        }
+        let step = step.unwrap_or_else(|error| {
             entry.note_error(&error);
             Step::Idle
         });

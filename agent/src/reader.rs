@@ -27,6 +27,7 @@ use crate::docker::watch::Watch;
 use crate::files::FilesConfig;
 use crate::files::plain::{FilesShared, PlainSource};
 use crate::filter::Filter;
+use crate::journald::source::JournalSource;
 use crate::limits::{RECHECK_EVERY, SILENT_STREAM_AFTER};
 use crate::metrics::Metrics;
 use crate::multiline::Grouper;
@@ -89,6 +90,7 @@ enum Reader {
     File(Box<FileSource>),
     Api(Box<ApiReader>),
     Plain(Box<PlainSource>),
+    Journal(Box<JournalSource>),
     Unsupported,
 }
 
@@ -190,6 +192,32 @@ impl Entry {
         entry
     }
 
+    /// A journal, which is none of any container.
+    pub fn journal(source: JournalSource) -> Self {
+        let name = match &source.config.directory {
+            Some(directory) => format!("journal {}", directory.display()),
+            None => "journal".to_owned(),
+        };
+        Entry {
+            container: Container { name, is_running: true, ..Container::default() },
+            origin: Origin::default(),
+            origin_ids: None,
+            no_source: source.progress.source.clone(),
+            picks: source.config.picks.clone().map(Arc::new),
+            reader: Reader::Journal(Box::new(source)),
+            redactions: 0,
+            is_removed: false,
+            finals_committed: 0,
+            retry_at: None,
+            growth: Growth::default(),
+        }
+    }
+
+    /// Whether it is a container.
+    pub fn is_container(&self) -> bool {
+        !matches!(self.reader, Reader::Plain(_) | Reader::Journal(_))
+    }
+
     /// Whether it is a plain file.
     pub fn is_plain(&self) -> bool {
         matches!(self.reader, Reader::Plain(_))
@@ -270,6 +298,9 @@ impl Entry {
 
     /// Takes another configuration. Nothing may be read before [`Entry::rewind`].
     pub fn configure(&mut self, config: &AgentConfig, around: &Surroundings) {
+        if let Reader::Journal(journal) = &mut self.reader {
+            return journal.configure(&config.host);
+        }
         if self.is_plain() {
             self.origin.host.clone_from(&config.host);
             self.origin_ids = None;
@@ -289,7 +320,7 @@ impl Entry {
                 file.grouper = treatment.grouping.map(|grouping| Grouper::new(grouping, wait))
             }
             Reader::Api(api) => api.source.set_grouping(treatment.grouping.as_ref(), wait),
-            Reader::Plain(_) | Reader::Unsupported => {}
+            Reader::Plain(_) | Reader::Journal(_) | Reader::Unsupported => {}
         }
         for progress in self.progress() {
             progress.shaping = treatment.shaping.clone();
@@ -331,7 +362,8 @@ impl Entry {
             Reader::Api(api) => {
                 api.source.progress().map(|progress| builder.origin(origin, &progress.source))
             }
-            Reader::Unsupported => return [builder.origin(origin, &self.no_source); 2],
+            // A journal's entries have origins of their own.
+            Reader::Journal(_) | Reader::Unsupported => return [builder.origin(origin, &self.no_source); 2],
         };
         self.origin_ids = Some(ids);
         ids
@@ -340,12 +372,16 @@ impl Entry {
     /// The batch has been closed: origins have other numbers in the next one.
     pub fn forget_origins(&mut self) {
         self.origin_ids = None;
+        if let Reader::Journal(journal) = &mut self.reader {
+            journal.forget_origins();
+        }
     }
 
     fn progress(&mut self) -> Vec<&mut Progress> {
         match &mut self.reader {
             Reader::File(file) => vec![&mut file.progress],
             Reader::Plain(plain) => vec![&mut plain.progress],
+            Reader::Journal(journal) => vec![&mut journal.progress],
             Reader::Api(api) => api.source.progress().into_iter().collect(),
             Reader::Unsupported => Vec::new(),
         }
@@ -380,6 +416,10 @@ impl Entry {
                 let acked = states.get(&plain.progress.source).cloned();
                 plain.rewind(acked);
             }
+            Reader::Journal(journal) => {
+                let acked = states.get(&journal.progress.source).cloned();
+                journal.rewind(acked);
+            }
             Reader::Unsupported => {}
         }
     }
@@ -406,6 +446,12 @@ impl Entry {
                     return Ok(Step::Idle);
                 }
                 plain.step(sink, block)
+            }
+            Reader::Journal(journal) => {
+                if self.retry_at.is_some_and(|at| Instant::now() < at) {
+                    return Ok(Step::Idle);
+                }
+                journal.step(sink, around.filter.as_ref())
             }
             Reader::Api(api) => Ok(api.step(&self.container, self.is_removed, sink, around)),
             Reader::Unsupported => Ok(Step::Idle),
@@ -464,6 +510,10 @@ impl Entry {
                 let (open, cursor) = (plain.open(), plain.cursor());
                 plain.progress.take_interval(open, cursor).into_iter().collect()
             }
+            Reader::Journal(journal) => {
+                let cursor = journal.cursor();
+                journal.progress.take_interval(Vec::new(), cursor).into_iter().collect()
+            }
             Reader::Unsupported => Vec::new(),
         }
     }
@@ -493,7 +543,7 @@ impl Entry {
         match &mut self.reader {
             Reader::File(file) => file.release(),
             Reader::Plain(plain) => plain.committed(),
-            Reader::Api(_) | Reader::Unsupported => {}
+            Reader::Api(_) | Reader::Journal(_) | Reader::Unsupported => {}
         }
         if is_final && (is_removed || self.is_plain()) {
             self.finals_committed += 1;
@@ -517,7 +567,7 @@ impl Entry {
                 let is_over = api.source.has_ended && !api.wants_end && !api.wants_attach;
                 is_over && committed >= api.source.final_count()
             }
-            Reader::Plain(_) | Reader::Unsupported => true,
+            Reader::Plain(_) | Reader::Journal(_) | Reader::Unsupported => true,
         }
     }
 
@@ -527,6 +577,7 @@ impl Entry {
             Reader::File(_) => ReaderKind::File,
             Reader::Api(api) if !api.source.is_unsupported => ReaderKind::Api,
             Reader::Plain(_) => ReaderKind::Plain,
+            Reader::Journal(_) => ReaderKind::Journal,
             Reader::Api(_) | Reader::Unsupported => ReaderKind::Unsupported,
         };
         let lag_bytes = self.lag_bytes();
@@ -542,6 +593,7 @@ impl Entry {
                 Reader::File(file) => file.progress.rows,
                 Reader::Api(api) => api.source.rows(),
                 Reader::Plain(plain) => plain.progress.rows,
+                Reader::Journal(journal) => journal.progress.rows,
                 Reader::Unsupported => 0,
             },
             redactions: self.redactions,
@@ -555,7 +607,7 @@ impl Entry {
         let progress = match &self.reader {
             Reader::File(file) => &file.progress,
             Reader::Plain(plain) => &plain.progress,
-            Reader::Api(_) | Reader::Unsupported => return None,
+            Reader::Api(_) | Reader::Journal(_) | Reader::Unsupported => return None,
         };
         let last_ns = u128::try_from(progress.last_timestamp_ns()).ok()?;
         match (lag_bytes, last_ns) {
@@ -601,7 +653,7 @@ impl Entry {
         match &self.reader {
             Reader::File(file) => file.lag_bytes(),
             Reader::Plain(plain) => plain.lag_bytes(),
-            Reader::Api(_) | Reader::Unsupported => 0,
+            Reader::Api(_) | Reader::Journal(_) | Reader::Unsupported => 0,
         }
     }
 
@@ -611,7 +663,7 @@ impl Entry {
             Reader::File(file) => file.open_bytes(),
             Reader::Api(api) => api.source.open_bytes(),
             Reader::Plain(plain) => plain.open_bytes(),
-            Reader::Unsupported => 0,
+            Reader::Journal(_) | Reader::Unsupported => 0,
         }
     }
 
@@ -629,7 +681,7 @@ impl Entry {
             Reader::File(file) => around.watch.remove(&file.chain),
             Reader::Api(api) => api.detach(),
             Reader::Plain(plain) => plain.forget(),
-            Reader::Unsupported => {}
+            Reader::Journal(_) | Reader::Unsupported => {}
         }
     }
 }

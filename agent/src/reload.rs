@@ -53,6 +53,7 @@ pub(crate) fn faults(before: &AgentConfig, after: &AgentConfig) -> Vec<String> {
         ("spool", before.spool != after.spool),
         ("stdin, agent.syslog or agent.push", before.push != after.push),
         ("files", before.files != after.files),
+        ("journald", before.journald != after.journald),
     ] {
         if has_changed {
             faults.push(format!("agent.{key}: has changed, which needs a new start of the agent"));

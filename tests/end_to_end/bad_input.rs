@@ -341,6 +341,28 @@ fn a_log_rotated_away_while_the_agent_was_down_leaves_exactly_one_gap_row() {
     assert!(verdicts[0].declared > 3_000);
 }
 
+/// Scenario: while the agent is down a log is rotated many times, and Docker compresses what it rotates.
+/// Guarantees: every line is there once, and no gap is told.
+#[test]
+fn files_that_docker_has_compressed_are_read_where_the_agent_was_down() {
+    need_docker!("files_that_docker_has_compressed_are_read_where_the_agent_was_down");
+    let mut world = World::start("compressed", Plan::default());
+    let driver = Driver::Compressed { max_size: "50k", max_file: 100 };
+    let cast = Cast::new(world.seed, "compressed", 6_000, driver).gate(60);
+    let id = cast.run(&world);
+    world.wait_rows("compressed", 60, 30);
+    world.agent.kill();
+    world.open_gate("compressed");
+    assert_eq!(world.docker.wait(&id, seconds(60)), 0);
+    let directory = world.docker.containers_directory().join(&id);
+    let is_compressed = |place: u32| directory.join(format!("{id}-json.log.{place}.gz")).exists();
+    wait_until("Docker's compressed files", seconds(30), || is_compressed(1) && is_compressed(3));
+    world.agent.start();
+    let verdicts = world.judge_all(std::slice::from_ref(&cast.printed), 60);
+    assert!(verdicts[0].is_clean(), "{}", verdicts[0]);
+    assert_eq!((verdicts[0].declared, gaps(world.sql, "compressed").len()), (0, 0));
+}
+
 /// Scenario: one line of 100 MiB without a newline, with secrets across each MiB.
 /// Guarantees: it is stored in pieces, in order, whole but for the secrets; the agent's memory stays bounded.
 #[test]

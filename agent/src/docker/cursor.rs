@@ -19,6 +19,9 @@
 //!       17 4  check of the file's first line, 0 while that has no end
 //!       21 4  check of the bytes before that place
 //!       25 1  1 when the file has ended, else 0
+//! journal 0 1 version = 5
+//!        1 8  generation
+//!        9 …  of the entry read last, where there is one: numbering (16), number (8), boot (16), monotonic (8) and real time (8)
 //! ```
 //! All integers are little-endian.
 
@@ -27,6 +30,7 @@ use beeacon_record::Position;
 use super::files::Fingerprint;
 use crate::clock::ClockMark;
 use crate::files::copies::Mark;
+use crate::journald::export::Place;
 
 /// Without fingerprints of contents, as it was written at first.
 const FILE_VERSION_BARE: u8 = 1;
@@ -35,6 +39,7 @@ const FILE_VERSION: u8 = 6;
 const API_VERSION_BARE: u8 = 2;
 const PLAIN_VERSION: u8 = 3;
 const API_VERSION: u8 = 4;
+const JOURNAL_VERSION: u8 = 5;
 
 /// How many files a cursor names: the one that was read last and the one where an open line starts.
 pub const CURSOR_FILES_MAX: usize = 2;
@@ -141,6 +146,47 @@ pub fn read_plain(bytes: &[u8]) -> Option<(Mark, bool)> {
     }
 }
 
+/// A cursor of a journal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct JournalCursor {
+    /// The generation that was being read.
+    pub generation: u64,
+    /// The entry that was read last, if any was.
+    pub place: Option<Place>,
+}
+
+impl JournalCursor {
+    /// The cursor as bytes.
+    pub fn write(&self) -> Vec<u8> {
+        let mut bytes = vec![JOURNAL_VERSION];
+        bytes.extend_from_slice(&self.generation.to_le_bytes());
+        if let Some(Place { numbering, number, boot, monotonic_us, realtime_us }) = self.place {
+            bytes.extend_from_slice(&numbering.to_le_bytes());
+            bytes.extend_from_slice(&number.to_le_bytes());
+            bytes.extend_from_slice(&boot.to_le_bytes());
+            bytes.extend_from_slice(&monotonic_us.to_le_bytes());
+            bytes.extend_from_slice(&realtime_us.to_le_bytes());
+        }
+        bytes
+    }
+}
+
+/// The cursor of a journal in these bytes, if they hold one.
+pub fn read_journal(bytes: &[u8]) -> Option<JournalCursor> {
+    let (generation, rest) = number(bytes.strip_prefix(&[JOURNAL_VERSION])?)?;
+    if rest.is_empty() {
+        return Some(JournalCursor { generation, place: None });
+    }
+    let (numbering, rest) = rest.split_first_chunk::<16>()?;
+    let (entry, rest) = number(rest)?;
+    let (boot, rest) = rest.split_first_chunk::<16>()?;
+    let (monotonic_us, rest) = number(rest)?;
+    let (realtime_us, rest) = number(rest)?;
+    let (numbering, boot) = (u128::from_le_bytes(*numbering), u128::from_le_bytes(*boot));
+    let place = Place { numbering, number: entry, boot, monotonic_us, realtime_us };
+    rest.is_empty().then_some(JournalCursor { generation, place: Some(place) })
+}
+
 fn number(bytes: &[u8]) -> Option<(u64, &[u8])> {
     let (number, rest) = bytes.split_first_chunk::<8>()?;
     Some((u64::from_le_bytes(*number), rest))
@@ -185,8 +231,9 @@ mod tests {
     #[test]
     fn cursors_of_every_version_are_read() {
         let golden = |text: &str| -> Vec<u8> {
-            let digit = |at: usize| u8::from_str_radix(&text.trim()[at..at + 2], 16).unwrap();
-            (0..text.trim().len()).step_by(2).map(digit).collect()
+            let digits: Vec<u8> =
+                text.trim().chars().map(|digit| u8::try_from(digit.to_digit(16).unwrap()).unwrap()).collect();
+            digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect()
         };
         let resume = Position::new(3, 70);
         let bare = Fingerprint { file: 0x1122_3344_5566_7788, content: None };
@@ -201,8 +248,13 @@ mod tests {
         let clock = ClockMark { offset_ns: -9, boot: 1 << 60 };
         let bytes = golden(include_str!("../../golden/cursor-4-api.hex"));
         assert_eq!((read_since(&bytes), write_since(-5, clock)), (Some((-5, Some(clock))), bytes));
+        let place = Place { numbering: 1 << 100, number: 2, boot: 3 << 90, monotonic_us: 4, realtime_us: 5 };
+        let cursor = JournalCursor { generation: 7, place: Some(place) };
+        let bytes = golden(include_str!("../../golden/cursor-5-journal.hex"));
+        assert_eq!((read_journal(&bytes), cursor.write()), (Some(cursor), bytes.clone()));
+        assert!((0..bytes.len()).filter(|end| read_journal(&bytes[..*end]).is_some()).eq([9]));
         let mark = Mark { at: Position::new(2, 9), head: 5, tail: u32::MAX };
         let bytes = golden(include_str!("../../golden/cursor-3-plain.hex"));
-        assert_eq!((read_plain(&bytes), write_plain(&mark, true)), (Some((mark.clone(), true)), bytes));
+        assert_eq!((read_plain(&bytes), write_plain(&mark, true)), (Some((mark, true)), bytes));
     }
 }

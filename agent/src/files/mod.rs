@@ -115,7 +115,7 @@ impl FilesConfig {
     }
 }
 
-fn parsed<T, E: std::fmt::Display>(
+pub(crate) fn parsed<T, E: std::fmt::Display>(
     section: &mut Section<'_>,
     key: &'static str,
     parse: impl Fn(&str) -> Result<Option<T>, E>,

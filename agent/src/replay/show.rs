@@ -26,6 +26,9 @@ fn differs(compared: &Compared) -> bool {
     compared.differences.is_any() || compared.before.is_some() != compared.after.is_some()
 }
 
+/// A number of an outcome.
+type Number = fn(&Outcome) -> u64;
+
 fn one(compared: &Compared, shown: &mut String) -> std::fmt::Result {
     let name = printable(&compared.container);
     let (before, after) = match (&compared.before, &compared.after) {
@@ -39,7 +42,7 @@ fn one(compared: &Compared, shown: &mut String) -> std::fmt::Result {
     let mib = before.read_bytes.max(after.read_bytes) as f64 / f64::from(1 << 20);
     let cut = if before.is_cut || after.is_cut { ", and more that was not looked at" } else { "" };
     writeln!(shown, "{name}: {mib:.1} MiB of text{cut}")?;
-    let numbers: [(&str, fn(&Outcome) -> u64); 6] = [
+    let numbers: [(&str, Number); 6] = [
         ("rows", |outcome| outcome.rows),
         ("bytes shipped", |outcome| outcome.bytes),
         ("dropped by rules", |outcome| outcome.dropped_rows),

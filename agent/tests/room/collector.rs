@@ -27,7 +27,7 @@ pub(crate) enum Mood {
     Slow,
     /// Is far away: every frame takes half a second to get here.
     Far,
-    /// Frames take a tenth of a second, and every third one is faster than the one before it.
+    /// Frames take half a second, and every third one is faster than the one before it.
     Shuffles,
     /// Answers 503 to every second frame.
     Busy,
@@ -235,7 +235,7 @@ impl State {
             Mood::Slow => 333,
             Mood::Far => 500,
             Mood::Shuffles if self.arrivals.is_multiple_of(3) => 20,
-            Mood::Shuffles => 100,
+            Mood::Shuffles => 500,
             _ => 0,
         }
     }

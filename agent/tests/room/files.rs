@@ -5,7 +5,9 @@ use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use beeacon_agent::files::FilesConfig;
@@ -409,4 +411,68 @@ fn property_test_whatever_rotation_happens_every_line_is_stored_once() {
     proptest!(config, |(acts in acts())| {
         runtime.block_on(play(&acts));
     });
+}
+
+/// Scenario: the program is killed again and again while a log is written and rotated by renaming; its state is erased once. Guarantees:
+/// every line is stored once and in order.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_program_loses_and_repeats_no_line_of_plain_files_that_are_rotated() {
+    let (collector, directory) = (Collector::start().await, directory());
+    let mut program = Program::start(&directory);
+    let file = directory.path().join("agent.toml");
+    let path = directory.path().display();
+    let text = format!(
+        "[agent]\ncollector = \"{}\"\ndata = \"{path}/data\"\ndocker_host = \"none\"\n[[agent.files]]\ninclude = [\"{path}/logs/app.log*\"]\n",
+        collector.url
+    );
+    std::fs::write(&file, text).unwrap();
+    let spawn = || {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_beeacon-agent"));
+        command.arg("run").arg("--config").arg(&file);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+    };
+    let done = Arc::new(AtomicBool::new(false));
+    let finished = done.clone();
+    let writing = tokio::task::spawn_blocking(move || {
+        let mut rounds = 0;
+        while !finished.load(Ordering::Relaxed) {
+            program.write(20);
+            rounds += 1;
+            // Files enough for all of the test, so that nothing is ever removed unread.
+            if rounds % 100 == 0 && !program.rotated(60).exists() {
+                program.rename();
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        program.next
+    });
+    for round in 0..12u64 {
+        let before = collector.state.lock().unwrap().sessions;
+        let mut child = spawn();
+        collector.until("a session of the new program", |state| state.sessions > before).await;
+        tokio::time::sleep(Duration::from_millis(round * 37)).await;
+        child.kill().unwrap();
+        child.wait().unwrap();
+        if round == 6 {
+            std::fs::remove_dir_all(directory.path().join("data")).unwrap();
+        }
+    }
+    done.store(true, Ordering::Relaxed);
+    let lines = writing.await.unwrap();
+    let mut child = spawn();
+    collector.until("every line", |state| state.rows.len() as u64 >= lines).await;
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let state = collector.state.lock().unwrap();
+    assert_eq!((state.duplicates_stored, state.gaps.len()), (0, 0));
+    assert!(state.sessions >= 10, "the program was hardly ever up: {} sessions", state.sessions);
+    let mut of: HashMap<&str, Vec<u64>> = HashMap::new();
+    for (source, _, row) in &state.rows {
+        of.entry(source).or_default().push(number(&row.message));
+    }
+    assert!(of.len() > 2, "the log was hardly ever rotated");
+    assert!(of.values().all(|numbers| numbers.is_sorted()), "the order within a file is kept");
+    let mut all: Vec<u64> = of.into_values().flatten().collect();
+    all.sort_unstable();
+    assert!(all.iter().copied().eq(0..lines), "lines are missing or doubled");
 }

@@ -16,6 +16,7 @@ mod docker_api;
 mod dockerd;
 mod door;
 mod files;
+mod journald;
 mod live;
 mod push;
 mod replay;

@@ -36,7 +36,7 @@ fn what_a_changed_configuration_would_do_is_counted_and_no_line_is_shown() {
             "stdout",
             &format!("user planted-{number}@example.org from 10.1.2.3 asked for planted-word"),
         );
-        one.line("stderr", &format!("    at planted.frame({number})"));
+        one.line("stdout", &format!("    at planted.frame({number})"));
     }
     log(&directory, "two", 0, 1).line("stdout", "planted in the other");
     let after = "[agent]\nexclude = [\"name:name-two\"]\nmultiline = [\"name:* => indent\"]\n[filter]\ndeny = [\"planted-word\"]\n";

@@ -108,7 +108,10 @@ async fn answers_say_how_much_room_there_is_and_agents_share_it() {
                 assert!(credit <= last, "{credit} after {last}");
                 last = credit;
             }
-            Err(refusal) => break assert_eq!(refused(Err(refusal)), (503, RefusalCode::Busy)),
+            Err(refusal) => {
+                assert_eq!(refused(Err(refusal)), (503, RefusalCode::Busy));
+                break;
+            }
         }
     }
     assert_eq!(last, 0, "the last segment was being filled");

@@ -29,6 +29,8 @@ pub(crate) enum Driver {
     JsonFile,
     /// json-file with these bounds.
     Rotated { max_size: &'static str, max_file: u32 },
+    /// The same, with rotated files compressed.
+    Compressed { max_size: &'static str, max_file: u32 },
     /// The `local` driver, which only the Docker API can read.
     Local,
     /// Any other, with its options.
@@ -66,6 +68,10 @@ impl Spec {
             Driver::JsonFile => json!({"Type": "json-file"}),
             Driver::Rotated { max_size, max_file } => json!({
                 "Type": "json-file", "Config": {"max-size": max_size, "max-file": max_file.to_string()},
+            }),
+            Driver::Compressed { max_size, max_file } => json!({
+                "Type": "json-file",
+                "Config": {"max-size": max_size, "max-file": max_file.to_string(), "compress": "true"},
             }),
             Driver::Local => json!({"Type": "local"}),
             Driver::Other { name, options } => {
