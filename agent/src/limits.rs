@@ -267,6 +267,10 @@ pub const CONTAINER_CONFIG_BYTES_MAX: u64 = 4 << 20;
 /// How many batches may wait to be scanned again. Each holds its text in memory until then.
 pub const RESCANS_WAITING_MAX: usize = 2;
 
+/// How much of the first batch is scanned again although it is not its turn, in bytes: a second of a processor for each 3 MiB, which
+/// every start of an agent pays.
+pub const RESCAN_FIRST_BYTES: usize = 64 << 10;
+
 /// The shortest stretch after which a row of an over-long line may be cut, in bytes.
 pub const LONG_ROW_BYTES_MIN: usize = LINE_BYTES_MAX / 2;
 

@@ -12,16 +12,19 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 
 use beeacon_filters::{Comparison, Engine};
-use beeacon_record::Batch;
+use beeacon_record::{Batch, BatchError};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
 
-use crate::limits::RESCANS_WAITING_MAX;
+use crate::limits::{RESCAN_FIRST_BYTES, RESCANS_WAITING_MAX};
 
 /// All of the batches, in the unit in which a part of them is given.
 const ALL: u64 = 1_000_000;
+
+/// From this part of the batches on the rules' expressions are kept: making them takes as long as scanning a tenth of a batch.
+const KEPT_FROM: u64 = ALL / 10;
 
 /// A rule as a label.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -70,11 +73,16 @@ impl Rescan {
     ) -> std::io::Result<(Rescan, JoinHandle<()>)> {
         let (mut rescan, batches) = Rescan::new(millionths);
         rescan.counts = counts;
+        let step = rescan.step;
         let counts = rescan.counts.clone();
         let thread = std::thread::Builder::new().name("rescan".to_owned());
         let thread = thread.spawn(move || {
             for batch in batches {
                 look(&engine, &batch, &counts);
+                // Batches come seldom, and the expressions take more memory than the rest of the filter.
+                if step < KEPT_FROM {
+                    engine.forget_reference();
+                }
             }
         })?;
         Ok((rescan, thread))
@@ -83,18 +91,25 @@ impl Rescan {
     pub(crate) fn new(millionths: u32) -> (Rescan, Receiver<Batch>) {
         let (sender, batches) = sync_channel(RESCANS_WAITING_MAX);
         let step = u64::from(millionths).min(ALL);
-        // The first batch is always one of them: what is wrong from the start is known at the start.
-        let due = Arc::new(AtomicU64::new(ALL - step));
+        let due = Arc::new(AtomicU64::new(0));
         (Rescan { sender, step, due, counts: Counts::default() }, batches)
     }
 
-    /// Hands a batch over if it is its turn. Costs a counter otherwise, and never waits.
+    /// Hands a batch over if it is its turn. Costs a counter otherwise, and never waits. Of the first batch the first rows are handed
+    /// over in any case: what is wrong from the start is known at the start, and a start costs little.
     pub fn offer(&self, batch: &Batch) {
         let before = self.due.fetch_add(self.step, Ordering::Relaxed);
-        if before / ALL == (before + self.step) / ALL {
+        let is_due = before / ALL != (before + self.step) / ALL;
+        let batch = match (is_due, before) {
+            (true, _) => Ok(batch.clone()),
+            (false, 0) if self.step > 0 => first_rows(batch, RESCAN_FIRST_BYTES),
+            _ => return,
+        };
+        let Ok(batch) = batch else {
+            self.counts.failed.inc();
             return;
-        }
-        match self.sender.try_send(batch.clone()) {
+        };
+        match self.sender.try_send(batch) {
             Ok(()) => {}
             Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
                 self.counts.skipped.inc();
@@ -127,6 +142,15 @@ impl Counts {
             differences,
         );
     }
+}
+
+/// The rows of a batch whose text begins within so many bytes.
+fn first_rows(batch: &Batch, bytes: usize) -> Result<Batch, BatchError> {
+    let offsets = batch.messages().value_offsets();
+    let first = offsets.first().copied().unwrap_or(0);
+    let limit = first.saturating_add(i32::try_from(bytes).unwrap_or(i32::MAX));
+    let rows = offsets.partition_point(|offset| *offset < limit).min(batch.rows());
+    batch.filter(&(0..batch.rows()).map(|row| Some(row < rows)).collect())
 }
 
 fn look(engine: &Engine, batch: &Batch, counts: &Counts) {
@@ -188,10 +212,9 @@ mod tests {
     #[test]
     fn the_first_batch_and_then_a_part_of_all_are_taken_and_a_full_queue_is_counted_and_never_waited_for() {
         let (rescan, batches) = Rescan::new(250_000);
-        for _ in 0..8 {
-            rescan.offer(&batch());
-        }
-        assert_eq!(batches.try_iter().count(), 2);
+        let taken: Vec<usize> =
+            (0..8).map(|_| rescan.offer(&batch())).map(|()| batches.try_iter().count()).collect();
+        assert_eq!(taken, [1, 0, 0, 1, 0, 0, 0, 1]);
         let (rescan, batches) = Rescan::new(1_000_000);
         for _ in 0..RESCANS_WAITING_MAX + 3 {
             rescan.offer(&batch());
@@ -203,6 +226,36 @@ mod tests {
         let (rescan, batches) = Rescan::new(0);
         rescan.offer(&batch());
         assert_eq!(batches.try_iter().count(), 0);
+    }
+
+    #[test]
+    fn of_the_first_batch_the_first_rows_are_taken_unless_it_is_its_turn() {
+        let long = "a line of which there are many ".repeat(1000);
+        let source = Source::new("docker-file:4f2a").unwrap();
+        let mut builder = BatchBuilder::new("agent");
+        let origin = builder.origin(&Origin::default(), &source);
+        let position = |row| Position::new(1, row);
+        for row in 0..10 {
+            let about = Line {
+                origin,
+                timestamp_ns: 1,
+                observed_timestamp_ns: 1,
+                stream: Stream::Stdout,
+                level: Level::Info,
+                position: position(row),
+            };
+            builder.push(about, long.as_bytes());
+        }
+        let whole = builder.finish(vec![Interval::new(source, position(0), position(10))]).unwrap();
+        let taken = |millionths| {
+            let (rescan, batches) = Rescan::new(millionths);
+            rescan.offer(&whole);
+            let rows: Vec<usize> = batches.try_iter().map(|batch| batch.rows()).collect();
+            rows
+        };
+        assert_eq!(taken(1_000), [RESCAN_FIRST_BYTES.div_ceil(long.len())]);
+        assert_eq!(taken(1_000_000), [10]);
+        assert_eq!(taken(0), [0_usize; 0]);
     }
 
     #[test]

@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use beeacon_record::limits::LINE_OVERLAP_BYTES;
 use beeacon_record::{Batch, RuleSetId, Scrubbed};
@@ -183,8 +183,8 @@ pub struct Engine {
     pool: Mutex<Vec<Scratch>>,
     /// Scopes, with the engine of each, which has none of its own.
     scopes: Vec<(Scope, Arc<Engine>)>,
-    /// Made when it is first asked for.
-    reference: OnceLock<Option<Reference>>,
+    /// Made when it is asked for, and kept until [`Engine::forget_reference`].
+    reference: Mutex<Option<Arc<Reference>>>,
 }
 
 impl Engine {
@@ -405,7 +405,7 @@ impl Engine {
             id,
             pool: Mutex::new(Vec::new()),
             scopes: Vec::new(),
-            reference: OnceLock::new(),
+            reference: Mutex::default(),
         })
     }
 
@@ -755,9 +755,7 @@ impl Engine {
         text: &[u8],
         offsets: &[i32],
     ) -> Result<(BTreeSet<Found>, BTreeSet<Found>), FilterError> {
-        let rules = || self.active.iter().map(|active| &active.rule);
-        let reference = self.reference.get_or_init(|| Reference::new(rules()).ok());
-        let reference = reference.as_ref().ok_or(FilterError::NoReference)?;
+        let reference = self.reference()?;
         self.guarded(|scratch| {
             within(text.len())?;
             scratch.hits.clear();
@@ -771,6 +769,25 @@ impl Engine {
             });
             Ok((found.collect(), reference.find(text, offsets, &self.rewriter.names)))
         })
+    }
+
+    fn reference(&self) -> Result<Arc<Reference>, FilterError> {
+        let mut kept = self.reference.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(reference) = kept.as_ref() {
+            return Ok(reference.clone());
+        }
+        let made = Reference::new(self.active.iter().map(|active| &active.rule));
+        let made = Arc::new(made.map_err(|_| FilterError::NoReference)?);
+        *kept = Some(made.clone());
+        Ok(made)
+    }
+
+    /// Gives back the memory of what [`Engine::compare`] needs, some 15 MB for the default profile: for whoever compares seldom. It is
+    /// made again when it is needed, in a twentieth of a second.
+    pub fn forget_reference(&self) {
+        for engine in self.engines() {
+            *engine.reference.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        }
     }
 
     /// Runs `work` with a scratch state, and turns a panic into an error. The scratch of a failed call is thrown away.
