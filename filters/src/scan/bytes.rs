@@ -45,7 +45,14 @@ impl ByteSet {
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = u8> + '_ {
-        (0..=255_u8).filter(|byte| self.holds(*byte))
+        self.0.iter().zip([0_u8, 64, 128, 192]).flat_map(|(word, base)| {
+            let mut left = *word;
+            std::iter::from_fn(move || {
+                let next = u8::try_from(left.trailing_zeros()).ok().filter(|_| left != 0)?;
+                left &= left - 1;
+                Some(base + next)
+            })
+        })
     }
 
     pub(crate) fn of_class(class: &ClassBytes) -> ByteSet {
@@ -79,11 +86,8 @@ impl ByteSet {
     /// How much of ordinary log text is of this set, from 0 to 1.
     pub(crate) fn share(&self) -> f64 {
         let high = if self.0[2] | self.0[3] != 0 { 0.01 } else { 0.0 };
-        let low: f64 = (0_u8..128)
-            .zip(FREQUENCIES)
-            .filter(|(byte, _)| self.holds(*byte))
-            .map(|(_, parts)| f64::from(parts))
-            .sum();
+        let parts = |byte: u8| FREQUENCIES.get(usize::from(byte)).copied().map_or(0.0, f64::from);
+        let low: f64 = self.iter().map(parts).sum();
         (low / TOTAL + high).min(1.0)
     }
 }

@@ -6,7 +6,7 @@
 //!
 //! What always holds: a place where a match begins fulfils the condition.
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 
@@ -266,11 +266,28 @@ impl Group {
     }
 }
 
+/// Columns of two groups merged, what they cost, and where in the sample they stand once somebody asks.
+struct Pair {
+    columns: Columns,
+    cost_ns: f64,
+    passing: OnceCell<Vec<u64>>,
+}
+
+impl Pair {
+    fn new(columns: Columns) -> Pair {
+        Pair { cost_ns: condition_ns(&columns), columns, passing: OnceCell::new() }
+    }
+
+    fn passing(&self) -> &[u64] {
+        self.passing.get_or_init(|| Sample::with(|sample| sample.passing(&self.columns)))
+    }
+}
+
 /// Merges groups while that is cheaper than telling them apart: what merged columns let pass more than all let pass before is to be
 /// walked along. A group with a shape also loses it where its columns are as good.
 fn merged(all: Vec<Group>) -> Vec<Rc<Group>> {
     let mut groups: Vec<Rc<Group>> = all.into_iter().map(Rc::new).collect();
-    let mut pairs: HashMap<(*const Group, *const Group), Rc<Group>> = HashMap::new();
+    let mut pairs: HashMap<(*const Group, *const Group), Rc<Pair>> = HashMap::new();
     // Groups stay alive while their addresses are keys.
     let mut past: Vec<Rc<Group>> = groups.clone();
     loop {
@@ -278,27 +295,34 @@ fn merged(all: Vec<Group>) -> Vec<Rc<Group>> {
         for group in &groups {
             passing.iter_mut().zip(&group.passing).for_each(|(all, word)| *all |= word);
         }
-        let mut best: Option<(f64, usize, usize, Rc<Group>)> = None;
+        let mut best: Option<(f64, usize, usize, Rc<Pair>)> = None;
         for (first, one) in groups.iter().enumerate() {
             // A group and itself: its columns without its shape.
             for (second, other) in groups.iter().enumerate().skip(first) {
                 if first == second && one.node.is_none() {
                     continue;
                 }
-                let merged = pairs
+                let pair = pairs
                     .entry((Rc::as_ptr(one), Rc::as_ptr(other)))
-                    .or_insert_with(|| Rc::new(Group::of_columns(both(&one.columns, &other.columns))));
-                let more: u32 =
-                    merged.passing.iter().zip(&passing).map(|(word, all)| (word & !all).count_ones()).sum();
-                let more_ns = WALK_NS * f64::from(more) / SAMPLE_BYTES_REAL;
+                    .or_insert_with(|| Rc::new(Pair::new(both(&one.columns, &other.columns))));
                 let before_ns = one.cost_ns + if first == second { 0.0 } else { other.cost_ns };
-                let saved = before_ns - merged.cost_ns - more_ns;
-                if best.as_ref().map_or(saved >= 0.0, |(most, ..)| saved > *most) {
-                    best = Some((saved, first, second, Rc::clone(merged)));
+                let is_best = |saved: f64| best.as_ref().map_or(saved >= 0.0, |(most, ..)| saved > *most);
+                // What passes takes time to count, and only ever costs more.
+                if !is_best(before_ns - pair.cost_ns) {
+                    continue;
+                }
+                let merged = pair.passing();
+                let more: u32 =
+                    merged.iter().zip(&passing).map(|(word, all)| (word & !all).count_ones()).sum();
+                let more_ns = WALK_NS * f64::from(more) / SAMPLE_BYTES_REAL;
+                let saved = before_ns - pair.cost_ns - more_ns;
+                if is_best(saved) {
+                    best = Some((saved, first, second, Rc::clone(pair)));
                 }
             }
         }
-        let Some((_, first, second, merged)) = best else { break };
+        let Some((_, first, second, pair)) = best else { break };
+        let merged = Rc::new(Group::of_columns(pair.columns.clone()));
         past.push(Rc::clone(&merged));
         if second != first {
             groups.remove(second);
