@@ -59,15 +59,12 @@ const FAR_FIELDS: [&[u8]; 3] = [b"\"level\"", b"\"severity\"", b"\"levelname\""]
 pub fn detect(text: &[u8]) -> Level {
     let head = text.get(..LOOKED_AT_BYTES).unwrap_or(text);
     let mut first = prefix(head);
-    let mut at = 0;
-    while at < head.len() {
-        let rest = head.get(at..).unwrap_or(&[]);
-        let length = rest.iter().position(|byte| !is_word(*byte)).unwrap_or(rest.len());
-        if length == 0 {
-            at += 1;
-            continue;
-        }
-        let (word, behind) = rest.split_at(length);
+    let mut rest = head;
+    while let Some(start) = rest.iter().position(|byte| is_word(*byte)) {
+        let from = rest.get(start..).unwrap_or(&[]);
+        let (word, behind) =
+            from.split_at(from.iter().position(|byte| !is_word(*byte)).unwrap_or(from.len()));
+        rest = behind;
         // A word cut off by the end of what is looked at is no word.
         let is_whole = !behind.is_empty() || head.len() == text.len();
         if is_whole && may_matter(word) {
@@ -78,7 +75,6 @@ pub fn detect(text: &[u8]) -> Level {
                 first = by_word(word);
             }
         }
-        at += length;
     }
     if head.len() < text.len() && head.first() == Some(&b'{') {
         return far_field(text).unwrap_or(first);
@@ -99,8 +95,21 @@ fn far_field(text: &[u8]) -> Option<Level> {
     })
 }
 
+/// Bytes of words, one by one: every byte of what is looked at is asked about.
+#[expect(clippy::indexing_slicing, reason = "there is a place for every byte")]
+const IS_WORD: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        table[byte] = byte >= 0x80 || byte == b'_' as usize || (byte as u8).is_ascii_alphanumeric();
+        byte += 1;
+    }
+    table
+};
+
+#[expect(clippy::indexing_slicing, reason = "there is a place for every byte")]
 fn is_word(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || byte == b'_' || byte >= 0x80
+    IS_WORD[usize::from(byte)]
 }
 
 /// A look at the length and first letter, which spares most words the table.
