@@ -74,4 +74,6 @@ pub use error::QueryError;
 pub use http::{SQL_PATH, Tenant};
 pub use labelled::Labelled;
 pub use pollen::PollenFilterStatistics;
-pub use postgres::{OnLogin, Postgres, PostgresLogin, PostgresOptions, PostgresVisit, ScramVerifier};
+pub use postgres::{
+    OnLogin, Postgres, PostgresKey, PostgresLogin, PostgresOptions, PostgresVisit, ScramVerifier,
+};

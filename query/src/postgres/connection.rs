@@ -19,7 +19,7 @@ use super::rows::{self, Encoded, RowWriter};
 use super::scram::{MECHANISM, Refused};
 use super::settings::{REPORTED, Settings};
 use super::sqlstate::SqlError;
-use super::{Door, PostgresVisit, Registered, parameters, random, until_stopped};
+use super::{Door, PostgresKey, PostgresVisit, Registered, parameters, random, until_stopped};
 use crate::engine::{Ask, Pieces};
 use crate::limits::{
     POSTGRES_LOGIN_TIME, POSTGRES_MESSAGE_BYTES_MAX, POSTGRES_PORTALS_MAX, POSTGRES_STATEMENTS_MAX,
@@ -85,8 +85,12 @@ pub(super) async fn serve(
     }
     let opened = timeout(POSTGRES_LOGIN_TIME, open(door, stream, peer, has_place)).await;
     match opened {
-        Ok(Ok(Some(Opened::Plain(wire, parameters)))) => session(door, wire, parameters, peer, stop).await,
-        Ok(Ok(Some(Opened::Tls(wire, parameters)))) => session(door, wire, parameters, peer, stop).await,
+        Ok(Ok(Some(Opened::Plain(wire, parameters)))) => {
+            session(door, wire, parameters, false, peer, stop).await
+        }
+        Ok(Ok(Some(Opened::Tls(wire, parameters)))) => {
+            session(door, wire, parameters, true, peer, stop).await
+        }
         Ok(Ok(None)) => {}
         Ok(Err(_)) | Err(_) => tracing::debug!(%peer, "a PostgreSQL connection was not opened"),
     }
@@ -152,13 +156,14 @@ async fn session<S>(
     door: &Arc<Door>,
     mut wire: Wire<S>,
     parameters: Vec<(String, String)>,
+    is_tls: bool,
     peer: SocketAddr,
     stop: watch::Receiver<bool>,
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send,
 {
-    let logged_in = timeout(POSTGRES_LOGIN_TIME, login(door, &mut wire, &parameters)).await;
-    let (settings, registered, cancelled) = match logged_in {
+    let logged_in = timeout(POSTGRES_LOGIN_TIME, login(door, &mut wire, &parameters, is_tls)).await;
+    let (settings, registered) = match logged_in {
         Ok(Ok(logged_in)) => logged_in,
         Ok(Err(end)) => {
             tracing::info!(%peer, "a PostgreSQL login was refused");
@@ -174,7 +179,8 @@ async fn session<S>(
         standing: Standing::Idle,
         statements: HashMap::new(),
         portals: HashMap::new(),
-        cancelled,
+        cancelled: registered.cancelled.clone(),
+        ends: registered.ends.clone(),
         stop,
         registered,
     };
@@ -186,7 +192,8 @@ async fn login<S>(
     door: &Arc<Door>,
     wire: &mut Wire<S>,
     parameters: &[(String, String)],
-) -> Result<(Settings, Registered, watch::Receiver<u64>), End>
+    is_tls: bool,
+) -> Result<(Settings, Registered), End>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send,
 {
@@ -194,7 +201,14 @@ where
         |name: &str| parameters.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
     let user = given("user").filter(|user| !user.is_empty());
     let user = user.ok_or_else(|| End::Told(SqlError::fatal("28000", "a user name is needed")))?;
-    if let Some(verifier) = door.logins.get(user).or(door.verifier.as_ref()) {
+    let opens = door.opens();
+    let login = opens.logins.get(user);
+    let key = match (login, &opens.verifier) {
+        (Some(_), _) => PostgresKey::Login(user.to_owned()),
+        (None, Some(_)) => PostgresKey::Token,
+        (None, None) => PostgresKey::Nothing,
+    };
+    if let Some(verifier) = login.or(opens.verifier.as_ref()) {
         let refuse = |refused| {
             End::Told(match refused {
                 Refused::Malformed => SqlError::fatal("08P01", "malformed SCRAM message"),
@@ -220,8 +234,8 @@ where
         let proof = verifier.finish(&exchange, last).map_err(refuse)?;
         wire.answer.sasl_final(&proof);
     }
-    let mut settings =
-        Settings { user: user.chars().filter(|c| !c.is_control()).take(63).collect(), ..Settings::default() };
+    let user = user.chars().filter(|c| !c.is_control()).take(63).collect();
+    let mut settings = Settings { user, is_tls, ..Settings::default() };
     let startup = parameters
         .iter()
         .filter(|(name, _)| !matches!(name.as_str(), "user" | "database" | "options" | "replication"));
@@ -242,11 +256,13 @@ where
             .set(&name, Some(&value))
             .map_err(|error| End::Told(SqlError { is_fatal: true, ..error.into() }))?;
     }
+    let registered = door.register(key, &opens)?;
+    let changed = || End::Told(SqlError::fatal("57P01", "the passwords have changed; log in again"));
+    let registered = registered.ok_or_else(changed)?;
     if let Some(on_login) = &door.on_login {
         let application_name = settings.application_name.clone();
         on_login(PostgresVisit { user: settings.user.clone(), application_name });
     }
-    let (registered, cancelled) = door.register()?;
     wire.answer.authenticated();
     for name in REPORTED {
         wire.answer.parameter(name, &settings.get(name).unwrap_or_default());
@@ -254,7 +270,7 @@ where
     wire.answer.key(registered.process, registered.secret);
     wire.answer.ready(Standing::Idle);
     wire.flush().await?;
-    Ok((settings, registered, cancelled))
+    Ok((settings, registered))
 }
 
 /// Settings in the `options` of a startup: `-c name=value`, `-cname=value` or `--name=value`.
@@ -442,6 +458,7 @@ struct Session<S> {
     statements: HashMap<String, Prepared>,
     portals: HashMap<String, Portal>,
     cancelled: watch::Receiver<u64>,
+    ends: watch::Receiver<bool>,
     stop: watch::Receiver<bool>,
     registered: Registered,
 }
@@ -456,6 +473,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
                 message = self.wire.message() => message,
                 () = until_stopped(&mut self.stop) => {
                     return End::Told(SqlError::fatal("57P01", "the server is shutting down"));
+                }
+                () = until_stopped(&mut self.ends) => {
+                    return End::Told(SqlError::fatal("57P01", "the password of this session opens nothing any more"));
                 }
             };
             let message = match message {
@@ -598,7 +618,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
     }
 
     fn reset(&mut self) {
-        self.settings = Settings { user: self.settings.user.clone(), ..Settings::default() };
+        let (user, is_tls) = (self.settings.user.clone(), self.settings.is_tls);
+        self.settings = Settings { user, is_tls, ..Settings::default() };
     }
 
     /// Tells the new value of a setting of which clients keep a copy.

@@ -121,9 +121,7 @@ pub struct Postgres(Arc<Door>);
 struct Door {
     query: Query,
     tenant: String,
-    /// Whoever is none of `logins` is asked for this; without both, nobody is asked for anything.
-    verifier: Option<Verifier>,
-    logins: HashMap<String, Verifier>,
+    opens: Mutex<Arc<Opens>>,
     tls: Option<TlsAcceptor>,
     connections: Arc<Semaphore>,
     next_process: AtomicI32,
@@ -131,10 +129,42 @@ struct Door {
     on_login: Option<OnLogin>,
 }
 
-/// How a running query of a connection is cancelled.
+/// What opens the door.
+struct Opens {
+    /// Whoever is none of `logins` is asked for this; without both, nobody is asked for anything.
+    verifier: Option<Verifier>,
+    logins: HashMap<String, Verifier>,
+}
+
+impl Opens {
+    fn new(token: Option<&str>, logins: Vec<PostgresLogin>, asks: bool) -> io::Result<Opens> {
+        let verifier = match token {
+            Some(token) => Some(Verifier::new(token, random()?)),
+            None if logins.is_empty() && !asks => None,
+            None => Some(Verifier::of_nobody(random()?, random()?)),
+        };
+        let logins = logins.into_iter().map(|login| (login.user, login.verifier.0));
+        Ok(Opens { verifier, logins: logins.collect() })
+    }
+}
+
+/// Whose password opened the door for a session.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum PostgresKey {
+    /// That of the login of this user.
+    Login(String),
+    /// The token.
+    Token,
+    /// Nobody's: none was asked for.
+    Nothing,
+}
+
+/// How a running query of a connection is cancelled, and the connection ended.
 struct Cancel {
     secret: i32,
     signal: watch::Sender<u64>,
+    key: PostgresKey,
+    ended: watch::Sender<bool>,
 }
 
 impl Postgres {
@@ -143,23 +173,38 @@ impl Postgres {
     /// # Errors
     /// When the system gives no random bytes.
     pub fn new(query: Query, options: PostgresOptions) -> io::Result<Self> {
-        let verifier = match &options.token {
-            Some(token) => Some(Verifier::new(token, random()?)),
-            None if options.logins.is_empty() => None,
-            None => Some(Verifier::of_nobody(random()?, random()?)),
-        };
-        let logins = options.logins.into_iter().map(|login| (login.user, login.verifier.0));
+        let opens = Opens::new(options.token.as_deref(), options.logins, false)?;
         Ok(Postgres(Arc::new(Door {
             query,
             tenant: options.tenant,
-            verifier,
-            logins: logins.collect(),
+            opens: Mutex::new(Arc::new(opens)),
             tls: options.tls,
             connections: Arc::new(Semaphore::new(POSTGRES_CONNECTIONS_MAX)),
             next_process: AtomicI32::new(1),
             cancels: Mutex::new(HashMap::new()),
             on_login: options.on_login,
         })))
+    }
+
+    /// Other passwords from now on; with `asks` one is asked for even where none opens. The sessions that `ended` opened end: what they ask now is cancelled.
+    ///
+    /// # Errors
+    /// When the system gives no random bytes; everything stays as it was then.
+    pub fn use_logins(
+        &self,
+        token: Option<&str>,
+        logins: Vec<PostgresLogin>,
+        asks: bool,
+        ended: &[PostgresKey],
+    ) -> io::Result<()> {
+        let opens = Arc::new(Opens::new(token, logins, asks)?);
+        *self.0.opens.lock().unwrap_or_else(PoisonError::into_inner) = opens;
+        // Whoever logs in now does so with the new ones; those that are registered have used the old ones.
+        for cancel in self.0.cancels().values().filter(|cancel| ended.contains(&cancel.key)) {
+            cancel.ended.send_replace(true);
+            cancel.signal.send_modify(|count| *count += 1);
+        }
+        Ok(())
     }
 
     /// Serves until asked to stop. Clients then get what their statements still give within a short time.
@@ -199,13 +244,21 @@ impl Postgres {
 }
 
 impl Door {
-    /// A key with which a connection's queries can be cancelled from another one, for as long as the result lives.
-    fn register(self: &Arc<Self>) -> io::Result<(Registered, watch::Receiver<u64>)> {
+    /// A key with which a connection's queries can be cancelled from another one, for as long as the result lives. It is none where the
+    /// password that the client has shown opens nothing any more.
+    fn register(self: &Arc<Self>, key: PostgresKey, shown: &Arc<Opens>) -> io::Result<Option<Registered>> {
         let process = self.next_process.fetch_add(1, Ordering::Relaxed);
         let secret = i32::from_be_bytes(random()?);
         let (signal, cancelled) = watch::channel(0);
-        self.cancels().insert(process, Cancel { secret, signal });
-        Ok((Registered { door: self.clone(), process, secret }, cancelled))
+        let (ended, ends) = watch::channel(false);
+        self.cancels().insert(process, Cancel { secret, signal, key, ended });
+        let registered = Registered { door: self.clone(), process, secret, cancelled, ends };
+        // Passwords that changed during the login: the client may show the new one.
+        Ok(Arc::ptr_eq(shown, &self.opens()).then_some(registered))
+    }
+
+    fn opens(&self) -> Arc<Opens> {
+        self.opens.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn cancel(&self, process: i32, secret: i32) {
@@ -228,6 +281,9 @@ struct Registered {
     door: Arc<Door>,
     process: i32,
     secret: i32,
+    cancelled: watch::Receiver<u64>,
+    /// Its password opens nothing any more.
+    ends: watch::Receiver<bool>,
 }
 
 impl Drop for Registered {

@@ -2,6 +2,7 @@
 //!
 //! A client may set what changes nothing but its own convenience, or what is so already. Everything else is refused by name.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::system::{OWNER, PUBLIC, SERVER_VERSION, SERVER_VERSION_NUMBER};
@@ -19,11 +20,21 @@ pub(crate) struct Settings {
     pub(crate) application_name: String,
     /// `None` is no timeout but the room's own.
     pub(crate) statement_timeout: Option<Duration>,
+    /// Whether this connection is within TLS.
+    pub(crate) is_tls: bool,
+    /// What the client has chosen, by the settings' names.
+    pub(crate) chosen: BTreeMap<&'static str, String>,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Settings { user: OWNER.to_owned(), application_name: String::new(), statement_timeout: None }
+        Settings {
+            user: OWNER.to_owned(),
+            application_name: String::new(),
+            statement_timeout: None,
+            is_tls: false,
+            chosen: BTreeMap::new(),
+        }
     }
 }
 
@@ -96,9 +107,21 @@ const FIXED: &[(&str, &str, &[&str])] = &[
     ("lc_monetary", "C", &["c.utf-8"]),
     ("lc_numeric", "C", &["c.utf-8"]),
     ("lc_time", "C", &["c.utf-8"]),
-    ("ssl", "on", &[]),
     ("scram_iterations", "4096", &[]),
     ("password_encryption", "scram-sha-256", &[]),
+];
+
+/// Those of them that mean nothing here, so that a client may choose among their values, and is told what it has chosen.
+const CHOSEN: &[&str] = &[
+    "escape_string_warning",
+    "transaction_isolation",
+    "default_transaction_isolation",
+    "transaction_deferrable",
+    "extra_float_digits",
+    "client_min_messages",
+    "row_security",
+    "synchronize_seqscans",
+    "jit",
 ];
 
 /// What a client is told at its start.
@@ -125,6 +148,7 @@ impl Settings {
         match name.as_str() {
             "application_name" => return Some(self.application_name.clone()),
             "session_authorization" | "role" => return Some(self.user.clone()),
+            "ssl" => return Some(if self.is_tls { "on" } else { "off" }.to_owned()),
             "statement_timeout" => {
                 return Some(
                     self.statement_timeout.map_or_else(|| "0".into(), |t| format!("{}ms", t.as_millis())),
@@ -133,7 +157,7 @@ impl Settings {
             _ => {}
         }
         let fixed = FIXED.iter().find(|(known, ..)| known.eq_ignore_ascii_case(&name));
-        fixed.map(|(_, value, _)| (*value).to_owned())
+        fixed.map(|(known, value, _)| self.chosen.get(known).cloned().unwrap_or_else(|| (*value).to_owned()))
     }
 
     /// Sets a setting; `None` puts back the default.
@@ -151,26 +175,49 @@ impl Settings {
                 self.statement_timeout = value.map(milliseconds).transpose()?.filter(|time| !time.is_zero());
                 return Ok(());
             }
+            "ssl" => {
+                let is_so = value.is_none_or(|value| value.trim().eq_ignore_ascii_case(&self.known("ssl")));
+                let fixed = || SettingError::Fixed { name: "ssl", value: self.known("ssl") };
+                return if is_so { Ok(()) } else { Err(fixed()) };
+            }
             _ => {}
         }
         let Some((known, fixed, same)) = FIXED.iter().find(|(known, ..)| known.eq_ignore_ascii_case(&name))
         else {
             return Err(SettingError::Unknown(name.chars().take(64).collect()));
         };
+        let is_chosen = CHOSEN.contains(known);
+        let spelled = |value: &str| match value.trim().to_ascii_lowercase().as_str() {
+            "true" | "yes" if is_chosen => "on".to_owned(),
+            "false" | "no" if is_chosen => "off".to_owned(),
+            other => other.to_owned(),
+        };
         let fits = |value: &str| {
-            let value = value.trim();
+            let value = spelled(value);
             value.eq_ignore_ascii_case(fixed) || same.iter().any(|same| value.eq_ignore_ascii_case(same))
         };
         match value {
-            None => Ok(()),
-            Some(value) if fits(value) => Ok(()),
+            None => {
+                self.chosen.remove(known);
+                Ok(())
+            }
+            Some(value) if fits(value) => {
+                if is_chosen {
+                    self.chosen.insert(known, spelled(value));
+                }
+                Ok(())
+            }
             Some(_) => Err(SettingError::Fixed { name: known, value: (*fixed).to_owned() }),
         }
     }
 
+    fn known(&self, name: &str) -> String {
+        self.get(name).unwrap_or_default()
+    }
+
     /// Every setting with its value, by name.
     pub(crate) fn all(&self) -> Vec<(&'static str, String)> {
-        let own = ["application_name", "session_authorization", "statement_timeout"];
+        let own = ["application_name", "session_authorization", "ssl", "statement_timeout"];
         let names = FIXED.iter().map(|(name, ..)| *name).chain(own);
         let mut all: Vec<_> = names.filter_map(|name| Some((name, self.get(name)?))).collect();
         all.sort_by_key(|(name, _)| name.to_ascii_lowercase());
@@ -223,6 +270,43 @@ mod tests {
             Err(SettingError::Fixed { .. })
         ));
         assert!(matches!(settings.set("work_mem", Some("1GB")), Err(SettingError::Unknown(_))));
+    }
+
+    #[test]
+    fn what_a_client_has_chosen_is_what_it_is_told() {
+        let mut settings = Settings::default();
+        for (name, value, shown) in [
+            ("jit", "on", "on"),
+            ("jit", "FALSE", "off"),
+            ("row_security", "off", "off"),
+            ("extra_float_digits", "1", "1"),
+            ("transaction_isolation", "Repeatable Read", "repeatable read"),
+            ("client_min_messages", "warning", "warning"),
+        ] {
+            settings.set(name, Some(value)).unwrap();
+            assert_eq!(settings.get(name).as_deref(), Some(shown), "{name} = {value}");
+        }
+        settings.set("jit", Some("on")).unwrap();
+        settings.set("jit", None).unwrap();
+        assert_eq!(settings.get("jit").as_deref(), Some("off"));
+        assert!(settings.set("jit", Some("perhaps")).is_err());
+        for name in CHOSEN {
+            assert!(FIXED.iter().any(|(known, ..)| known == name), "{name}");
+        }
+    }
+
+    #[test]
+    fn ssl_is_what_the_connection_is_and_cannot_be_chosen() {
+        for (is_tls, is, is_not) in [(true, "on", "off"), (false, "off", "on")] {
+            let mut settings = Settings { is_tls, ..Settings::default() };
+            assert_eq!(settings.get("ssl").as_deref(), Some(is));
+            assert!(settings.all().contains(&("ssl", is.to_owned())));
+            settings.set("ssl", Some(is)).unwrap();
+            assert!(matches!(
+                settings.set("SSL", Some(is_not)),
+                Err(SettingError::Fixed { name: "ssl", .. })
+            ));
+        }
     }
 
     #[test]
