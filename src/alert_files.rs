@@ -14,6 +14,11 @@ impl Faults {
     pub(crate) fn of(path: &Path, error: &RuleFileError) -> Faults {
         Faults(error.faults.iter().map(|fault| format!("{}:{fault}", path.display())).collect())
     }
+
+    /// Those of several files, which were told already, behind a line that says what they are.
+    pub(crate) fn all(what: &str, faults: Vec<String>) -> Faults {
+        Faults(std::iter::once(what.to_owned()).chain(faults).collect())
+    }
 }
 
 impl fmt::Display for Faults {

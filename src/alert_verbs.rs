@@ -12,6 +12,7 @@ use beeacon_alerts::unit_test::TestFile;
 use beeacon_settings::Process;
 use jiff::Timestamp;
 
+use crate::alert_files::Faults;
 use crate::command_line::{AlertsAction, AlertsArguments, ListenArguments, TestReceiverArguments};
 use crate::config;
 use crate::exit::Exit;
@@ -105,7 +106,7 @@ async fn test(arguments: TestReceiverArguments) -> anyhow::Result<Exit> {
     let alerts = config::load(&arguments.common, &ListenArguments::default())?.server.alerts;
     let receivers = match alerts.files.read_receivers() {
         Ok(receivers) => receivers,
-        Err(faults) => anyhow::bail!("the receivers have faults:\n{faults}"),
+        Err(faults) => return Err(Faults::all("the receivers have faults:", vec![faults]).into()),
     };
     let name = &arguments.receiver;
     let Some(receiver) = receivers.receiver(name) else {

@@ -10,18 +10,20 @@ mod metrics;
 mod settings;
 pub(crate) mod sql;
 pub(crate) mod tables;
+mod turns;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use beeacon_access::Redis;
 use beeacon_alerts::Labels;
 use beeacon_alerts::deliver::retry::Retry;
 use beeacon_alerts::deliver::send::Sender;
 use beeacon_alerts::ledger::Ledger;
 use beeacon_alerts::outbound::Policy;
-use beeacon_alerts::runner::{Handle, Runner, RunnerOptions, SystemClock};
+use beeacon_alerts::runner::{Handle, Runner, RunnerOptions, SystemClock, TakeTurns};
 use beeacon_collector::Collector;
 use beeacon_query::Query;
 use prometheus_client::registry::Registry;
@@ -47,6 +49,8 @@ pub(crate) struct AlertsConfig {
     pub(crate) labels: Vec<(String, String)>,
     /// How long a rule's query may take.
     pub(crate) evaluation_time_max: Duration,
+    /// Whether servers on one Redis take turns at evaluating rules over SQL.
+    pub(crate) turns: bool,
     /// Where messages may go.
     pub(crate) outbound: Policy,
     /// The certificates that receivers are trusted by.
@@ -63,11 +67,16 @@ pub(crate) struct Alerts {
 }
 
 impl Alerts {
-    /// Opens the ledger and reads rules and receivers. `url` is where this server is reached.
+    /// Opens the ledger and reads rules and receivers. `url` is where this server is reached; turns are taken over `redis`.
     ///
     /// # Errors
     /// With every fault of the files, and when the ledger cannot be opened.
-    pub(crate) async fn open(config: AlertsConfig, query: Query, url: &str) -> anyhow::Result<Alerts> {
+    pub(crate) async fn open(
+        config: AlertsConfig,
+        query: Query,
+        url: &str,
+        redis: Option<Redis>,
+    ) -> anyhow::Result<Alerts> {
         let looked = config.files.look();
         let (rules, receivers) = config.files.read()?;
         let external_url = config.external_url.as_deref().unwrap_or(url).trim_end_matches('/').to_owned();
@@ -82,6 +91,9 @@ impl Alerts {
             external_labels: config.labels.into_iter().collect::<Labels>(),
             external_url,
             retry: Retry::default(),
+            turns: redis
+                .filter(|_| config.turns)
+                .map(|redis| Arc::new(turns::Turns(redis)) as Arc<dyn TakeTurns>),
         };
         let sql = Arc::new(sql::Sql { query, time_max: config.evaluation_time_max });
         let (runner, handle) = Runner::new(options, ledger, sender, sql, Arc::new(SystemClock))

@@ -450,6 +450,21 @@ pub(crate) enum TokenAction {
         #[arg(long, value_name = "NAME")]
         name: String,
     },
+    /// The names and roles of the tokens that a configuration has
+    List {
+        /// The configuration
+        #[arg(long, value_name = "FILE", env = "BEEACON_CONFIG")]
+        config: PathBuf,
+    },
+    /// Take a token out of a configuration; a server that runs with it notices within seconds
+    Revoke {
+        /// The token's name
+        #[arg(long, value_name = "NAME")]
+        name: String,
+        /// The configuration
+        #[arg(long, value_name = "FILE", env = "BEEACON_CONFIG")]
+        config: PathBuf,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

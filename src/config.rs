@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use beeacon_access::limits::TOKEN_CHARACTERS_MIN;
-use beeacon_access::{Redis, Role, TokenHash, Tokens};
+use beeacon_access::{Redis, RedisFault, Role, TokenHash, Tokens};
 use beeacon_agent::AgentConfig;
 use beeacon_agent::pollen::FilterConfig;
 use beeacon_collector::{CollectorOptions, LokiAuthentication, LokiOptions};
@@ -28,6 +28,9 @@ const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 const TIB: u64 = 1 << 40;
+
+/// The name of the token of the section `http`.
+pub(crate) const HTTP_TOKEN: &str = "http.token";
 
 /// Where everything is kept when nobody says otherwise.
 const DATA_DEFAULT: &str = "beeacon-data";
@@ -118,7 +121,7 @@ pub(crate) fn resolve(
     let store = read_store(root.section("store"), &document, &data);
     let query = read_query(root.section("query"), &data);
     let loki = read_loki(root.section("loki"), listen.loki.clone());
-    let alerts = AlertsConfig::read(root.section("alerts"), &data);
+    let alerts = AlertsConfig::read(root.section("alerts"), &data, access.redis.is_some());
     let events = EventsConfig::read(root.section("events"), &data);
     let agent = read_agent(root.section("agent"), &document, &data);
     let mut filter = root.section("filter");
@@ -185,7 +188,7 @@ fn read_http(
         http.fault("token", "has fewer than 16 characters; make one with: head -c 24 /dev/urandom | base64");
     }
     if let Some(token) = &token
-        && let Err(error) = tokens.add("http.token", Role::Admin, TokenHash::of(token))
+        && let Err(error) = tokens.add(HTTP_TOKEN, Role::Admin, TokenHash::of(token))
     {
         http.fault("token", error.to_string());
     }
@@ -292,9 +295,11 @@ fn read_grafana(mut section: Section<'_>) -> Option<String> {
 }
 
 fn read_redis(mut section: Section<'_>) -> Option<Redis> {
-    let redis = section.optional_text("url").map(|url| Redis::new(&url));
+    let certificates = section.optional_text("certificates").map(PathBuf::from);
+    let redis = section.optional_text("url").map(|url| Redis::new(&url, certificates.as_deref()));
     if let Some(Err(fault)) = &redis {
-        section.fault("url", fault.to_string());
+        let key = if matches!(fault, RedisFault::Certificates { .. }) { "certificates" } else { "url" };
+        section.fault(key, fault.to_string());
     }
     section.close();
     redis.and_then(Result::ok)

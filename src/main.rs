@@ -27,9 +27,11 @@ mod scrub;
 mod server;
 mod shell;
 mod sql;
+mod stamp;
 mod status;
 mod tls;
 mod token;
+mod tokens;
 mod up;
 mod validate;
 

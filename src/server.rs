@@ -28,6 +28,7 @@ use crate::relations::{Agents, Disk, Metrics};
 use crate::routes::routes;
 use crate::status::{self, Status};
 use crate::tls::{self, Tls};
+use crate::tokens;
 
 /// The tenant of everything while there is one.
 pub(crate) const TENANT: &str = "default";
@@ -62,8 +63,8 @@ impl Server {
     pub(crate) async fn open(mut config: ServerConfig) -> anyhow::Result<Self> {
         let (alert_tables, event_table) =
             (alerts::tables::Source::default(), events::table::Source::default());
-        config.query.relations.extend(alerts::tables::all(&alert_tables));
-        config.query.relations.push(Arc::new(events::table::Table(event_table.clone())));
+        config.query.relations.extend(alerts::tables::all(Some(&alert_tables)));
+        config.query.relations.push(Arc::new(events::table::Table(Some(event_table.clone()))));
         config.collector.followers.push(alerts::FOLLOWER.to_owned());
         let tls = config.tls.as_ref().map(Tls::open).transpose()?;
         let listener = TcpListener::bind(config.listen)
@@ -87,7 +88,9 @@ impl Server {
         config.query.relations.push(Arc::new(Agents::of(collector.clone())));
         let query = Query::new(store.clone(), config.query).context("open the query room")?;
         let url = url_of(config.tls.is_some(), listener.local_addr().context("look up the address")?);
-        let alerts = Alerts::open(config.alerts, query.clone(), &url).await.context("make alerts ready")?;
+        let alerts = Alerts::open(config.alerts, query.clone(), &url, access.redis.clone())
+            .await
+            .context("make alerts ready")?;
         alert_tables.set(alerts.handle()).ok();
         let audit =
             Audit::open(&access.audit_directory, access.audit_bytes_max).context("open the audit file")?;
@@ -167,6 +170,7 @@ impl Server {
     pub(crate) async fn run(
         self,
         companion: Option<Arc<dyn Companion>>,
+        tokens: Option<tokens::Source>,
         stop: watch::Receiver<bool>,
     ) -> anyhow::Result<()> {
         // When the consumers end, however they end, nothing more may be taken in.
@@ -199,6 +203,9 @@ impl Server {
         let alerting =
             tokio::spawn(self.alerts.run(self.collector.clone(), self.events.clone(), halted.clone()));
         let telling = tokio::spawn(self.events.clone().run(sources, halted.clone()));
+        let door = self.postgres.as_ref().map(|(door, _)| door.clone());
+        let following = tokens
+            .map(|source| tokio::spawn(tokens::follow(source, self.gate.clone(), door, halted.clone())));
         let postgres = self.postgres.map(|(door, listener)| {
             let halted = halted.clone();
             tokio::spawn(async move { door.serve(listener, halted).await })
@@ -214,6 +221,9 @@ impl Server {
         }
         if let Some(postgres) = postgres {
             postgres.await.context("the PostgreSQL door ended badly")?;
+        }
+        if let Some(following) = following {
+            following.await.context("following the tokens ended badly")?;
         }
         // What is journalled and not counted yet is counted at the next start.
         alerting.await.context("alerting ended badly")?;
@@ -250,7 +260,7 @@ impl Server {
         }
         let rooms = agents.merge(query);
         let rooms = rooms.merge(alerts::http::router(self.alerts.handle()));
-        let rooms = rooms.merge(events::http::router(self.events.clone(), halted));
+        let rooms = rooms.merge(events::http::router(self.events.clone(), self.gate.clone(), halted));
         let rooms = rooms.merge(status::router(state)).merge(openapi::router(self.gate.routes()));
         doors::router(rooms, self.readiness(companion), self.registry.clone(), &self.gate)
     }

@@ -17,17 +17,24 @@ use tokio_util::sync::CancellationToken;
 
 use crate::ask;
 use crate::command_line::{
-    AgentArguments, DemoArguments, DockerArguments, ListenArguments, Reader, ServerArguments, UpArguments,
+    AgentArguments, CommonArguments, DemoArguments, DockerArguments, ListenArguments, Reader,
+    ServerArguments, UpArguments,
 };
 use crate::config::{self, Config};
 use crate::demo::Containers;
 use crate::exit::Exit;
 use crate::server::{Companion, Server, locked};
+use crate::stamp::{Stamp, stamp};
+use crate::tokens::{self, TokenSet};
+
+/// The name of the token of an agent in this process.
+const THIS_PROCESS: &str = "this process";
 
 /// Lines a second of a demo that nobody asked for in particular.
 const DEMO_RATE: u32 = 20;
 
 pub(crate) async fn up(arguments: UpArguments) -> anyhow::Result<Exit> {
+    let origin = Origin::of(&arguments.common, &arguments.listen);
     let mut config = config::load(&arguments.common, &arguments.listen)?;
     apply(&arguments.docker, &mut config.agent);
     if let Some(missing) = missing_docker(&config.agent) {
@@ -44,17 +51,49 @@ pub(crate) async fn up(arguments: UpArguments) -> anyhow::Result<Exit> {
         apply(&arguments.docker, &mut config.agent);
         Ok((config.agent, config.filter))
     };
-    together(config, Some((file, Box::new(load)))).await
+    together(config, origin, Some((file, Box::new(load)))).await
+}
+
+/// What a server's configuration is read from.
+struct Origin {
+    common: CommonArguments,
+    listen: ListenArguments,
+    /// What the file looked like before it was read.
+    looked: Stamp,
+}
+
+impl Origin {
+    fn of(common: &CommonArguments, listen: &ListenArguments) -> Origin {
+        let looked = common.config.as_deref().and_then(stamp);
+        Origin { common: common.clone(), listen: listen.clone(), looked }
+    }
+}
+
+/// Where tokens are read again from, if there is a file; `own` is that of an agent in this process.
+fn token_source(origin: Origin, own: Option<TokenHash>) -> Option<tokens::Source> {
+    let Origin { common, listen, looked } = origin;
+    let file = common.config.clone()?;
+    let load = move || {
+        let server = config::load(&common, &listen)?.server;
+        let mut tokens = server.access.tokens;
+        if let Some(own) = own.clone().filter(|_| !tokens.is_empty()) {
+            tokens.add(THIS_PROCESS, Role::Agent, own)?;
+        }
+        Ok(TokenSet { token: server.token, tokens, logins: server.access.logins })
+    };
+    Some(tokens::Source { file, looked, load: Arc::new(load) })
 }
 
 pub(crate) async fn server(arguments: ServerArguments) -> anyhow::Result<Exit> {
+    let origin = Origin::of(&arguments.common, &arguments.listen);
     let config = config::load(&arguments.common, &arguments.listen)?;
     let server = Server::open(config.server).await?;
+    let tokens = token_source(origin, None);
     say(&format!("listening on {}", server.url()?));
     if let Some(address) = server.postgres_address() {
         say(&format!("PostgreSQL clients on {address}"));
     }
-    server.run(None, stop_signal()?).await?;
+    server.run(None, tokens, stop_signal()?).await?;
     Ok(Exit::Done)
 }
 
@@ -82,6 +121,7 @@ pub(crate) async fn agent(arguments: AgentArguments) -> anyhow::Result<Exit> {
 }
 
 pub(crate) async fn demo(arguments: DemoArguments) -> anyhow::Result<Exit> {
+    let origin = Origin::of(&arguments.common, &arguments.listen);
     let mut config = config::load(&arguments.common, &arguments.listen)?;
     let directory = config.data.join("demo");
     config.agent.docker_host = None;
@@ -92,7 +132,7 @@ pub(crate) async fn demo(arguments: DemoArguments) -> anyhow::Result<Exit> {
     let containers =
         containers.with_context(|| format!("write the demo's logs below {}", directory.display()))?;
     let writer = tokio::spawn(keep_writing(containers, arguments.rate));
-    let done = together(config, None).await;
+    let done = together(config, origin, None).await;
     writer.abort();
     done
 }
@@ -102,16 +142,20 @@ type Reloading =
     (Option<PathBuf>, Box<dyn Fn() -> anyhow::Result<(AgentConfig, FilterConfig)> + Send + Sync>);
 
 /// Server and agent in this process, over loopback: the same way that a line of another host takes. What is the server's in the
-/// configuration changes at the next start only.
-async fn together(config: Config, reloading: Option<Reloading>) -> anyhow::Result<Exit> {
+/// configuration, but for tokens, changes at the next start only.
+async fn together(config: Config, origin: Origin, reloading: Option<Reloading>) -> anyhow::Result<Exit> {
     let Config { data, mut server, mut agent, filter } = config;
-    agent.token = agent.token.or_else(|| server.token.clone());
-    if agent.token.is_none() && !server.access.tokens.is_empty() {
-        // Known to this process only, for as long as it lives.
+    let mut own = None;
+    if agent.token.is_none() {
+        // Known to this process only, for as long as it lives. It is shown also where none is asked for, since that may change.
         let token = new_token().context("make a token for the agent in this process")?;
-        server.access.tokens.add("this process", Role::Agent, TokenHash::of(&token))?;
-        agent.token = Some(token);
+        let hash = TokenHash::of(&token);
+        if !server.access.tokens.is_empty() {
+            server.access.tokens.add(THIS_PROCESS, Role::Agent, hash.clone())?;
+        }
+        (agent.token, own) = (Some(token), Some(hash));
     }
+    let tokens = token_source(origin, own);
     let server = Server::open(server).await?;
     let url = server.url()?;
     agent.collector.clone_from(&url);
@@ -135,7 +179,7 @@ async fn together(config: Config, reloading: Option<Reloading>) -> anyhow::Resul
             Ok((agent, filter))
         });
     }
-    let serving = tokio::spawn(server.run(Some(Arc::new(worker)), served_until));
+    let serving = tokio::spawn(server.run(Some(Arc::new(worker)), tokens, served_until));
     // The agent drains into the server, so the server ends last.
     let worked = agent.run(stop.clone()).await;
     stop.cancel();

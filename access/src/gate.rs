@@ -5,8 +5,10 @@
 //! same host reaches it too, so then names other than `localhost` in `Host` are refused (a page whose name was pointed at 127.0.0.1),
 //! and so are changes that come with the `Origin` of another site.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::Router;
 use axum::extract::{MatchedPath, Request, State};
@@ -17,11 +19,13 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use jiff::Timestamp;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
+use tokio::sync::broadcast;
 
 use crate::audit::{Audit, AuditLine, AuditResult};
 use crate::envelope::{RequestId, Version, complete, refusal};
-use crate::limits::WRONG_TOKENS_PER_MINUTE_MAX;
+use crate::limits::{REVOCATIONS_WAITING_MAX, WRONG_TOKENS_PER_MINUTE_MAX};
 use crate::rate::{Limiter, Standing};
 use crate::role::{Needs, Role};
 use crate::route::{Rate, Route, Routes};
@@ -35,12 +39,19 @@ pub struct Peer(pub SocketAddr);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Verbatim;
 
+/// The name of whoever comes while nobody has to show a token.
+pub const ANYBODY_HERE: &str = "local";
+
+fn anybody_here() -> Principal {
+    Principal { name: ANYBODY_HERE.to_owned(), role: Role::Admin }
+}
+
 /// What a gate is made of.
 #[derive(Debug)]
 pub struct GateOptions {
     /// Every route there is.
     pub routes: Routes,
-    /// Who may come in. Without any, everybody may do everything.
+    /// Who may come in at first. Without any, everybody may do everything.
     pub tokens: Tokens,
     /// Where changes are written down.
     pub audit: Audit,
@@ -55,6 +66,13 @@ pub struct Gate(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     options: GateOptions,
+    /// Those that are in use now.
+    tokens: Mutex<Arc<Tokens>>,
+    /// Whether there ever were any: then one has to be shown, also when there are none any more.
+    asks: AtomicBool,
+    is_stale: Gauge,
+    /// The names that open nothing any more, as they go.
+    revoked: broadcast::Sender<Arc<BTreeSet<String>>>,
     requests: Family<Vec<(&'static str, String)>, Counter>,
     audit_failures: Counter,
 }
@@ -62,7 +80,16 @@ struct Inner {
 impl Gate {
     /// Makes a gate.
     pub fn new(options: GateOptions) -> Self {
-        Gate(Arc::new(Inner { options, requests: Family::default(), audit_failures: Counter::default() }))
+        let tokens_at_first = Arc::new(options.tokens.clone());
+        Gate(Arc::new(Inner {
+            options,
+            asks: AtomicBool::new(!tokens_at_first.is_empty()),
+            tokens: Mutex::new(tokens_at_first),
+            is_stale: Gauge::default(),
+            revoked: broadcast::Sender::new(REVOCATIONS_WAITING_MAX),
+            requests: Family::default(),
+            audit_failures: Counter::default(),
+        }))
     }
 
     /// Registers its metrics.
@@ -71,6 +98,8 @@ impl Gate {
         registry.register("beeacon_http_requests", help, self.0.requests.clone());
         let help = "Changes that were refused because they could not be written to the audit file";
         registry.register("beeacon_audit_failures", help, self.0.audit_failures.clone());
+        let help = "Whether the newest tokens cannot be read, so that older ones are in use";
+        registry.register("beeacon_tokens_stale", help, self.0.is_stale.clone());
     }
 
     /// The table.
@@ -80,7 +109,57 @@ impl Gate {
 
     /// Whether nobody has to show a token.
     pub fn is_open(&self) -> bool {
-        self.0.options.tokens.is_empty()
+        !self.0.asks.load(Ordering::Acquire)
+    }
+
+    /// Whether older tokens are in use, because the newest ones cannot be read.
+    pub fn note_stale(&self, is_stale: bool) {
+        self.0.is_stale.set(i64::from(is_stale));
+    }
+
+    /// The tokens that are in use.
+    pub fn tokens(&self) -> Arc<Tokens> {
+        // Every step that is made with the lock held is one assignment.
+        self.0.tokens.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Other tokens from now on; each change is written to the audit file. What is under way is answered; who has an answer without an
+    /// end is told by [`Gate::revoked`]. Gives the names that open nothing any more, or something else.
+    pub async fn use_tokens(&self, after: Tokens) -> BTreeSet<String> {
+        let before = self.tokens();
+        let mut gone = before.gone(&after);
+        let come = after.gone(&before);
+        if self.is_open() && !after.is_empty() {
+            gone.insert(ANYBODY_HERE.to_owned());
+        }
+        let by = Principal { name: "configuration".to_owned(), role: Role::Admin };
+        for name in gone.union(&come) {
+            let method = match (before.has(name), after.has(name)) {
+                (true, true) => "CHANGE",
+                (true, false) => "REVOKE",
+                (false, true) => "ADD",
+                // Whoever came without one.
+                (false, false) => continue,
+            };
+            let path = format!("/access/token/{name}");
+            let id = uuid::Uuid::now_v7().to_string();
+            // A revocation that cannot be written down is made all the same: it takes away, and the log has it.
+            self.audit(AuditLine::new(&id, &by, method, &path, AuditResult::Done)).await;
+        }
+        if !after.is_empty() {
+            self.0.asks.store(true, Ordering::Release);
+        }
+        *self.0.tokens.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(after);
+        if !gone.is_empty() {
+            // Nobody may have an answer without an end.
+            drop(self.0.revoked.send(Arc::new(gone.clone())));
+        }
+        gone
+    }
+
+    /// The names of tokens that open nothing any more, or something else, as that happens.
+    pub fn revoked(&self) -> broadcast::Receiver<Arc<BTreeSet<String>>> {
+        self.0.revoked.subscribe()
     }
 
     /// Where changes are written down.
@@ -181,10 +260,10 @@ impl Gate {
     }
 
     fn principal(&self, request: &Request, from: IpAddr) -> Result<Principal, Box<Response>> {
-        let options = &self.0.options;
-        if options.tokens.is_empty() {
+        let (options, tokens) = (&self.0.options, self.tokens());
+        if self.is_open() {
             return match is_of_this_host(request) {
-                true => Ok(Principal { name: "local".to_owned(), role: Role::Admin }),
+                true => Ok(anybody_here()),
                 false => {
                     let message = "without tokens only programs of this host are served, under its address or as localhost";
                     Err(Box::new(refusal(StatusCode::FORBIDDEN, "forbidden", message)))
@@ -196,7 +275,7 @@ impl Gate {
             (Some(value), None) => bearer(value),
             _ => None,
         };
-        if let Some(principal) = token.and_then(|token| options.tokens.principal(token)) {
+        if let Some(principal) = token.and_then(|token| tokens.principal(token)) {
             return Ok(principal.clone());
         }
         if token.is_some() {

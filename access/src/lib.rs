@@ -24,7 +24,7 @@ mod token;
 
 pub use audit::{Audit, AuditError, AuditLine, AuditPlace, AuditResult};
 pub use envelope::{ErrorBody, ErrorEnvelope, REQUEST_ID, RequestId, SECOND_VERSION, refusal};
-pub use gate::{Gate, GateOptions, Peer, Verbatim};
+pub use gate::{ANYBODY_HERE, Gate, GateOptions, Peer, Verbatim};
 pub use rate::{Limiter, Standing};
 pub use redis::{Heard, Redis, RedisFault, Turn};
 pub use role::{Needs, Role};

@@ -11,6 +11,9 @@ pub const TOKENS_MAX: usize = 1_000;
 /// Bytes of a token's name. It stands in every line of the audit file.
 pub const TOKEN_NAME_BYTES_MAX: usize = 64;
 
+/// Changes of the tokens that wait to be noticed by answers without an end; one that misses some ends as if it had been meant.
+pub const REVOCATIONS_WAITING_MAX: usize = 16;
+
 /// Bytes of a client's own request id; a longer one is replaced by one of ours.
 pub const REQUEST_ID_BYTES_MAX: usize = 64;
 

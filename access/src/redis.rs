@@ -11,9 +11,11 @@
 //! the same twice changes nothing). Channels are their users'.
 
 mod hear;
+mod tls;
 
 use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -24,6 +26,7 @@ use tokio::sync::Notify;
 use tokio::time::timeout;
 
 pub use self::hear::Heard;
+use self::tls::Tls;
 use crate::limits::{
     REDIS_ANSWER_TIME_MAX, REDIS_CONNECT_TIME_MAX, REDIS_RETRY_MAX, REDIS_RETRY_MIN, REDIS_SLOW,
     STATISTICS_EVERY, STATISTICS_HOURS_MAX,
@@ -31,12 +34,26 @@ use crate::limits::{
 use crate::rate::Limiter;
 
 /// Why Redis cannot be used at all.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RedisFault {
     /// Not a URL that is understood. It may hold a password, so it is not quoted.
-    #[error("is not a URL such as redis://127.0.0.1:6379/0 or redis+unix:///run/redis/redis.sock")]
+    #[error(
+        "is not a URL such as redis://127.0.0.1:6379/0, rediss://redis.example.org/0 or redis+unix:///run/redis/redis.sock"
+    )]
     Url,
+    /// Nothing to know a Redis by.
+    #[error("{} holds no certificate that can be read, by which a Redis with TLS is known", path.display())]
+    Certificates {
+        /// Where they were looked for.
+        path: PathBuf,
+    },
 }
+
+/// How a URL begins whose Redis speaks TLS.
+const TLS_SCHEME: &str = "rediss:";
+
+/// Where the certificates of the system are, on Debian and its kin.
+const SYSTEM_CERTIFICATES: &str = "/etc/ssl/certs/ca-certificates.crt";
 
 /// Whose turn it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,6 +89,7 @@ pub struct Redis(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     client: Client,
+    tls: Option<Tls>,
     /// Who we are among the servers that share it: new with every start.
     server: String,
     connection: Mutex<Option<Connection>>,
@@ -92,14 +110,25 @@ impl std::fmt::Debug for Connection {
 }
 
 impl Redis {
-    /// Reads the URL. Nothing is connected before [`Redis::keep`] runs.
+    /// Reads the URL. Nothing is connected before [`Redis::keep`] runs. `certificates` is a PEM file by which a Redis with TLS
+    /// (`rediss`) is known, instead of the system's.
     ///
     /// # Errors
-    /// When it is no URL of Redis. TLS (`rediss`) is not spoken.
-    pub fn new(url: &str) -> Result<Self, RedisFault> {
-        let client = Client::open(url).map_err(|_| RedisFault::Url)?;
+    /// When it is no URL of Redis, or there is no certificate for one with TLS.
+    pub fn new(url: &str, certificates: Option<&Path>) -> Result<Self, RedisFault> {
+        let rest = url.get(..TLS_SCHEME.len()).filter(|scheme| scheme.eq_ignore_ascii_case(TLS_SCHEME));
+        let rest = rest.and_then(|_| url.get(TLS_SCHEME.len()..));
+        let (client, tls) = match rest {
+            None => (Client::open(url), None),
+            Some(rest) => {
+                let tls = Tls::new(url, certificates.unwrap_or(Path::new(SYSTEM_CERTIFICATES)))?;
+                // The same server, user, password and database; how to get there is ours.
+                (Client::open(format!("redis:{rest}")), Some(tls))
+            }
+        };
         Ok(Redis(Arc::new(Inner {
-            client,
+            client: client.map_err(|_| RedisFault::Url)?,
+            tls,
             server: uuid::Uuid::now_v7().simple().to_string(),
             connection: Mutex::new(None),
             lost: Notify::new(),
@@ -150,7 +179,19 @@ impl Redis {
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(REDIS_CONNECT_TIME_MAX))
             .set_response_timeout(Some(REDIS_ANSWER_TIME_MAX));
-        let connecting = self.0.client.get_multiplexed_async_connection_with_config(&config);
+        let client = &self.0.client;
+        let connecting = async {
+            let Some(tls) = &self.0.tls else {
+                return client.get_multiplexed_async_connection_with_config(&config).await;
+            };
+            let settings = client.get_connection_info().redis_settings();
+            let stream = tls.connect().await?;
+            let (connection, driving) =
+                MultiplexedConnection::new_with_config(settings, stream, config).await?;
+            // It ends with the last clone of its connection.
+            tokio::spawn(driving);
+            Ok(connection)
+        };
         let mut connection = timeout(REDIS_CONNECT_TIME_MAX, connecting).await.ok()?.ok()?;
         let nonce = uuid::Uuid::now_v7().simple().to_string();
         let mut echo = redis::cmd("ECHO");
@@ -319,12 +360,29 @@ mod tests {
 
     #[test]
     fn what_is_no_url_of_redis_is_refused_without_quoting_it() {
-        for url in ["", "http://127.0.0.1", "redis:", "rediss://:geheim@127.0.0.1/"] {
-            let fault = Redis::new(url).unwrap_err();
+        for url in [
+            "",
+            "http://127.0.0.1",
+            "redis:",
+            "rediss://:geheim@/",
+            "rediss://:geheim@x/#insecure",
+            "rediss:",
+        ] {
+            let fault = Redis::new(url, None).unwrap_err();
             assert!(!fault.to_string().contains("geheim"));
         }
-        assert!(Redis::new("redis://:geheim@127.0.0.1:6379/2").is_ok());
-        assert!(Redis::new("redis+unix:///run/redis/redis.sock").is_ok());
+        assert!(Redis::new("redis://:geheim@127.0.0.1:6379/2", None).is_ok());
+        assert!(Redis::new("redis+unix:///run/redis/redis.sock", None).is_ok());
+    }
+
+    #[test]
+    fn a_redis_with_tls_is_known_by_certificates_and_without_any_by_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ca.pem");
+        let fault = |path: &Path| Redis::new("rediss://:geheim@127.0.0.1/", Some(path)).unwrap_err();
+        assert_eq!(fault(&path), RedisFault::Certificates { path: path.clone() });
+        std::fs::write(&path, "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n").unwrap();
+        assert_eq!(fault(&path), RedisFault::Certificates { path: path.clone() });
     }
 
     #[test]
@@ -335,7 +393,7 @@ mod tests {
 
     #[tokio::test]
     async fn without_a_connection_each_server_acts_for_itself_at_once() {
-        let redis = Redis::new("redis://127.0.0.1:1/").unwrap();
+        let redis = Redis::new("redis://127.0.0.1:1/", None).unwrap();
         let began = Instant::now();
         assert_eq!(redis.take_turn("rule", Duration::from_secs(5)).await, Turn::Unshared);
         assert!(redis.count("x", Duration::from_secs(60)).await.is_none());

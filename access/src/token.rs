@@ -3,6 +3,7 @@
 //! What always holds: a token's text is in no error, log or `Debug`; a token is compared with every known one, in constant time each,
 //! so that neither the answer nor its time says how near a guess came. A token has 256 random bits, so its hash needs no slowness.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
@@ -153,6 +154,24 @@ impl Tokens {
         self.known.is_empty()
     }
 
+    /// The names whose tokens are others in `after`, or not there: who has come in with one of them has to show another.
+    pub fn gone(&self, after: &Tokens) -> BTreeSet<String> {
+        let is_gone = |(hash, principal): &&(TokenHash, Principal)| {
+            !after.known.iter().any(|(other, same)| other == hash && same == principal)
+        };
+        self.known.iter().filter(is_gone).map(|(_, principal)| principal.name.clone()).collect()
+    }
+
+    /// Whether somebody of this name has one.
+    pub fn has(&self, name: &str) -> bool {
+        self.principals().any(|principal| principal.name == name)
+    }
+
+    /// Who has one, in their order.
+    pub fn principals(&self) -> impl Iterator<Item = &Principal> {
+        self.known.iter().map(|(_, principal)| principal)
+    }
+
     /// Whose token this is.
     pub fn principal(&self, token: &[u8]) -> Option<&Principal> {
         let given: [u8; 32] = Sha256::digest(token).into();
@@ -205,6 +224,32 @@ mod tests {
         assert!(one.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_')), "{one}");
         assert_eq!(spelled(&[0; 3]), "beeacon_AAAA");
         assert_eq!(spelled(&[0xff, 0xff]), "beeacon___8");
+    }
+
+    #[test]
+    fn a_token_that_is_another_or_has_another_role_is_gone() {
+        let of = |all: &[(&str, Role, &str)]| {
+            let mut tokens = Tokens::new();
+            for (name, role, token) in all {
+                tokens.add(name, *role, TokenHash::of(token)).unwrap();
+            }
+            tokens
+        };
+        let before = of(&[
+            ("stays", Role::Viewer, "1"),
+            ("rotated", Role::Viewer, "2"),
+            ("lowered", Role::Admin, "3"),
+            ("revoked", Role::Agent, "4"),
+        ]);
+        let after = of(&[
+            ("stays", Role::Viewer, "1"),
+            ("new", Role::Viewer, "5"),
+            ("lowered", Role::Viewer, "3"),
+            ("rotated", Role::Viewer, "6"),
+        ]);
+        let gone: Vec<String> = before.gone(&after).into_iter().collect();
+        assert_eq!(gone, ["lowered", "revoked", "rotated"]);
+        assert!(before.gone(&before).is_empty());
     }
 
     #[test]

@@ -56,6 +56,9 @@ pub const RESOLVED_KEPT_FOR: Duration = Duration::from_secs(15 * 60);
 /// as missed.
 pub const CATCH_UP_MAX: usize = 60;
 
+/// How much longer than two intervals a server's turn at a group lasts: an evaluation may be slow, and prolongs it.
+pub const TURN_MARGIN: Duration = Duration::from_secs(10);
+
 /// The parts into which a streaming window is cut. A count is exact to one sixtieth of its window.
 pub const STREAM_PARTS: usize = 60;
 

@@ -58,10 +58,18 @@ pub struct RuleFile {
 pub struct Group {
     /// Its name, unique in the file.
     pub name: String,
-    /// How often its rules are evaluated.
-    pub interval: Duration,
+    /// How often its rules are evaluated, where the file says so.
+    pub interval: Option<Duration>,
     /// Its rules.
     pub rules: Vec<Rule>,
+}
+
+impl Group {
+    /// How often its rules are evaluated in a server.
+    #[must_use]
+    pub fn every(&self) -> Duration {
+        self.interval.unwrap_or(INTERVAL_DEFAULT)
+    }
 }
 
 /// A rule.
@@ -231,8 +239,8 @@ fn read_group(node: Node, places: &mut BTreeMap<String, Place>, faults: &mut Fau
     if name.is_empty() {
         faults.add(place, "the group has no `name`");
     }
-    let interval = taker.duration("interval", faults).unwrap_or(INTERVAL_DEFAULT);
-    if interval < INTERVAL_MIN {
+    let interval = taker.duration("interval", faults);
+    if interval.is_some_and(|interval| interval < INTERVAL_MIN) {
         faults.add(place, format!("`interval` is at least {}s", INTERVAL_MIN.as_secs()));
     }
     let limit = match taker.count("limit", faults) {

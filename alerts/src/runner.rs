@@ -29,7 +29,7 @@ use thiserror::Error;
 use tokio::sync::{Semaphore, broadcast, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
-use self::core::{Core, Query};
+use self::core::{Core, GroupTurn, Query};
 pub use self::rule_set::{RuleSet, RuleSetError};
 pub use self::view::{AlertView, GroupView, RuleView};
 use crate::deliver::retry::Retry;
@@ -63,6 +63,27 @@ pub struct AskError {
     pub text: String,
     /// Whether the query never ran, because others do: it is tried again soon.
     pub is_busy: bool,
+}
+
+/// Whose turn it is to evaluate a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// This server's, for the time that it asked for.
+    Mine,
+    /// Another server's.
+    Anothers,
+    /// Nobody can say: every server evaluates for itself. Its changes have the same event ids.
+    Everyones,
+}
+
+/// A turn, some time later.
+pub type Asked = Pin<Box<dyn Future<Output = Turn> + Send>>;
+
+/// Shares the evaluation of groups among servers that have the same rules and the same data.
+pub trait TakeTurns: Send + Sync + 'static {
+    /// Asks for a turn at a group, which lasts for `span` and is prolonged by asking again. After the end of a server the next one has
+    /// it when `span` is over.
+    fn take(&self, group: &str, span: Duration) -> Asked;
 }
 
 /// Says what time it is.
@@ -128,6 +149,8 @@ pub struct RunnerOptions {
     pub external_url: String,
     /// How messages that were not taken are tried again.
     pub retry: Retry,
+    /// How groups of rules over SQL are shared with other servers, if they are. Streaming rules count what comes to each server.
+    pub turns: Option<Arc<dyn TakeTurns>>,
 }
 
 /// How alerting does, in numbers.
@@ -187,6 +210,16 @@ pub struct Runner {
     place: watch::Sender<Option<u64>>,
     changes: broadcast::Sender<Transition>,
     permits: Arc<Semaphore>,
+    turns: Option<Arc<dyn TakeTurns>>,
+}
+
+/// How the queries of a group ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ended {
+    /// All were asked.
+    Asked(usize),
+    /// Another server asks them.
+    LeftToAnother(usize),
 }
 
 /// What an evaluation gave.
@@ -237,8 +270,9 @@ impl Runner {
             changes: changes.clone(),
         };
         let permits = Arc::new(Semaphore::new(EVALUATIONS_AT_A_TIME));
+        let turns = options.turns;
         Ok((
-            Runner { core, ledger, clock, sql, courier, observed, commands, place, changes, permits },
+            Runner { core, ledger, clock, sql, courier, observed, commands, place, changes, permits, turns },
             handle,
         ))
     }
@@ -261,7 +295,7 @@ impl Runner {
     }
 
     async fn evaluate_until(&mut self, stop: &mut watch::Receiver<bool>, changed: &watch::Sender<u64>) {
-        let mut running: JoinSet<usize> = JoinSet::new();
+        let mut running: JoinSet<Ended> = JoinSet::new();
         let mut asked: HashMap<tokio::task::Id, (usize, Vec<Query>)> = HashMap::new();
         let (answer_sender, mut answers) = mpsc::channel::<Evaluated>(OBSERVED_WAITING_MAX);
         let (mut written_at, mut forgotten_at) = (Instant::now(), None::<Instant>);
@@ -274,8 +308,8 @@ impl Runner {
                 core.tell(now);
                 (started, core.next_wake(now), core.is_pressing(), core.has_news())
             };
-            for (group, queries) in started {
-                let task = self.evaluate(group, queries.clone(), answer_sender.clone());
+            for (group, turn, queries) in started {
+                let task = self.evaluate(group, turn, queries.clone(), answer_sender.clone());
                 asked.insert(running.spawn(task).id(), (group, queries));
             }
             if is_pressing || (has_news && written_at.elapsed() >= STEP_AGE_MAX) {
@@ -313,13 +347,18 @@ impl Runner {
                     }
                     let id = ended.as_ref().map_or_else(tokio::task::JoinError::id, |(id, _)| *id);
                     let Some((group, queries)) = asked.remove(&id) else { continue };
+                    let now = self.clock.now();
                     let mut core = self.core();
-                    if ended.is_err() {
-                        tracing::error!("the evaluation of a group of rules broke off");
-                        for query in queries {
-                            let failed = Evaluation::Failed("the evaluation broke off".to_owned());
-                            core.evaluated(&query.rule, query.moment, failed, Duration::ZERO);
+                    match ended {
+                        Err(_) => {
+                            tracing::error!("the evaluation of a group of rules broke off");
+                            for query in queries {
+                                let failed = Evaluation::Failed("the evaluation broke off".to_owned());
+                                core.evaluated(&query.rule, query.moment, failed, Duration::ZERO);
+                            }
                         }
+                        Ok((_, Ended::LeftToAnother(group))) => core.left_to_another(group, now),
+                        Ok((_, Ended::Asked(_))) => {}
                     }
                     core.ended(group);
                 }
@@ -344,18 +383,26 @@ impl Runner {
         }
     }
 
-    /// Asks the queries of a group, one after the other.
+    /// Asks the queries of a group, one after the other, as long as it is this server's turn.
     fn evaluate(
         &self,
         group: usize,
+        turn: GroupTurn,
         queries: Vec<Query>,
         answers: mpsc::Sender<Evaluated>,
-    ) -> impl Future<Output = usize> + Send + 'static {
-        let (sql, permits) = (self.sql.clone(), self.permits.clone());
+    ) -> impl Future<Output = Ended> + Send + 'static {
+        let (sql, permits, turns) = (self.sql.clone(), self.permits.clone(), self.turns.clone());
         async move {
             let _permit = permits.acquire().await;
             for query in queries {
                 let started = Instant::now();
+                let whose = match &turns {
+                    None => Turn::Everyones,
+                    Some(turns) => turns.take(&turn.name, turn.span).await,
+                };
+                if whose == Turn::Anothers {
+                    return Ended::LeftToAnother(group);
+                }
                 let evaluation = match ask(&*sql, &query).await {
                     Ok(rows) => Evaluation::Rows(rows),
                     Err(error) => {
@@ -364,12 +411,17 @@ impl Runner {
                     }
                 };
                 let took = started.elapsed();
+                if whose == Turn::Mine && took >= turn.span {
+                    // The turn was over before the answer came: another server may have it, and what is said here is its matter.
+                    tracing::warn!(rule = query.rule, "an evaluation took longer than this server's turn");
+                    return Ended::LeftToAnother(group);
+                }
                 let evaluated = Evaluated { rule: query.rule, moment: query.moment, evaluation, took };
                 if answers.send(evaluated).await.is_err() {
                     break;
                 }
             }
-            group
+            Ended::Asked(group)
         }
     }
 

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use anyhow::Context;
 use beeacon_alerts::notify::config::Config;
@@ -18,6 +18,7 @@ use tokio::sync::watch;
 
 use crate::alert_files::Faults;
 use crate::doors;
+use crate::stamp::{Stamp, stamp};
 
 /// How often the files are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
@@ -38,9 +39,6 @@ pub(crate) struct Files {
     /// Receivers and routes.
     pub(crate) receivers: Option<PathBuf>,
 }
-
-/// What a file looked like: when it was changed, and its length.
-type Stamp = Option<(SystemTime, u64)>;
 
 /// What all files looked like.
 pub(crate) type Look = Vec<(PathBuf, Stamp)>;
@@ -73,7 +71,7 @@ impl Files {
         let rules = RuleSet::of(files).map_err(|error| faults.push(error.to_string())).ok();
         match (rules, receivers) {
             (Some(rules), Some(receivers)) if faults.is_empty() => Ok((rules, receivers)),
-            _ => anyhow::bail!("the files of alerts have faults:\n{}", faults.join("\n")),
+            _ => Err(Faults::all("the files of alerts have faults:", faults).into()),
         }
     }
 
@@ -124,10 +122,6 @@ impl Files {
     /// What everything looks like now.
     pub(crate) fn look(&self) -> Look {
         let files = self.rule_files().unwrap_or_default();
-        let stamp = |path: &Path| {
-            let metadata = std::fs::metadata(path).ok()?;
-            Some((metadata.modified().ok()?, metadata.len()))
-        };
         files
             .into_iter()
             .chain(self.receivers.clone())

@@ -13,8 +13,8 @@ use super::files::Files;
 const EVALUATION_TIME_MAX: Duration = Duration::from_secs(10);
 
 impl AlertsConfig {
-    /// Reads the section.
-    pub(crate) fn read(mut section: Section<'_>, data: &Path) -> AlertsConfig {
+    /// Reads the section. Turns are taken over a Redis.
+    pub(crate) fn read(mut section: Section<'_>, data: &Path, has_redis: bool) -> AlertsConfig {
         let pack = section.boolean("pack", false);
         let rules = section.texts("rules").into_iter().map(PathBuf::from).collect();
         let receivers = section.optional_text("receivers").map(PathBuf::from);
@@ -28,6 +28,10 @@ impl AlertsConfig {
         let labels = section.text_table("labels");
         let (least, most) = (Duration::from_secs(1), Duration::from_secs(3600));
         let evaluation_time_max = section.duration("evaluation_time_max", EVALUATION_TIME_MAX, least..=most);
+        let turns = section.boolean("turns", false);
+        if turns && !has_redis {
+            section.fault("turns", "needs redis.url: turns are taken over Redis");
+        }
         let mut outbound = section.section("outbound");
         let mut policy = Policy::default();
         for text in outbound.texts("networks") {
@@ -55,6 +59,7 @@ impl AlertsConfig {
             external_url,
             labels,
             evaluation_time_max,
+            turns,
             outbound: policy,
             certificates,
         }

@@ -13,10 +13,10 @@ const ROWS_MAX: usize = 100_000;
 /// Where the tables look, once alerts are open.
 pub(crate) type Source = Arc<OnceLock<Handle>>;
 
-/// The tables, over a source that is filled later.
-pub(crate) fn all(source: &Source) -> Vec<Arc<dyn Relation>> {
+/// The tables, over a source that is filled later; without one they are empty.
+pub(crate) fn all(source: Option<&Source>) -> Vec<Arc<dyn Relation>> {
     [Table::Alerts, Table::Incidents, Table::IncidentEvents]
-        .map(|table| Arc::new(Shown { table, source: source.clone() }) as Arc<dyn Relation>)
+        .map(|table| Arc::new(Shown { table, source: source.cloned() }) as Arc<dyn Relation>)
         .into()
 }
 
@@ -29,7 +29,7 @@ enum Table {
 
 struct Shown {
     table: Table,
-    source: Source,
+    source: Option<Source>,
 }
 
 impl std::fmt::Debug for Shown {
@@ -100,6 +100,7 @@ impl Relation for Shown {
     fn rows(&self, _tenant: &str) -> RelationRows {
         let (table, source) = (self.table, self.source.clone());
         Box::pin(async move {
+            let Some(source) = source else { return Ok(Vec::new()) };
             let handle = source.get().ok_or_else(|| RelationError("alerts are not open yet".to_owned()))?;
             let ledger = handle.ledger();
             let failed = |error: LedgerError| RelationError(error.to_string());

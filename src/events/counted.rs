@@ -38,6 +38,7 @@ impl Events {
         let is_stuck = is_full && !self.flush().await;
         let mut tally = self.tally();
         if is_stuck && tally.is_full() {
+            tally.pass(place, lost_records);
             tally.skip(place);
             return;
         }

@@ -15,6 +15,7 @@
 //!   more it is told so and gets what is kept;
 //! - a client that does not read is told, and its connection is closed; its next one goes on from where it was.
 
+use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
@@ -25,12 +26,12 @@ use axum::extract::{Extension, RawQuery, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use beeacon_access::refusal;
+use beeacon_access::{Gate, Principal, refusal};
 use beeacon_events::limits::PAGE_MAX as LOG_PAGE_MAX;
 use beeacon_events::{EventType, LogError, Selection, Stored};
 use futures_util::stream;
 use serde_json::json;
-use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, broadcast, mpsc, oneshot, watch};
 use tokio::time::timeout;
 
 use super::Events;
@@ -53,12 +54,13 @@ const RETRY_MS: u32 = 2_000;
 #[derive(Clone)]
 struct Door {
     events: Events,
+    gate: Gate,
     stop: watch::Receiver<bool>,
 }
 
-/// The door. Streams end when the server is to stop.
-pub(crate) fn router(events: Events, stop: watch::Receiver<bool>) -> Router {
-    Router::new().route(EVENTS_PATH, get(answer)).with_state(Door { events, stop })
+/// The door. Streams end when the server is to stop, and when the token that opened them is revoked.
+pub(crate) fn router(events: Events, gate: Gate, stop: watch::Receiver<bool>) -> Router {
+    Router::new().route(EVENTS_PATH, get(answer)).with_state(Door { events, gate, stop })
 }
 
 /// What is asked for.
@@ -96,6 +98,7 @@ impl Wanted {
 async fn answer(
     State(door): State<Door>,
     hang_up: Option<Extension<HangUp>>,
+    principal: Option<Extension<Principal>>,
     query: RawQuery,
     headers: HeaderMap,
 ) -> Response {
@@ -108,7 +111,10 @@ async fn answer(
         .flat_map(|value| value.split(','))
         .any(|range| range.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case(STREAM));
     let answered = match wants_stream {
-        true => stream(door, wanted, hang_up.map(|Extension(hang_up)| hang_up)).await,
+        true => {
+            let who = principal.map(|Extension(principal)| principal.name).unwrap_or_default();
+            stream(door, wanted, who, hang_up.map(|Extension(hang_up)| hang_up)).await
+        }
         false => page(&door.events, wanted).await,
     };
     answered.unwrap_or_else(|error| {
@@ -161,6 +167,8 @@ enum End {
     Stopping,
     /// The log cannot be read.
     Failed,
+    /// The client's token opens nothing any more, or something else.
+    Revoked,
 }
 
 impl End {
@@ -171,12 +179,19 @@ impl End {
             End::Slow => Some("slow"),
             End::Stopping => Some("stopping"),
             End::Failed => Some("failed"),
+            End::Revoked => Some("revoked"),
         }
     }
 }
 
-async fn stream(door: Door, wanted: Wanted, hang_up: Option<HangUp>) -> Result<Response, LogError> {
-    let Door { events, stop } = door;
+async fn stream(
+    door: Door,
+    wanted: Wanted,
+    who: String,
+    hang_up: Option<HangUp>,
+) -> Result<Response, LogError> {
+    let Door { events, gate, stop } = door;
+    let revoked = gate.revoked();
     let Ok(permit) = events.0.streams.clone().try_acquire_owned() else {
         let message = format!("{STREAMS_MAX} streams of events are open, which is the limit");
         let mut refused = refusal(StatusCode::SERVICE_UNAVAILABLE, "busy", &message);
@@ -199,7 +214,8 @@ async fn stream(door: Door, wanted: Wanted, hang_up: Option<HangUp>) -> Result<R
     let (to, mut from) = mpsc::channel::<Bytes>(1);
     let farewell = Arc::new(Mutex::new(None::<&'static str>));
     let (held, released) = oneshot::channel::<Infallible>();
-    let mut telling = Telling { events, selection: wanted.selection, number, to, stop, _permit: permit };
+    let mut telling =
+        Telling { events, selection: wanted.selection, number, to, stop, who, revoked, _permit: permit };
     let last_words = farewell.clone();
     tokio::spawn(async move {
         let end = telling.run(first).await;
@@ -258,12 +274,15 @@ struct Telling {
     number: u64,
     to: mpsc::Sender<Bytes>,
     stop: watch::Receiver<bool>,
+    /// Whose token it was.
+    who: String,
+    revoked: broadcast::Receiver<Arc<BTreeSet<String>>>,
     _permit: OwnedSemaphorePermit,
 }
 
 impl Telling {
     async fn run(&mut self, first: String) -> End {
-        let Telling { events, selection, number, to, stop, .. } = self;
+        let Telling { events, selection, number, to, stop, who, revoked, .. } = self;
         let telling = async {
             send(to, first).await?;
             let mut last = events.0.log.last();
@@ -292,10 +311,20 @@ impl Telling {
         let ended: Result<Infallible, End> = tokio::select! {
             ended = telling => ended,
             () = doors::until_stopped(stop) => Err(End::Stopping),
+            () = until_revoked(revoked, who) => Err(End::Revoked),
         };
         match ended {
             Err(end) => end,
             Ok(never) => match never {},
+        }
+    }
+}
+
+/// Ends when the token of this name opens nothing any more; also when so much has changed that nobody can say.
+async fn until_revoked(revoked: &mut broadcast::Receiver<Arc<BTreeSet<String>>>, who: &str) {
+    while let Ok(gone) = revoked.recv().await {
+        if gone.contains(who) {
+            return;
         }
     }
 }

@@ -11,8 +11,8 @@ use super::limits::ROWS_MAX;
 /// Where the table looks, once the log is open.
 pub(crate) type Source = Arc<OnceLock<Events>>;
 
-/// The table.
-pub(crate) struct Table(pub(crate) Source);
+/// The table; without a source it is empty.
+pub(crate) struct Table(pub(crate) Option<Source>);
 
 impl std::fmt::Debug for Table {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -44,6 +44,7 @@ impl Relation for Table {
     fn rows(&self, _tenant: &str) -> RelationRows {
         let source = self.0.clone();
         Box::pin(async move {
+            let Some(source) = source else { return Ok(Vec::new()) };
             let Some(events) = source.get() else {
                 return Err(RelationError("events are not open yet".to_owned()));
             };

@@ -13,6 +13,7 @@ use beeacon_alerts::stream::StreamLine;
 use beeacon_alerts::unit_test::{InputGap, InputLine, News, World};
 use beeacon_collector::FollowedRows;
 use beeacon_filters::Engine;
+use beeacon_query::relation::Relation;
 use beeacon_query::{Query, QueryOptions};
 use beeacon_record::{
     AgentId, Batch, BatchBuilder, GapReason, Interval, Level, Line, Origin, Position, Scrubbed, Source,
@@ -22,6 +23,8 @@ use beeacon_store::{Commit, GapRow, Store, StoreOptions};
 use jiff::Timestamp;
 
 use crate::alerts::sql::Sql;
+use crate::alerts::tables;
+use crate::events::table::Table;
 use crate::relations::{AgentRow, Agents, MetricRow, Metrics};
 use crate::server::TENANT;
 
@@ -64,13 +67,14 @@ impl Room {
         let store = Store::open(options).await.context("open a store for the test")?;
         let levels = Arc::<Mutex<Levels>>::default();
         let (of_metrics, of_agents) = (levels.clone(), levels.clone());
-        let options = QueryOptions {
-            relations: vec![
-                Arc::new(Metrics::new(move || locked(&of_metrics).metrics.clone())),
-                Arc::new(Agents::new(move || locked(&of_agents).agents.clone())),
-            ],
-            ..QueryOptions::default()
-        };
+        // Every table that rules can ask in a server. Of alerts and events a test brings none in.
+        let mut relations: Vec<Arc<dyn Relation>> = vec![
+            Arc::new(Metrics::new(move || locked(&of_metrics).metrics.clone())),
+            Arc::new(Agents::new(move || locked(&of_agents).agents.clone())),
+            Arc::new(Table(None)),
+        ];
+        relations.extend(tables::all(None));
+        let options = QueryOptions { relations, ..QueryOptions::default() };
         let query = Query::new(store.clone(), options).context("open the query room for the test")?;
         let sql = Sql { query, time_max: QUERY_TIME_MAX };
         Ok(Room { directory, store, sql, filter, levels, lsn: 0, position: 0, seen: None })

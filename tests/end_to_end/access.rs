@@ -1,5 +1,6 @@
 //! Who may do what, with the real program: tokens, roles, the PostgreSQL door, the audit file, a shared Redis.
 
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -316,6 +317,97 @@ impl Drop for Redis {
         self.child.kill().ok();
         self.child.wait().ok();
     }
+}
+
+/// Scenario: a viewer has a stream of events and a session of psql open when its token is taken out of the file; then the file is broken,
+/// and mended.
+/// Guarantees: within five seconds the token opens nothing, and what it had opened ends; others stay; a broken file keeps what was, and
+/// says so; every change is audited.
+#[test]
+fn a_token_that_is_revoked_opens_nothing_any_more_without_a_restart() {
+    let ((anna, of_anna), (root, of_root)) = (new_token("viewer", "anna"), new_token("admin", "root"));
+    let server = Server::start("revoke", &format!("# Anna's.\n{of_anna}\n{of_root}"));
+    let path = server.folder.path().join("server.toml");
+    let config = path.to_str().unwrap();
+    let listed = run_beeacon(&["token", "list", "--config", config], b"");
+    let listed = String::from_utf8(listed.stdout).unwrap();
+    for line in ["anna", "root"] {
+        assert!(listed.lines().any(|found| found.starts_with(line) && found.ends_with("yes")), "{listed}");
+    }
+    let status = |token: &str| server.ask(Some(token), "GET", "/api/v1/rules", "").status;
+    assert_eq!((status(&anna), status(&root)), (200, 200));
+
+    let mut stream = crate::harness::http::connect(server.address).unwrap();
+    let head = format!(
+        "GET /api/v1/events HTTP/1.0\r\nHost: localhost\r\nAccept: text/event-stream\r\nAuthorization: Bearer {anna}\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes()).unwrap();
+    let mut session = program("psql").map(|psql| {
+        let place = format!("host=127.0.0.1 port={} user=anna dbname=beeacon", server.postgres.port());
+        let mut child = Command::new(psql)
+            .args(["--no-psqlrc", "-At", "-w", "-d", &place])
+            .env("PGPASSWORD", &anna)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut said = BufReader::new(child.stdout.take().unwrap());
+        child.stdin.as_mut().unwrap().write_all(b"select 40 + 2;\n").unwrap();
+        let mut line = String::new();
+        said.read_line(&mut line).unwrap();
+        assert_eq!(line.trim(), "42");
+        child
+    });
+
+    let revoked = run_beeacon(&["token", "revoke", "--name", "anna", "--config", config], b"");
+    assert!(revoked.status.success(), "{}", String::from_utf8_lossy(&revoked.stderr));
+    let began = std::time::Instant::now();
+    wait_until("the token to open nothing", seconds(5), || status(&anna) == 401);
+    println!("a token was revoked within {:?}", began.elapsed());
+    assert_eq!(status(&root), 200);
+    let mut rest = String::new();
+    stream.read_to_string(&mut rest).unwrap();
+    assert!(rest.ends_with("event: beeacon.closed\ndata: {\"reason\":\"revoked\"}\n\n"), "{rest}");
+    if let Some(mut session) = session.take() {
+        session.stdin.as_mut().unwrap().write_all(b"select 40 + 3;\n").unwrap();
+        let output = session.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && said.contains("opens nothing any more"), "{said}");
+        assert!(server.psql("anna", &anna).unwrap_err().contains("password authentication failed"));
+        assert_eq!(server.psql("root", &root), Ok("0".to_owned()));
+    }
+
+    let stale = || {
+        let answer = server.ask(Some(&root), "GET", "/metrics", "").text();
+        answer.lines().find_map(|line| line.strip_prefix("beeacon_tokens_stale ")).map(str::to_owned)
+    };
+    let good = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, "[[access.token]]\nname = \"mallory\"\nrole = \"adm").unwrap();
+    wait_until("the fault to show", seconds(10), || stale().as_deref() == Some("1"));
+    assert_eq!(status(&root), 200);
+    let (bert, of_bert) = new_token("editor", "bert");
+    std::fs::write(&path, format!("{good}\n{of_bert}")).unwrap();
+    wait_until("the new token to open", seconds(10), || status(&bert) == 200);
+    assert_eq!(stale().as_deref(), Some("0"));
+    // A file that has no token left opens no door to everybody.
+    std::fs::write(&path, "# nothing\n").unwrap();
+    // After the many wrong ones above it may be told to wait instead.
+    wait_until("all to be revoked", seconds(10), || matches!(status(&root), 401 | 429));
+    assert_eq!(server.ask(None, "GET", "/api/v1/rules", "").status, 401);
+    if program("psql").is_some() {
+        assert!(server.psql("anybody", "").is_err());
+    }
+
+    let audit = std::fs::read_to_string(server.folder.path().join("data/audit/audit.jsonl")).unwrap();
+    let told: Vec<(String, String)> = audit
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap())
+        .filter(|line| line["who"] == "configuration")
+        .map(|line| (line["method"].as_str().unwrap().into(), line["path"].as_str().unwrap().into()))
+        .collect();
+    let expected = [("REVOKE", "anna"), ("ADD", "bert"), ("REVOKE", "bert"), ("REVOKE", "root")];
+    assert_eq!(told, expected.map(|(what, name)| (what.to_owned(), format!("/access/token/{name}"))));
 }
 
 /// Scenario: two servers on one Redis, which is then stopped.

@@ -80,7 +80,7 @@ fn every_fault_of_every_file_is_told_in_one_run() {
         std::fs::write(&path, text).unwrap();
         path.display().to_string()
     };
-    let rules = "groups:\n- name: g\n  rules:\n  - alert: A\n    sql: SELECT 1 AS valu\n  - alert: B\n    sql: SELECT value FROM log\n  - alert: C\n    sql: SELECT 1 AS value -- fine\n";
+    let rules = "groups:\n- name: g\n  rules:\n  - alert: A\n    sql: SELECT 1 AS valu\n  - alert: B\n    sql: SELECT value FROM log\n  - alert: C\n    sql: SELECT 1 AS value -- fine\n  - alert: D\n    sql: SELECT service, count(*) AS value FROM alerts, incidents, incident_events, events, metrics, agents GROUP BY 1\n";
     let files = [
         file("rules.yaml", rules),
         file(
@@ -107,6 +107,26 @@ fn every_fault_of_every_file_is_told_in_one_run() {
         assert!(said.contains(part), "{part} is missing in:\n{said}");
     }
     assert!(!said.contains("g/C"), "{said}");
+    // D cannot say whose service it means; that it knows the tables shows in that.
+    assert!(said.contains("g/D") && said.to_lowercase().contains("ambiguous"), "{said}");
+
+    // The same faults keep a server from starting, and are told as those of a configuration are.
+    for key in ["rules = [\"{}\"]", "receivers = \"{}\""] {
+        let named = if key.starts_with("rules") { &files[1] } else { &files[2] };
+        let config = file("server.toml", &format!("[alerts]\n{}\n", key.replace("{}", named)));
+        let data = folder.path().join("data").display().to_string();
+        for words in [
+            ["server", "--config", &config, "--data", &data, "--listen", "127.0.0.1:0", "--postgres", "none"]
+                .as_slice(),
+            &["validate", &config],
+            &["alerts", "test", "x", "--config", &config],
+        ] {
+            let output = run_beeacon(words, b"");
+            let is_about_receivers = words[0] != "alerts" || key.starts_with("receivers");
+            let expected = if is_about_receivers { 78 } else { 1 };
+            assert_eq!(output.status.code(), Some(expected), "{words:?}: {}", text(&output));
+        }
+    }
 }
 
 /// One request, answered.

@@ -510,6 +510,66 @@ fn servers_on_one_redis_tell_each_other() {
     }
 }
 
+/// Scenario: two servers with the same rule on one Redis; the one whose turn it is is killed; later Redis is.
+/// Guarantees: one evaluates at a time; the other takes over within the time of a turn, and the alert fires there; without Redis both
+/// evaluate.
+#[test]
+fn one_of_several_servers_evaluates_a_rule_until_it_is_killed_or_redis_is() {
+    let test = "one_of_several_servers_evaluates_a_rule_until_it_is_killed_or_redis_is";
+    if program("redis-server").is_none() {
+        return skip(test, "redis-server is not installed");
+    }
+    let folder = Folder::new("turns");
+    let mut redis = Redis::start(folder.path());
+    let rules = folder.path().join("rules.yaml");
+    std::fs::write(
+        &rules,
+        "groups:\n- name: shared\n  interval: 1s\n  rules:\n  - {alert: Always, sql: \"SELECT 'x' AS thing, 1 AS value WHERE $at > TIMESTAMP '2020-01-01T00:00:00Z'\", for: 1s}\n",
+    )
+    .unwrap();
+    let config = format!(
+        "[redis]\nurl = \"{}\"\n[access]\nrequests_per_minute = 1_000_000\n[alerts]\nturns = true\nrules = [{:?}]\n",
+        redis.url,
+        rules.display().to_string()
+    );
+    let mut servers =
+        [Alone::start("turns_one", None, Some(&config)), Alone::start("turns_other", None, Some(&config))];
+    let metric =
+        |alone: &Alone, name: &str| Metrics::scrape(alone.sql.address).map_or(0.0, |found| found.sum(name));
+    let evaluations = |alone: &Alone| metric(alone, "beeacon_alerts_evaluations_total");
+    // At the start either may be without Redis for a moment and evaluate for itself; from then on one of them goes on.
+    let grows = |alone: &Alone, span: Duration| {
+        let before = evaluations(alone);
+        std::thread::sleep(span);
+        evaluations(alone) > before
+    };
+    wait_until("one of them to evaluate", seconds(60), || {
+        servers.iter().any(|server| evaluations(server) >= 3.0)
+    });
+    let mut mine = Vec::new();
+    wait_until("one of them to evaluate alone", seconds(60), || {
+        mine = servers.iter().map(|server| grows(server, Duration::from_millis(2_500))).collect();
+        mine.iter().filter(|grows| **grows).count() == 1
+    });
+    let (holder, other) = if mine[0] { (0, 1) } else { (1, 0) };
+    let before = evaluations(&servers[other]);
+    let began = Instant::now();
+    servers[holder].server.kill();
+    wait_until("the other to take over", seconds(20), || evaluations(&servers[other]) > before);
+    println!("the other server took over after {:?}", began.elapsed());
+    let fired = || events(servers[other].sql.address, "type=observability.alert.triggered");
+    wait_until("the alert", seconds(20), || !fired().is_empty());
+    servers[holder].server.start();
+    wait_until("the first to leave it to the other", seconds(60), || {
+        !grows(&servers[holder], Duration::from_millis(2_500))
+            && grows(&servers[other], Duration::from_millis(2_500))
+    });
+    redis.kill();
+    wait_until("both to evaluate", seconds(30), || {
+        servers.iter().all(|server| grows(server, Duration::from_millis(2_500)))
+    });
+}
+
 /// Guarantees: the page's event is one, and it has the types that there are.
 #[test]
 fn the_page_of_events_says_what_is_so() {

@@ -60,7 +60,14 @@ impl Redis {
 
     async fn subscribe(&self, pattern: &str) -> Option<PubSub> {
         let connecting = async {
-            let mut subscription = self.0.client.get_async_pubsub().await?;
+            let client = &self.0.client;
+            let mut subscription = match &self.0.tls {
+                None => client.get_async_pubsub().await?,
+                Some(tls) => {
+                    let settings = client.get_connection_info().redis_settings();
+                    PubSub::new(settings, tls.connect().await?).await?
+                }
+            };
             subscription.psubscribe(pattern).await?;
             Ok::<_, redis::RedisError>(subscription)
         };

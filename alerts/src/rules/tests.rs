@@ -35,7 +35,7 @@ groups:
 fn a_file_in_prometheus_shape_is_read() {
     let file = RuleFile::read(&GOOD.replace("{{ if_not }}", "high")).unwrap();
     let [group] = file.groups.as_slice() else { panic!("one group") };
-    assert_eq!((group.name.as_str(), group.interval), ("leaks", Duration::from_secs(30)));
+    assert_eq!((group.name.as_str(), group.interval), ("leaks", Some(Duration::from_secs(30))));
     let ids: Vec<_> = group
         .rules
         .iter()

@@ -5,17 +5,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use sha2::{Digest, Sha256};
 
 use super::rule_set::RuleSet;
 use super::view::{AlertView, GroupView, RuleView};
 use crate::labels::Labels;
 use crate::ledger::{Loaded, Step};
-use crate::limits::{ALERTS_PER_RULE_MAX, STREAM_LOOK_EVERY};
+use crate::limits::{ALERTS_PER_RULE_MAX, CATCH_UP_MAX, STREAM_LOOK_EVERY, TURN_MARGIN};
 use crate::notify::Notifier;
 use crate::notify::config::Config;
 use crate::notify::silence::Silence;
-use crate::rules::{AlertRule, RecordRule, Rule, RuleSource};
+use crate::rules::{AlertRule, Group, RecordRule, Rule, RuleSource};
 use crate::schedule::{CatchUp, Schedule};
+use crate::sign::short_hex;
 use crate::state::{Alert, Evaluation, Health, Phase, RuleState, Sample, Transition};
 use crate::stream::{StreamCount, StreamLine, StreamState};
 
@@ -30,6 +32,23 @@ pub(crate) struct Query {
     pub(crate) sql: String,
     /// The rows it may have.
     pub(crate) rows_max: usize,
+}
+
+/// What servers that share a group ask for a turn at it with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct GroupTurn {
+    /// Made from the group's name and rules: servers with other ones do not share it.
+    pub(crate) name: String,
+    /// How long a turn lasts: the next evaluation prolongs it.
+    pub(crate) span: Duration,
+}
+
+impl GroupTurn {
+    fn of(group: &Group) -> GroupTurn {
+        let mut digest = Sha256::new();
+        digest.update(format!("{} {:?} {:?}", group.name, group.every(), group.rules));
+        GroupTurn { name: short_hex(&digest.finalize()), span: 2 * group.every() + TURN_MARGIN }
+    }
 }
 
 /// A rule with all that is known of it.
@@ -88,6 +107,9 @@ struct KnownGroup {
     is_running: bool,
     /// When its streaming rules were looked at.
     looked_at: Option<Timestamp>,
+    turn: GroupTurn,
+    /// When it was another server's turn last.
+    left_at: Option<Timestamp>,
 }
 
 /// See the module.
@@ -167,11 +189,13 @@ impl Core {
             self.groups.push(KnownGroup {
                 file: file.to_owned(),
                 name: group.name.clone(),
-                interval: group.interval,
-                schedule: Schedule::new(&group.name, group.interval),
+                interval: group.every(),
+                schedule: Schedule::new(&group.name, group.every()),
                 rules: ids,
                 is_running: false,
                 looked_at: None,
+                turn: GroupTurn::of(group),
+                left_at: None,
             });
         }
     }
@@ -291,10 +315,11 @@ impl Core {
     }
 
     /// The queries of every group whose time has come and that does not run; each such group runs from now on.
-    pub(crate) fn start_due(&mut self, now: Timestamp) -> Vec<(usize, Vec<Query>)> {
+    pub(crate) fn start_due(&mut self, now: Timestamp) -> Vec<(usize, GroupTurn, Vec<Query>)> {
         let mut started = Vec::new();
         for (number, group) in self.groups.iter_mut().enumerate() {
-            if group.is_running {
+            let is_left = group.left_at.is_some_and(|at| group.schedule.next_after(at) > now);
+            if group.is_running || is_left {
                 continue;
             }
             let mut queries = Vec::new();
@@ -323,10 +348,29 @@ impl Core {
             }
             if !queries.is_empty() {
                 group.is_running = true;
-                started.push((number, queries));
+                started.push((number, group.turn.clone(), queries));
             }
         }
         started
+    }
+
+    /// Another server evaluates a group until its next moment. What it evaluates is kept due here, as far as it can be caught up: when its
+    /// turn comes to this server it goes over the same moments and makes the same changes, with the same event ids.
+    pub(crate) fn left_to_another(&mut self, number: usize, now: Timestamp) {
+        let Some(group) = self.groups.get_mut(number) else { return };
+        group.left_at = Some(now);
+        let moments = u32::try_from(CATCH_UP_MAX - 1).unwrap_or(u32::MAX);
+        let oldest = now.checked_sub(group.interval.saturating_mul(moments)).unwrap_or(Timestamp::MIN);
+        for id in &group.rules {
+            let Some(known) = self.rules.get_mut(id) else { continue };
+            let Some((query, _)) = known.query() else { continue };
+            let kept = match query.names_its_moment() {
+                true => known.state.evaluated_at.map_or(now, |last| last.max(oldest)),
+                false => now,
+            };
+            known.state_is_new |= known.state.evaluated_at != Some(kept);
+            known.state.evaluated_at = Some(kept);
+        }
     }
 
     /// A group's queries have ended. Its number may be that of another group after a change of the rules, which then only looks

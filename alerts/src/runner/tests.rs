@@ -132,12 +132,12 @@ fn alerts_of_a_rule_that_is_gone_end_and_its_state_goes() {
 #[test]
 fn evaluations_that_a_pause_swallowed_are_asked_oldest_first_or_told_as_missed() {
     let mut core = core(RULES, Loaded::default(), at(0));
-    let queries = core.start_due(at(0)).pop().unwrap().1;
+    let queries = core.start_due(at(0)).pop().unwrap().2;
     assert_eq!(queries.len(), 1);
     assert!(core.start_due(at(0)).is_empty(), "the group runs already");
     core.evaluated("rows/Errors", queries[0].moment, Evaluation::Rows(Vec::new()), Duration::ZERO);
     core.ended(1);
-    let queries = core.start_due(at(300)).pop().unwrap().1;
+    let queries = core.start_due(at(300)).pop().unwrap().2;
     assert_eq!(queries.len(), 5);
     assert!(queries.windows(2).all(|pair| pair[0].moment < pair[1].moment));
     assert!(queries[0].sql.contains(&format!("TIMESTAMP '{:.9}'", queries[0].moment)));
@@ -202,6 +202,10 @@ struct Running {
 
 impl Running {
     async fn start(text: &str, clock: Hand) -> Running {
+        Running::start_with(text, clock, None).await
+    }
+
+    async fn start_with(text: &str, clock: Hand, turns: Option<Arc<dyn TakeTurns>>) -> Running {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("alerts.db");
         let ledger = Ledger::open(&path).await.unwrap();
@@ -211,6 +215,7 @@ impl Running {
             external_labels: Labels::new(),
             external_url: String::new(),
             retry: Retry::default(),
+            turns,
         };
         let sender = Sender::new(Policy::default(), None, "").unwrap();
         let sql = Arc::new(Answers::default());
@@ -271,6 +276,63 @@ async fn a_query_that_hangs_fails_or_panics_holds_up_its_own_group_alone() {
     let ledger = running.end().await;
     let open = ledger.cases(&CaseFilter::default(), 10).await.unwrap();
     assert_eq!(open.len(), 5, "{open:#?}");
+}
+
+/// Turns as somebody gives them.
+struct Given(Mutex<Vec<(String, Duration)>>, Mutex<Turn>);
+
+impl TakeTurns for Given {
+    fn take(&self, group: &str, span: Duration) -> Asked {
+        self.0.lock().unwrap().push((group.to_owned(), span));
+        let turn = *self.1.lock().unwrap();
+        Box::pin(std::future::ready(turn))
+    }
+}
+
+/// Guarantees: while it is another server's turn nothing is asked, and each moment costs one question; when it comes here the group is
+/// evaluated; streaming rules know no turns.
+#[tokio::test]
+async fn a_group_is_evaluated_only_when_it_is_this_servers_turn() {
+    let given = Arc::new(Given(Mutex::new(Vec::new()), Mutex::new(Turn::Anothers)));
+    let clock = Hand::new();
+    let text = format!("groups:\n{}", group("Works", "SELECT"));
+    let running = Running::start_with(&text, clock.clone(), Some(given.clone())).await;
+    let asked = || given.0.lock().unwrap().len();
+    running.until("the question", |_| asked() == 1).await;
+    clock.set(60);
+    running.until("the next one", |rules| asked() == 2 && rules["Works"].evaluations == 0).await;
+    *given.1.lock().unwrap() = Turn::Mine;
+    clock.set(120);
+    running.until("the turn", |rules| rules["AfterWorks"].state == Some("firing")).await;
+    running.until("no evaluation to be missed", |rules| rules.values().all(|rule| rule.missed == 0)).await;
+    let spans: Vec<Duration> = given.0.lock().unwrap().iter().map(|(_, span)| *span).collect();
+    assert!(spans.iter().all(|span| *span == Duration::from_secs(130)), "{spans:?}");
+    running.end().await;
+}
+
+#[test]
+fn what_another_server_evaluates_is_caught_up_when_its_turn_is_over() {
+    let mut core = core(RULES, Loaded::default(), at(0));
+    let due = |core: &mut Core, seconds| {
+        core.start_due(at(seconds)).pop().map(|(_, _, queries)| queries).unwrap_or_default()
+    };
+    assert_eq!(due(&mut core, 0).len(), 1);
+    core.left_to_another(1, at(0));
+    core.ended(1);
+    assert!(due(&mut core, 0).is_empty(), "it was left until its next moment");
+    for seconds in [60, 120] {
+        assert!(!due(&mut core, seconds).is_empty());
+        core.left_to_another(1, at(seconds));
+        core.ended(1);
+    }
+    let moments: Vec<_> = due(&mut core, 180).iter().map(|query| query.moment).collect();
+    assert_eq!(moments.len(), 3, "all since the first that was left: {moments:?}");
+
+    // A turn of another that lasts for hours leaves what can be caught up, and nothing is missed.
+    core.left_to_another(1, at(100_000));
+    core.ended(1);
+    assert_eq!(due(&mut core, 100_060).len(), crate::limits::CATCH_UP_MAX);
+    assert!(core.view(at(0)).iter().flat_map(|group| &group.rules).all(|rule| rule.missed == 0));
 }
 
 #[tokio::test]

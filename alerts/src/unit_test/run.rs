@@ -9,7 +9,7 @@ use jiff::Timestamp;
 
 use super::{Case, Expected, InputAgent, InputGap, InputLine, Series, Test, TestFile};
 use crate::labels::{ALERTNAME, Labels};
-use crate::limits::{INTERVAL_DEFAULT, RULE_FILE_NODES_MAX};
+use crate::limits::RULE_FILE_NODES_MAX;
 use crate::rules::{AlertRule, Group, Rule, RuleSource};
 use crate::state::{Evaluation, Health, Phase, RuleState, Sample};
 use crate::stream::{StreamLine, StreamState};
@@ -84,12 +84,7 @@ pub async fn run<W: World>(world: &mut W, file: &TestFile, groups: &[Group], tes
             // What no case looks at need not be evaluated.
             Rule::Alert(rule) if test.cases.iter().any(|case| case.alertname == rule.name) => Some(Running {
                 rule,
-                // A group of the default interval counts as one that names none.
-                interval: if group.interval == INTERVAL_DEFAULT {
-                    file.evaluation_interval
-                } else {
-                    group.interval
-                },
+                interval: group.interval.unwrap_or(file.evaluation_interval),
                 state: RuleState::default(),
                 counts: StreamState::default(),
             }),

@@ -114,9 +114,13 @@ groups:
 ";
 
 async fn failures(test: &str) -> Vec<String> {
-    let groups = RuleFile::read(RULES).unwrap().groups;
-    let file =
-        TestFile::read(&format!("rule_files: [a]\ntests:\n{test}")).unwrap_or_else(|error| panic!("{error}"));
+    failures_of(RULES, "", test).await
+}
+
+async fn failures_of(rules: &str, head: &str, test: &str) -> Vec<String> {
+    let groups = RuleFile::read(rules).unwrap().groups;
+    let file = TestFile::read(&format!("rule_files: [a]\n{head}tests:\n{test}"))
+        .unwrap_or_else(|error| panic!("{error}"));
     let failures = run(&mut Counting::default(), &file, &groups, &file.tests[0]).await;
     failures.iter().map(ToString::to_string).collect()
 }
@@ -145,6 +149,27 @@ async fn alerts_fire_at_the_evaluation_at_which_they_have_to() {
   - {eval_time: 2m, alertname: Level, exp_alerts: [{}]}
 ";
     assert_eq!(failures(right).await, Vec::<String>::new());
+}
+
+/// Guarantees: a group that names an interval has it, also where it is the one that groups have by default.
+#[tokio::test]
+async fn a_group_that_names_a_minute_is_evaluated_every_minute() {
+    let rules = "
+groups:
+- name: named
+  interval: 1m
+  rules: [{alert: Named, sql: lines}]
+- name: other
+  rules: [{alert: Other, sql: lines}]
+";
+    let test = "
+- input_lines: [{at: 30s, message: x, repeat: 3}]
+  alert_rule_test:
+  - {eval_time: 1m, alertname: Named, exp_alerts: [{}]}
+  - {eval_time: 4m, alertname: Other}
+  - {eval_time: 5m, alertname: Other, exp_alerts: [{}]}
+";
+    assert_eq!(failures_of(rules, "evaluation_interval: 5m\n", test).await, Vec::<String>::new());
 }
 
 #[tokio::test]
