@@ -37,7 +37,7 @@ test-machine:
 # The faults of the tests at their full scale: 300 kills of agent and server, 20 erased disks, restarts of dockerd, a thousand lost answers,
 # links cut for a minute, hundreds of containers, a thousand changes of alerts while their server, Alertmanager and Redis are killed. Two hours or
 # so; the balance says what was seen, stored and missing by gap, for every container.
-DRILLED = kills links churn lives planted_everywhere
+DRILLED = kills links churn lives planted_everywhere fresh
 drill: test-machine
 	$(CARGO) test $(LOCKED) --workspace --no-run
 	BEEACON_DRILL_SCALE=$${BEEACON_DRILL_SCALE:-15} BEEACON_TEST_REQUIRE_ALL=1 $(CARGO) test $(LOCKED) --workspace --test end_to_end -- --nocapture $(DRILLED)

@@ -363,12 +363,11 @@ fn files_that_docker_has_compressed_are_read_where_the_agent_was_down() {
     assert_eq!((verdicts[0].declared, gaps(world.sql, "compressed").len()), (0, 0));
 }
 
-/// Scenario: one line of 100 MiB without a newline, with secrets across each MiB.
+/// Scenario: one line of 100 MiB without a newline, with secrets across each MiB; and another one, printed to a terminal.
 /// Guarantees: it is stored in pieces, in order, whole but for the secrets; the agent's memory stays bounded.
 #[test]
 fn a_line_without_an_end_is_stored_in_pieces_without_its_secrets() {
     need_docker!("a_line_without_an_end_is_stored_in_pieces_without_its_secrets");
-    const BYTES: usize = 100 << 20;
     let world = World::start("endless", Plan::default());
     let warm = Printed {
         container: "warm".into(),
@@ -379,20 +378,28 @@ fn a_line_without_an_end_is_stored_in_pieces_without_its_secrets() {
     };
     world.run(&warm, 0, None, |_| {});
     world.wait_rows("warm", 5_000, 30);
+    let mut secrets = print_endless(&world, "endless", false, world.seed);
+    secrets.extend(print_endless(&world, "endless-tty", true, world.seed + 1));
+    world.search(secrets).assert_clean();
+}
+
+/// Prints such a line and holds what is stored against it; gives its secrets.
+fn print_endless(world: &World, name: &str, tty: bool, seed: u64) -> Vec<Secret> {
+    const BYTES: usize = 100 << 20;
     let before = world.agent.resident_bytes_peak().unwrap();
-    let words = ["/bin/generator", "endless", &BYTES.to_string(), &world.seed.to_string()];
-    let id = world.docker.run(&Spec::new("endless", &words));
+    let words = ["/bin/generator", "endless", &BYTES.to_string(), &seed.to_string()];
+    let id = world.docker.run(&Spec { tty, ..Spec::new(name, &words) });
     assert_eq!(world.docker.wait(&id, seconds(60)), 0);
     let mut text = Vec::new();
-    let secrets = endless(BYTES, world.seed, |piece| text.extend_from_slice(piece));
+    let secrets = endless(BYTES, seed, |piece| text.extend_from_slice(piece));
     assert!(secrets.len() >= 20);
     let text = String::from_utf8(text).unwrap();
     let last = &text[text.len() - 40..];
     let query =
-        format!("select count(*) as n from logs where container = 'endless' and message like '%{last}'");
+        format!("select count(*) as n from logs where container = '{name}' and message like '%{last}'");
     wait_until("the line's end", seconds(60), || world.sql.try_number(&query).is_ok_and(|n| n > 0));
 
-    let stored = rows(world.sql, "endless");
+    let stored = rows(world.sql, name);
     let pieces = stored.len();
     let whole: String = stored.into_iter().map(|row| row.message).collect();
     let mut rest = whole.as_str();
@@ -412,14 +419,14 @@ fn a_line_without_an_end_is_stored_in_pieces_without_its_secrets() {
     assert_eq!(rest, &text[from..], "the text after the last secret differs");
     let grown = world.agent.resident_bytes_peak().unwrap().saturating_sub(before);
     println!(
-        "100 MiB without a newline: {pieces} pieces, the agent's peak memory grew by {} KiB",
+        "{name}, 100 MiB without a newline: {pieces} pieces, the agent's peak memory grew by {} KiB",
         grown >> 10
     );
     assert!(grown < 64 << 20, "the agent's memory grew by {} MiB", grown >> 20);
     let secrets = secrets.into_iter().map(|secret| Secret {
         kind: secret.kind,
-        origin: "endless".into(),
+        origin: name.to_owned(),
         value: secret.value,
     });
-    world.search(secrets.collect()).assert_clean();
+    secrets.collect()
 }

@@ -25,6 +25,7 @@ mod alerts;
 mod bad_input;
 mod churn;
 mod events;
+mod fresh;
 mod harness_proof;
 mod injections;
 mod kills;
