@@ -13,8 +13,10 @@ const CONTAINERS: usize = 4;
 /// How long an agent without a collector, and one without anything to do, are looked at.
 const LOOKED_AT: Duration = Duration::from_secs(20);
 
-/// A profile that finds nothing, so that the same path can be measured without redaction.
-const NOTHING: &str = "name = \"nothing\"\ndescription = \"Finds nothing: for measuring\"\n";
+/// A profile of one rule that finds nothing in these lines, so that the same path can be measured without redaction: one without any
+/// rule is refused.
+const NOTHING: &str = "name = \"nothing\"\ndescription = \"Finds nothing: for measuring\"\n\
+    [[use]]\nrules = [\"crates_io\"]\n";
 
 pub(crate) fn measure(table: &mut Table, lines: &[&str], json_file: &[u8]) {
     let directory = tempfile::tempdir().expect("a directory for the agents");
