@@ -114,7 +114,8 @@ async fn answers_say_how_much_room_there_is_and_agents_share_it() {
             }
         }
     }
-    assert_eq!(last, 0, "the last segment was being filled");
+    // What is left is less than a frame: the last segment was being filled.
+    assert!(last < 12 << 10, "{last}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
