@@ -343,3 +343,24 @@ fn a_private_docker_runs_containers_outlives_a_restart_of_dockerd_and_leaves_not
     assert!(!folder.exists());
     assert!(!std::fs::read_to_string("/proc/self/mounts").unwrap().contains(folder.to_str().unwrap()));
 }
+
+/// A patch that does not fit any more breaks nothing, and so proves nothing.
+#[test]
+fn every_mutant_can_still_be_made() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let patches = std::fs::read_dir(root.join("tests/mutants")).unwrap().flatten().map(|entry| entry.path());
+    let patches: Vec<_> = patches.filter(|path| path.extension().is_some_and(|end| end == "patch")).collect();
+    assert!(patches.len() >= 20);
+    for patch in patches {
+        let check = std::process::Command::new("git")
+            .args(["apply", "--check"])
+            .arg(&patch)
+            .current_dir(root)
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&check.stderr);
+        assert!(check.status.success(), "{}: {said}", patch.display());
+        let text = std::fs::read_to_string(&patch).unwrap();
+        assert!(text.contains("\nKilled by: "), "{} names no test", patch.display());
+    }
+}
