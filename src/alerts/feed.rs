@@ -54,8 +54,8 @@ pub(super) async fn run(
 async fn follow(collector: &Collector, handle: &Handle, events: &Events) -> Result<(), CollectorError> {
     let places = [*handle.place().borrow(), *events.place().borrow()];
     let [alerts_place, events_place] = places;
-    // Alerts without a place are new, and so is whatever follows with them.
-    let wanted = alerts_place.map(|place| events_place.map_or(place, |other| other.min(place)));
+    // Where one of them has written no place yet, the claim is where it begins: it moves only when both have.
+    let wanted = alerts_place.zip(events_place).map(|(alerts, events)| alerts.min(events));
     // A place beyond the journal is that of another one: it is gone, and what comes is new.
     let synced = collector.status().journal.synced_lsn;
     let mut follower = collector.follow(FOLLOWER, wanted).await?;
