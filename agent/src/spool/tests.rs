@@ -126,6 +126,10 @@ fn frames_leave_in_order_under_the_session_and_stay_until_they_are_committed() {
     let again = spool.next(Epoch(5)).unwrap().unwrap();
     assert_eq!((first.id, first.rows), (again.id, 10));
     assert_eq!(Frame::parse(again.frame).unwrap().header().epoch, Epoch(5));
+    // Nobody has confirmed it: a crash now leaves all three.
+    let mut model = Model::default();
+    model.drain(&mut open(&small(), crashed(&spool).path()));
+    assert_eq!(model.stored.len(), 30);
     spool.committed(again.id).unwrap();
     spool.committed(again.id).unwrap();
     // What was sent before a crash may come again, what was not must.
