@@ -37,7 +37,8 @@ pub(crate) async fn run(action: AgentAction) -> anyhow::Result<Exit> {
                 Ok::<_, anyhow::Error>((config.agent, config.filter))
             };
             let (before, after) = (load(&current)?, load(&common)?);
-            let report = Replay { before, after, since, bytes_max: mib_max << 20 }.run().await?;
+            let report =
+                Replay { before, after, since, bytes_max: mib_max.saturating_mul(1 << 20) }.run().await?;
             let shown = match format {
                 Listing::Json => serde_json::to_string_pretty(&report)? + "\n",
                 Listing::Table => replay::table(&report),

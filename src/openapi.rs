@@ -34,6 +34,19 @@ fn show(body: &str) -> Response {
     page::html("HTTP routes of Beeacon", body)
 }
 
+/// An answer with what was found, as [`crate::asked::success`] makes it.
+fn found(data: Value) -> Value {
+    json!({
+        "type": "object",
+        "required": ["api_version", "status", "data"],
+        "properties": {
+            "api_version": { "type": "integer" },
+            "status": { "type": "string", "enum": ["success"] },
+            "data": data,
+        },
+    })
+}
+
 /// Every schema, by name.
 fn schemas() -> Vec<(&'static str, Value)> {
     let texts = |names: &[&str]| -> Value {
@@ -122,50 +135,31 @@ fn schemas() -> Vec<(&'static str, Value)> {
         ),
         (
             "Events",
-            json!({
+            found(json!({
                 "type": "object",
-                "required": ["api_version", "status", "data"],
+                "required": ["events", "last"],
                 "properties": {
-                    "api_version": { "type": "integer" },
-                    "status": { "type": "string", "enum": ["success"] },
-                    "data": {
-                        "type": "object",
-                        "required": ["events", "last"],
-                        "properties": {
-                            "events": {
-                                "type": "array",
-                                "items": {
-                                    "type": "object",
-                                    "required": ["id", "type", "timestamp", "source", "payload", "metadata", "correlation_id"],
-                                    "properties": {
-                                        "id": { "type": "string" },
-                                        "type": { "type": "string", "enum": EventType::ALL },
-                                        "timestamp": { "type": "string", "format": "date-time" },
-                                        "source": { "type": "string" },
-                                        "payload": { "type": "object" },
-                                        "metadata": { "type": "object" },
-                                        "correlation_id": { "type": ["string", "null"] },
-                                    },
-                                },
+                    "events": {
+                        "type": "array",
+                        "items": {
+                            "type": "object",
+                            "required": ["id", "type", "timestamp", "source", "payload", "metadata", "correlation_id"],
+                            "properties": {
+                                "id": { "type": "string" },
+                                "type": { "type": "string", "enum": EventType::ALL },
+                                "timestamp": { "type": "string", "format": "date-time" },
+                                "source": { "type": "string" },
+                                "payload": { "type": "object" },
+                                "metadata": { "type": "object" },
+                                "correlation_id": { "type": ["string", "null"] },
                             },
-                            "last": { "type": ["string", "null"], "description": "The last one's id, for after" },
                         },
                     },
+                    "last": { "type": ["string", "null"], "description": "The last one's id, for after" },
                 },
-            }),
+            })),
         ),
-        (
-            "Found",
-            json!({
-                "type": "object",
-                "required": ["api_version", "status", "data"],
-                "properties": {
-                    "api_version": { "type": "integer" },
-                    "status": { "type": "string", "enum": ["success"] },
-                    "data": { "type": "object" },
-                },
-            }),
-        ),
+        ("Found", found(json!({ "type": "object" }))),
         (
             "Alerting",
             json!({

@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use anyhow::Context;
 use axum::extract::Request;
@@ -19,6 +19,8 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
 use tokio_rustls::rustls::sign::CertifiedKey;
 use tokio_rustls::rustls::{RootCertStore, ServerConfig};
+
+use crate::stamp::{Settling, Stamp, stamp};
 
 /// How often the files are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
@@ -83,15 +85,10 @@ impl Tls {
     pub(crate) fn keep(&self) -> impl Future<Output = ()> + Send + use<> {
         let (current, files) = (self.current.clone(), self.files.clone());
         async move {
-            let mut used = stamps(&files);
-            let mut seen = used;
+            let mut settling = Settling::new(stamps(&files));
             loop {
                 tokio::time::sleep(LOOK_EVERY).await;
-                let now = stamps(&files);
-                // What is being written is let stand still first.
-                let stands_still = now == std::mem::replace(&mut seen, now);
-                if stands_still && now != used {
-                    used = now;
+                if settling.is_new(stamps(&files)) {
                     current.renew(&files);
                 }
             }
@@ -116,9 +113,7 @@ impl Current {
     }
 }
 
-/// When the files were last changed; none for one that is not there.
-fn stamps(files: &TlsFiles) -> [Option<SystemTime>; 2] {
-    let stamp = |path: &Path| std::fs::metadata(path).and_then(|metadata| metadata.modified()).ok();
+fn stamps(files: &TlsFiles) -> [Stamp; 2] {
     [stamp(&files.certificate), stamp(&files.key)]
 }
 

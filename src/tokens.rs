@@ -14,7 +14,7 @@ use tokio::sync::watch;
 
 use crate::config::HTTP_TOKEN;
 use crate::doors;
-use crate::stamp::{Stamp, stamp};
+use crate::stamp::{Settling, Stamp, stamp};
 
 /// How often the file is looked at. A change counts once it has stood still for as long.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -52,21 +52,15 @@ pub(crate) async fn follow(
         }
     };
     let mut look = tokio::time::interval(LOOK_EVERY);
-    let (mut used, mut seen) = (source.looked, source.looked);
+    let mut settling = Settling::new(source.looked);
     loop {
         tokio::select! {
             () = doors::until_stopped(&mut stop) => return,
-            _ = hang_up.recv() => seen = stamp(&source.file),
-            _ = look.tick() => {
-                let now = stamp(&source.file);
-                let stands_still = now == seen;
-                seen = now;
-                if !stands_still || used == seen {
-                    continue;
-                }
+            _ = hang_up.recv() => settling.take(stamp(&source.file)),
+            _ = look.tick() => if !settling.is_new(stamp(&source.file)) {
+                continue;
             }
         }
-        used = seen;
         let load = source.load.clone();
         let read = tokio::task::spawn_blocking(move || load()).await;
         let read = read.unwrap_or_else(|_| Err(anyhow::anyhow!("reading the configuration panicked")));

@@ -227,11 +227,12 @@ pub(crate) fn execute(arguments: Arguments) -> ExitCode {
             let before = Options { config: current, ..options.clone() };
             match before.validate().and_then(|before| Ok((before, options.validate()?))) {
                 Ok((before, after)) => {
-                    let replay = Replay { before, after, since, bytes_max: mib_max << 20 };
+                    let replay = Replay { before, after, since, bytes_max: mib_max.saturating_mul(1 << 20) };
                     match runtime.block_on(replay.run()) {
-                        Ok(report) if format == Form::Json => {
-                            say(&serde_json::to_string_pretty(&report).unwrap_or_default())
-                        }
+                        Ok(report) if format == Form::Json => match serde_json::to_string_pretty(&report) {
+                            Ok(text) => say(&text),
+                            Err(error) => refuse(EXIT_IO, &error.into()),
+                        },
                         Ok(report) => say(replay::table(&report).trim_end()),
                         Err(error @ ReplayError::Filter { .. }) => refuse(EXIT_CONFIG, &error.into()),
                         Err(error) => refuse(EXIT_IO, &error.into()),

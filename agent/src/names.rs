@@ -24,6 +24,14 @@ pub enum NamesError {
     Source(#[from] IdentityError),
 }
 
+impl NamesError {
+    /// Whether an error of reading is the filter's: then no other try can help.
+    pub fn is_of_the_filter(error: &std::io::Error) -> bool {
+        let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
+        matches!(inner, Some(NamesError::Scrub(_)))
+    }
+}
+
 /// Names as they came, and as the filter left them; at most [`PUSH_NAMES_MAX`].
 #[derive(Default)]
 pub struct Names {

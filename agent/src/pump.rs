@@ -551,16 +551,17 @@ impl Pump {
         let safe_cut = |text: &[u8], at_most: usize| cutter.cut(text, at_most);
         let origins = entry.origins(&mut self.builder);
         let mut sink = sink(&mut self.builder, origins, self.rows_max, &safe_cut, &self.parts.metrics, entry);
-        let step = entry.step(&mut sink, &mut self.block, &self.surroundings);
-        let failure = step.as_ref().err().and_then(std::io::Error::get_ref);
-        if let Some(NamesError::Scrub(_)) = failure.and_then(|error| error.downcast_ref()) {
-            self.fail("nothing is shipped any more", &step.err().unwrap_or(std::io::ErrorKind::Other.into()));
-            return Step::Idle;
-        }
-        let step = step.unwrap_or_else(|error| {
-            entry.note_error(&error);
-            Step::Idle
-        });
+        let step = match entry.step(&mut sink, &mut self.block, &self.surroundings) {
+            Ok(step) => step,
+            Err(error) if NamesError::is_of_the_filter(&error) => {
+                self.fail("nothing is shipped any more", &error);
+                return Step::Idle;
+            }
+            Err(error) => {
+                entry.note_error(&error);
+                Step::Idle
+            }
+        };
         if let Some(error) = cutter.take_failure() {
             self.fail("nothing is shipped any more", &error);
         }

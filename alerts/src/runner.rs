@@ -217,9 +217,9 @@ pub struct Runner {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Ended {
     /// All were asked.
-    Asked(usize),
+    Asked,
     /// Another server asks them.
-    LeftToAnother(usize),
+    LeftToAnother,
 }
 
 /// What an evaluation gave.
@@ -309,7 +309,7 @@ impl Runner {
                 (started, core.next_wake(now), core.is_pressing(), core.has_news())
             };
             for (group, turn, queries) in started {
-                let task = self.evaluate(group, turn, queries.clone(), answer_sender.clone());
+                let task = self.evaluate(turn, queries.clone(), answer_sender.clone());
                 asked.insert(running.spawn(task).id(), (group, queries));
             }
             if is_pressing || (has_news && written_at.elapsed() >= STEP_AGE_MAX) {
@@ -357,8 +357,8 @@ impl Runner {
                                 core.evaluated(&query.rule, query.moment, failed, Duration::ZERO);
                             }
                         }
-                        Ok((_, Ended::LeftToAnother(group))) => core.left_to_another(group, now),
-                        Ok((_, Ended::Asked(_))) => {}
+                        Ok((_, Ended::LeftToAnother)) => core.left_to_another(group, now),
+                        Ok((_, Ended::Asked)) => {}
                     }
                     core.ended(group);
                 }
@@ -386,7 +386,6 @@ impl Runner {
     /// Asks the queries of a group, one after the other, as long as it is this server's turn.
     fn evaluate(
         &self,
-        group: usize,
         turn: GroupTurn,
         queries: Vec<Query>,
         answers: mpsc::Sender<Evaluated>,
@@ -401,7 +400,7 @@ impl Runner {
                     Some(turns) => turns.take(&turn.name, turn.span).await,
                 };
                 if whose == Turn::Anothers {
-                    return Ended::LeftToAnother(group);
+                    return Ended::LeftToAnother;
                 }
                 let evaluation = match ask(&*sql, &query).await {
                     Ok(rows) => Evaluation::Rows(rows),
@@ -414,14 +413,14 @@ impl Runner {
                 if whose == Turn::Mine && took >= turn.span {
                     // The turn was over before the answer came: another server may have it, and what is said here is its matter.
                     tracing::warn!(rule = query.rule, "an evaluation took longer than this server's turn");
-                    return Ended::LeftToAnother(group);
+                    return Ended::LeftToAnother;
                 }
                 let evaluated = Evaluated { rule: query.rule, moment: query.moment, evaluation, took };
                 if answers.send(evaluated).await.is_err() {
                     break;
                 }
             }
-            Ended::Asked(group)
+            Ended::Asked
         }
     }
 

@@ -18,7 +18,7 @@ use tokio::sync::watch;
 
 use crate::alert_files::Faults;
 use crate::doors;
-use crate::stamp::{Stamp, stamp};
+use crate::stamp::{Settling, Stamp, stamp};
 
 /// How often the files are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
@@ -148,22 +148,16 @@ pub(super) async fn follow(files: Files, looked: Look, handle: Handle, mut stop:
             return;
         }
     };
-    let (mut used, mut seen) = (looked.clone(), looked);
+    let mut settling = Settling::new(looked);
     let mut look = tokio::time::interval(LOOK_EVERY);
     loop {
         tokio::select! {
             () = doors::until_stopped(&mut stop) => return,
-            _ = hang_up.recv() => seen = files.look(),
-            _ = look.tick() => {
-                let now = files.look();
-                let stands_still = now == seen;
-                seen = now;
-                if !stands_still || seen == used {
-                    continue;
-                }
+            _ = hang_up.recv() => settling.take(files.look()),
+            _ = look.tick() => if !settling.is_new(files.look()) {
+                continue;
             }
         }
-        used.clone_from(&seen);
         let reading = files.clone();
         let read = tokio::task::spawn_blocking(move || reading.read()).await;
         match read.unwrap_or_else(|_| Err(anyhow::anyhow!("reading the rule files panicked"))) {
