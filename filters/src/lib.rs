@@ -12,7 +12,7 @@
 //! - `rule`, `profile`, `library`: rules and profiles as data, and those that come with the program;
 //! - `checks`: validators, one per file;
 //! - `context`: words before a value that say what it is;
-//! - `pattern`: what a rule means, and what verifies a candidate;
+//! - `pattern`, `tagged`: what a rule means, and what verifies a candidate;
 //! - `advice`, `harmless`: what is wrong with a user's pattern, and what to write instead;
 //! - `scan`: finding candidates in the whole buffer;
 //! - `known`: finding secrets that are known by themselves;
@@ -40,6 +40,8 @@ mod checks;
 mod context;
 
 mod pattern;
+
+mod tagged;
 
 mod advice;
 

@@ -21,7 +21,7 @@ pub const HARMLESS_REDACTED_PER_CENT_MAX: usize = 70;
 pub const PATTERN_NFA_BYTES_MAX: usize = 1 << 20;
 
 /// The largest precomputed automaton per rule, in bytes; a larger one is built lazily while it runs.
-pub const VERIFIER_DENSE_BYTES_MAX: usize = 512 << 10;
+pub const VERIFIER_AUTOMATON_BYTES_MAX: usize = 512 << 10;
 
 /// How many rules share one automaton that is walked along from a place: their numbers are kept for each state.
 pub const DISPATCH_RULES_MAX: usize = 256;

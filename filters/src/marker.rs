@@ -79,11 +79,13 @@ impl Names {
     /// What remains to be redacted of `span`: nothing when markers cover it; otherwise the span, grown over markers that it cuts.
     pub(crate) fn outside(&self, line: &[u8], span: Range<usize>) -> Option<Range<usize>> {
         let first = span.start.saturating_sub(MARKER_BYTES_MAX);
-        if !line.get(first..span.end)?.contains(&b'<') {
+        if memchr::memchr(b'<', line.get(first..span.end)?).is_none() {
             return Some(span);
         }
+        let next = |at: usize| line.get(at..span.end).and_then(|rest| memchr::memchr(b'<', rest));
         let (mut grown, mut covered_to, mut at) = (span.clone(), span.start, first);
-        while at < span.end {
+        while let Some(ahead) = next(at) {
+            at += ahead;
             match self.length_at(line, at) {
                 Some(bytes) if at + bytes > span.start => {
                     let end = at + bytes;

@@ -5,21 +5,20 @@
 //! ends) and never outside the line, finds `e`. Starts are tried from left to right, each once; after a match that the
 //! validator accepts the next start is the match's end.
 
+use std::ops::Range;
 use std::sync::OnceLock;
 
-use regex_automata::dfa::{Automaton, dense};
 use regex_automata::hybrid;
 use regex_automata::nfa::thompson;
 use regex_automata::util::{start, syntax};
-use regex_automata::{Anchored, Input, MatchKind, meta};
+use regex_automata::{Anchored, Input, meta};
 use regex_syntax::hir::Hir;
 
 use crate::advice;
 use crate::error::RuleFault;
-use crate::limits::{
-    PATTERN_NFA_BYTES_MAX, VERIFIER_DENSE_BYTES_MAX, VERIFIER_LAZY_BYTES_MAX, WINDOW_BYTES_DEFAULT,
-};
+use crate::limits::{PATTERN_NFA_BYTES_MAX, VERIFIER_LAZY_BYTES_MAX, WINDOW_BYTES_DEFAULT};
 use crate::rule::{Redact, Rule};
+use crate::tagged::{Found, Tagged};
 
 /// Patterns are over bytes and ASCII; `(?u:...)` asks for Unicode in a part.
 pub(crate) fn syntax_config() -> syntax::Config {
@@ -91,10 +90,12 @@ impl Pattern {
 }
 
 /// What an anchored match attempt found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Attempt {
     /// The end of the match.
     pub(crate) end: Option<usize>,
+    /// What is to be redacted of it, where that is known without looking again.
+    pub(crate) value: Option<Range<usize>>,
     /// How many bytes were read.
     pub(crate) steps: usize,
 }
@@ -104,8 +105,14 @@ pub(crate) struct Attempt {
 pub(crate) struct GaveUp;
 
 enum Machine {
-    Dense(Box<dense::DFA<Vec<u32>>>),
+    Tagged(Box<Tagged>),
     Lazy(Box<hybrid::dfa::DFA>),
+}
+
+impl Machine {
+    fn is_telling(&self) -> bool {
+        matches!(self, Machine::Tagged(automaton) if automaton.is_telling())
+    }
 }
 
 /// Decides whether a rule matches at a given start. Its automata are built when they are first needed: most rules of a large set
@@ -138,7 +145,7 @@ impl Verifier {
 
     /// The automaton; nothing where it cannot be built, which [`Pattern::check`] rules out.
     fn machine(&self) -> Option<&Machine> {
-        self.machine.get_or_init(|| built(&self.pattern)).as_ref()
+        self.machine.get_or_init(|| built(&self.pattern, self.redact)).as_ref()
     }
 
     fn groups(&self) -> Option<&meta::Regex> {
@@ -155,7 +162,7 @@ impl Verifier {
     /// How much memory the automaton takes, in bytes. Builds it.
     pub(crate) fn memory_bytes(&self) -> usize {
         match self.machine() {
-            Some(Machine::Dense(dfa)) => dfa.memory_usage(),
+            Some(Machine::Tagged(automaton)) => automaton.memory_bytes(),
             Some(Machine::Lazy(_)) => VERIFIER_LAZY_BYTES_MAX,
             None => 0,
         }
@@ -172,8 +179,17 @@ impl Verifier {
     }
 
     /// Whether the automaton is small enough to be worked out whole. Builds it.
-    pub(crate) fn is_dense(&self) -> bool {
-        matches!(self.machine(), Some(Machine::Dense(_)))
+    pub(crate) fn is_precomputed(&self) -> bool {
+        matches!(self.machine(), Some(Machine::Tagged(_)))
+    }
+
+    /// Whether a match could begin at `start` of `line`: quick, for places with many starts before them.
+    #[inline]
+    pub(crate) fn may_begin(&self, line: &[u8], start: usize) -> bool {
+        match self.machine() {
+            Some(Machine::Tagged(automaton)) => automaton.may_begin(line, start),
+            Some(Machine::Lazy(_)) | None => true,
+        }
     }
 
     /// The anchored search from `start` in `line`.
@@ -186,23 +202,31 @@ impl Verifier {
     ) -> Result<Attempt, GaveUp> {
         let limit = line.len().min(start.saturating_add(self.window_bytes));
         match self.machine().ok_or(GaveUp)? {
-            Machine::Dense(dfa) => run_dense(dfa, line, start, limit),
+            Machine::Tagged(automaton) => {
+                let (found, steps) = automaton.run(line, start, limit);
+                let (end, value) = found.map(|Found { end, value }| (end, value)).unzip();
+                Ok(Attempt { end, value: value.filter(|_| automaton.is_telling()), steps })
+            }
             Machine::Lazy(dfa) => {
                 run_lazy(dfa, cache.lazy.get_or_insert_with(|| dfa.create_cache()), line, start, limit)
             }
         }
     }
 
-    /// The part of a match that is to be redacted.
+    /// The part of a match that is to be redacted, for matches whose attempt did not say.
     pub(crate) fn part(
         &self,
         cache: &mut VerifierCache,
         line: &[u8],
         start: usize,
         end: usize,
-    ) -> Result<std::ops::Range<usize>, GaveUp> {
+    ) -> Result<Range<usize>, GaveUp> {
         if !self.has_groups() {
             return Ok(start..end);
+        }
+        if let Some(Machine::Tagged(automaton)) = self.machine().filter(|machine| machine.is_telling()) {
+            let limit = line.len().min(start.saturating_add(self.window_bytes));
+            return automaton.run(line, start, limit).0.map(|found| found.value).ok_or(GaveUp);
         }
         let regex = self.groups().ok_or(GaveUp)?;
         let (cache, captures) =
@@ -215,20 +239,10 @@ impl Verifier {
     }
 }
 
-fn built(pattern: &str) -> Option<Machine> {
-    let dense = dense::Builder::new()
-        .syntax(syntax_config())
-        .thompson(thompson_config())
-        .configure(
-            dense::Config::new()
-                .match_kind(MatchKind::LeftmostFirst)
-                .start_kind(regex_automata::dfa::StartKind::Anchored)
-                .dfa_size_limit(Some(VERIFIER_DENSE_BYTES_MAX))
-                .determinize_size_limit(Some(4 * VERIFIER_DENSE_BYTES_MAX)),
-        )
-        .build(pattern);
-    if let Ok(dfa) = dense {
-        return Some(Machine::Dense(Box::new(dfa)));
+fn built(pattern: &str, redact: Redact) -> Option<Machine> {
+    let hir = syntax::parse_with(pattern, &syntax_config()).ok()?;
+    if let Some(automaton) = Tagged::new(&hir, redact) {
+        return Some(Machine::Tagged(Box::new(automaton)));
     }
     let lazy = hybrid::dfa::Builder::new()
         .syntax(syntax_config())
@@ -241,34 +255,6 @@ fn built(pattern: &str) -> Option<Machine> {
         )
         .build(pattern);
     lazy.ok().map(|dfa| Machine::Lazy(Box::new(dfa)))
-}
-
-fn run_dense(dfa: &dense::DFA<Vec<u32>>, line: &[u8], from: usize, limit: usize) -> Result<Attempt, GaveUp> {
-    let before = from.checked_sub(1).and_then(|at| line.get(at)).copied();
-    let config = start::Config::new().anchored(Anchored::Yes).look_behind(before);
-    let mut state = dfa.start_state(&config).map_err(|_| GaveUp)?;
-    let window = line.get(from..limit).unwrap_or(&[]);
-    let mut end = None;
-    for (at, byte) in window.iter().enumerate() {
-        state = dfa.next_state(state, *byte);
-        if dfa.is_special_state(state) {
-            if dfa.is_match_state(state) {
-                end = Some(from + at);
-            } else if dfa.is_dead_state(state) {
-                return Ok(Attempt { end, steps: at + 1 });
-            } else if dfa.is_quit_state(state) {
-                return Err(GaveUp);
-            }
-        }
-    }
-    state = match line.get(limit) {
-        Some(byte) => dfa.next_state(state, *byte),
-        None => dfa.next_eoi_state(state),
-    };
-    if dfa.is_match_state(state) {
-        end = Some(limit);
-    }
-    Ok(Attempt { end, steps: window.len() + 1 })
 }
 
 fn run_lazy(
@@ -289,7 +275,7 @@ fn run_lazy(
             if state.is_match() {
                 end = Some(from + at);
             } else if state.is_dead() {
-                return Ok(Attempt { end, steps: at + 1 });
+                return Ok(Attempt { end, value: None, steps: at + 1 });
             } else if state.is_quit() {
                 return Err(GaveUp);
             }
@@ -303,5 +289,5 @@ fn run_lazy(
     if state.is_match() {
         end = Some(limit);
     }
-    Ok(Attempt { end, steps: window.len() + 1 })
+    Ok(Attempt { end, value: None, steps: window.len() + 1 })
 }

@@ -6,18 +6,25 @@ use std::ops::Range;
 use super::{before, hex_group_before, is_word, two_from};
 
 pub(super) fn check(line: &[u8], span: Range<usize>) -> Option<Range<usize>> {
-    let text = std::str::from_utf8(line.get(span.clone())?).ok()?;
-    let alone_before = match before(line, span.start) {
-        Some(b':') => {
-            before(line, span.start - 1) != Some(b':') && !hex_group_before(line, span.start - 1, 4)
-        }
-        last => last != Some(b'.') && !is_word(last),
-    };
     let (next, later) = two_from(line, span.end);
     let alone_behind = !is_word(next) && (next != Some(b':') || !is_word(later));
-    let dotted = is_dotted_tail(text, line.get(span.end..).unwrap_or(&[]));
+    if !alone_behind || !may_begin(line, span.start) {
+        return None;
+    }
+    let text = std::str::from_utf8(line.get(span.clone())?).ok()?;
     let has_digit = text.bytes().any(|byte| byte.is_ascii_digit());
-    (alone_before && alone_behind && !dotted && has_digit && text.parse::<Ipv6Addr>().is_ok()).then_some(span)
+    let is_address = has_digit
+        && !is_dotted_tail(text, line.get(span.end..).unwrap_or(&[]))
+        && text.parse::<Ipv6Addr>().is_ok();
+    is_address.then_some(span)
+}
+
+/// Whether an address that starts at `at` would stand alone to its left.
+pub(super) fn may_begin(line: &[u8], at: usize) -> bool {
+    match before(line, at) {
+        Some(b':') => before(line, at - 1) != Some(b':') && !hex_group_before(line, at - 1, 4),
+        last => last != Some(b'.') && !is_word(last),
+    }
 }
 
 /// Whether the last group is the first number of a dotted address, which is another rule's.

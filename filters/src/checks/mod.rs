@@ -117,6 +117,17 @@ pub(crate) fn by_name(name: &str) -> Option<Check> {
     CHECKS.iter().find(|(known, _)| *known == name).map(|(_, check)| *check)
 }
 
+/// Whether a check could accept a value that starts at `at`, by what stands before it.
+pub(crate) type Gate = fn(line: &[u8], at: usize) -> bool;
+
+/// Checks that are asked before a match is looked for, since they refuse most starts of some texts by what stands before them.
+const GATES: &[(&str, Gate)] = &[("ipv6", ipv6::may_begin)];
+
+/// What may be asked before the check of this name.
+pub(crate) fn gate(name: &str) -> Option<Gate> {
+    GATES.iter().find(|(known, _)| *known == name).map(|(_, gate)| *gate)
+}
+
 /// The names a rule may use.
 pub(crate) fn names() -> String {
     CHECKS.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ")

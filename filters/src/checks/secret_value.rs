@@ -4,54 +4,54 @@ use std::ops::Range;
 
 use super::token::PLACEHOLDER_BYTES_MAX;
 
-/// What stands there when there is no value, or a message about it.
+/// What stands there when there is no value, or a message about it. In order of length.
 const NONE: &[&str] = &[
+    "no",
+    "is",
+    "nil",
+    "yes",
+    "not",
+    "for",
+    "has",
+    "was",
     "null",
     "none",
-    "nil",
     "true",
+    "must",
+    "from",
+    "with",
     "false",
-    "undefined",
     "empty",
     "<nil>",
+    "reset",
+    "wrong",
+    "unset",
+    "error",
     "(null)",
-    "[redacted]",
-    "redacted",
-    "[filtered]",
-    "required",
+    "failed",
+    "hidden",
+    "masked",
+    "string",
+    "cannot",
     "invalid",
-    "incorrect",
     "expired",
     "missing",
     "changed",
-    "reset",
-    "wrong",
-    "failed",
     "failure",
+    "enabled",
+    "updated",
+    "redacted",
+    "required",
     "accepted",
     "rejected",
-    "unset",
-    "yes",
-    "no",
-    "hidden",
-    "masked",
     "provided",
-    "enabled",
     "disabled",
-    "error",
-    "string",
     "optional",
     "mismatch",
-    "updated",
-    "not",
-    "is",
-    "must",
-    "cannot",
-    "for",
-    "from",
-    "with",
-    "has",
-    "was",
+    "undefined",
+    "incorrect",
+    "[redacted]",
+    "[filtered]",
 ];
 
 /// What code and configuration take values from: `var.password`, `os.environ["PASSWORD"]`.
@@ -68,13 +68,21 @@ pub(super) fn is_placeholder(text: &[u8]) -> bool {
     if text.len() > PLACEHOLDER_BYTES_MAX {
         return false;
     }
-    let says_none = NONE.iter().any(|word| text.eq_ignore_ascii_case(word.as_bytes()));
-    let starred = text.iter().all(|byte| matches!(byte, b'*' | b'.' | b'x' | b'X' | b'-' | b'#'));
-    says_none || starred || follows_the_alphabet(text) || is_reference(text) || is_label(text)
+    let starred = || text.iter().all(|byte| matches!(byte, b'*' | b'.' | b'x' | b'X' | b'-' | b'#'));
+    is_label(text) || starred() || says_none(text) || is_reference(text) || follows_the_alphabet(text)
+}
+
+fn says_none(text: &[u8]) -> bool {
+    let first = NONE.partition_point(|word| word.len() < text.len());
+    let alike = NONE.iter().skip(first).take_while(|word| word.len() == text.len());
+    alike.into_iter().any(|word| text.eq_ignore_ascii_case(word.as_bytes()))
 }
 
 /// `abcdefghijklmnopqrstuvwxyz`.
 fn follows_the_alphabet(text: &[u8]) -> bool {
+    if text.len() < ALPHABET_BYTES {
+        return false;
+    }
     let mut run = 1;
     text.windows(2).any(|pair| {
         let &[one, next] = pair else { return false };
@@ -130,6 +138,11 @@ pub(super) fn check(line: &[u8], span: Range<usize>) -> Option<Range<usize>> {
 mod tests {
     use super::super::{judge, table};
     use super::*;
+
+    #[test]
+    fn words_are_in_order_of_length() {
+        assert!(NONE.is_sorted_by_key(|word| word.len()));
+    }
 
     #[test]
     fn words_for_nothing_masks_and_references_are_no_secrets() {

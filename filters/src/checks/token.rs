@@ -23,22 +23,26 @@ const CHECKSUM_BYTES: usize = 6;
 
 /// Whether one letter or digit makes up most of the text: `xxxx-xxxx`, `0000`.
 pub(super) fn is_filled(text: &[u8]) -> bool {
-    let mut counts = [0_usize; 256];
-    let mut all = 0;
+    if !(FILLED_BYTES_MIN..=PLACEHOLDER_BYTES_MAX).contains(&text.len()) {
+        return false;
+    }
+    let mut counts = [0_u8; 256];
+    let (mut all, mut most) = (0_usize, 0);
     for byte in text.iter().filter(|byte| !matches!(byte, b'-' | b'_' | b'.' | b'=')) {
         all += 1;
         if let Some(count) = counts.get_mut(usize::from(byte.to_ascii_lowercase())) {
             *count += 1;
+            most = most.max(*count);
         }
     }
-    let most = counts.iter().max().copied().unwrap_or(0);
-    (FILLED_BYTES_MIN..=PLACEHOLDER_BYTES_MAX).contains(&text.len())
-        && (2 * most > all || (all >= ENTROPY_BYTES_MIN && entropy(&counts, all) < ENTROPY_MIN))
+    2 * usize::from(most) > all || (all >= ENTROPY_BYTES_MIN && entropy(&counts, all) < ENTROPY_MIN)
 }
 
+const _: () = assert!(PLACEHOLDER_BYTES_MAX < 256, "counts are bytes");
+
 /// Shannon's entropy of these counts, in bits for each byte.
-fn entropy(counts: &[usize], all: usize) -> f64 {
-    let share = |count: usize| count as f64 / all as f64;
+fn entropy(counts: &[u8; 256], all: usize) -> f64 {
+    let share = |count: u8| f64::from(count) / all as f64;
     counts.iter().filter(|count| **count > 0).map(|count| -share(*count) * share(*count).log2()).sum()
 }
 

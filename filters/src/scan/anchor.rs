@@ -50,6 +50,9 @@ const LOOKUP_NS: f64 = 4.0;
 const CONDITION_NS: f64 = 0.0017;
 const CLASS_NS: f64 = 0.005;
 
+/// From so many places on where a match may start before an anchor, it pays to ask first whether one can go on behind it.
+const STARTS_TO_ASK: usize = 3;
+
 /// What finding one rule may cost, in nanoseconds per byte, before reading every byte once for all such rules is better.
 const PRICE_MAX_NS: f64 = 1.5;
 
@@ -93,6 +96,33 @@ pub(crate) struct Anchor {
     /// Any of these. None of them: the shared automaton.
     pub(crate) ways: Vec<Way>,
     pub(crate) back: LookBack,
+    /// For each branch of the pattern, which of its parts begins at the anchor's place, where that is known.
+    joints: Vec<Option<usize>>,
+}
+
+impl Anchor {
+    /// The automaton that reads every byte.
+    fn none() -> Anchor {
+        Anchor { ways: Vec::new(), back: LookBack::default(), joints: Vec::new() }
+    }
+
+    /// What stands from the anchor's place on in every match of the pattern, where that is worth a look before many starts are tried.
+    pub(crate) fn ahead(&self, pattern: &Hir) -> Option<Hir> {
+        if self.back.bytes_max + 1 < self.back.bytes_min + STARTS_TO_ASK {
+            return None;
+        }
+        let branches = ways(pattern);
+        if branches.len() != self.joints.len() {
+            return None;
+        }
+        let rest = |(branch, joint): (&Hir, &Option<usize>)| {
+            let mut parts = Vec::new();
+            flatten(branch, &mut parts);
+            Some(Hir::concat(parts.into_iter().skip((*joint)?).cloned().collect()))
+        };
+        let rests: Option<Vec<Hir>> = branches.iter().zip(&self.joints).map(rest).collect();
+        Some(Hir::alternation(rests?))
+    }
 }
 
 /// One possibility, and its price without what shapes let pass.
@@ -101,6 +131,8 @@ struct Choice {
     ways: Vec<Way>,
     back: LookBack,
     price_ns: f64,
+    /// Which part of the pattern begins at the place, if that is known.
+    joint: Option<usize>,
 }
 
 /// The possibilities of a rule: one of each branch is needed.
@@ -119,7 +151,7 @@ impl Choices {
             return Ok(choices);
         }
         if let Some(spec) = &rule.anchor {
-            let choice = said(rule, spec, graph)?;
+            let choice = said(rule, spec, pattern, graph)?;
             return Ok(Choices { is_said: true, ..Choices::derived(vec![vec![choice]]) });
         }
         let branches = ways(&pattern.hir).into_iter().map(|way| branch(&way, pattern, Some(&mut *graph)));
@@ -184,21 +216,22 @@ impl Choices {
                 .sum();
             choice.price_ns + passing * (ATTEMPT_NS + START_NS * choice.back.starts())
         };
-        let mut anchor = Anchor { ways: Vec::new(), back: LookBack::default() };
+        let mut anchor = Anchor::none();
         let mut total = 0.0;
         for (index, choices) in self.branches.iter().enumerate() {
             let best = choices.iter().min_by(|one, other| price(one).total_cmp(&price(other)));
             let Some(best) = best else {
-                return Anchor { ways: Vec::new(), back: LookBack::default() };
+                return Anchor::none();
             };
             total += price(best);
             anchor.back = if index == 0 { best.back.clone() } else { anchor.back.hull(&best.back) };
             anchor.ways.extend(best.ways.iter().cloned());
+            anchor.joints.push(best.joint);
         }
         if !self.walked.is_empty() {
             anchor.ways.push(Way::Walk { is_behind_context: self.is_behind_context });
         } else if total > PRICE_MAX_NS && !self.is_said {
-            return Anchor { ways: Vec::new(), back: LookBack::default() };
+            return Anchor::none();
         }
         anchor
     }
@@ -213,7 +246,7 @@ fn is_text(way: &Way) -> bool {
     literal.sets.iter().take(DEPTH).any(|set| is_letter(&set))
 }
 
-fn said(rule: &Rule, spec: &AnchorSpec, graph: &mut Graph) -> Result<Choice, RuleFault> {
+fn said(rule: &Rule, spec: &AnchorSpec, pattern: &Pattern, graph: &mut Graph) -> Result<Choice, RuleFault> {
     let fault = |reason: &str| RuleFault::new(&rule.id, reason, "correct [rule.anchor]");
     let mut ways = Vec::new();
     for text in &spec.literals {
@@ -246,7 +279,24 @@ fn said(rule: &Rule, spec: &AnchorSpec, graph: &mut Graph) -> Result<Choice, Rul
             ByteSet::parse(&spec.through).ok_or_else(|| fault("anchor's `through` is no class of bytes"))?;
         LookBack { bytes_min: 0, bytes_max: spec.back_bytes, through }
     };
-    Ok(Choice { ways, back, price_ns: 0.0 })
+    let joint = joint_of(spec, &back, &pattern.hir);
+    Ok(Choice { ways, back, price_ns: 0.0, joint })
+}
+
+/// Which part of a pattern begins at the place that a rule says. All its texts begin with one byte that does not stand before the place:
+/// it is the first such byte of a match, and that of the first part that begins with it.
+fn joint_of(spec: &AnchorSpec, back: &LookBack, hir: &Hir) -> Option<usize> {
+    let first = *spec.literals.first()?.as_bytes().first()?;
+    let alike = spec.literals.iter().all(|text| text.as_bytes().first() == Some(&first));
+    if !alike || spec.shape.is_some() || back.through.holds(first) || first.is_ascii_alphabetic() {
+        return None;
+    }
+    let mut parts = Vec::new();
+    flatten(hir, &mut parts);
+    let joint = parts.iter().position(|part| every_byte(part).holds(first))?;
+    let part = parts.get(joint)?;
+    let is_sure = part.properties().minimum_len() > Some(0) && first_bytes(part) == ByteSet::one(first);
+    is_sure.then_some(joint)
 }
 
 /// What a word of context is found by: the text of its longest part without a joint.
@@ -284,12 +334,14 @@ fn branch(hir: &Hir, pattern: &Pattern, mut graph: Option<&mut Graph>) -> Vec<Ch
             }
         }
         let (lead, rest) = parts.split_at(joint);
-        choices.extend(by_literals(rest, &back));
+        choices.extend(by_literals(rest, &back).map(|choice| Choice { joint: Some(joint), ..choice }));
         let rare = |choice: &Choice| choice.price_ns < 0.002;
         if let Some(graph) = graph.as_deref_mut()
             && !choices.iter().any(rare)
         {
+            let known = choices.len();
             by_shapes(lead, rest, &back, graph, &mut choices);
+            choices.iter_mut().skip(known).for_each(|choice| choice.joint = Some(joint));
         }
     }
     choices
@@ -306,7 +358,12 @@ fn by_shapes(lead: &[&Hir], rest: &[&Hir], back: &LookBack, graph: &mut Graph, c
         let many = |count: usize| f64::from(u32::try_from(count).unwrap_or(u32::MAX));
         let (steps, classes) = graph.size(node);
         let price_ns = CONDITION_NS * many(steps) + CLASS_NS * many(classes);
-        choices.push(Choice { ways: vec![Way::Shape { node, ahead }], back: back.clone(), price_ns });
+        choices.push(Choice {
+            ways: vec![Way::Shape { node, ahead }],
+            back: back.clone(),
+            price_ns,
+            joint: None,
+        });
     }
 }
 
@@ -407,7 +464,7 @@ fn by_literals(rest: &[&Hir], back: &LookBack) -> Option<Choice> {
     let literals = literals?;
     let price_ns = literals.iter().map(|priced| priced.price(back.starts())).sum();
     let ways = literals.into_iter().map(|priced| Way::Literal(priced.literal)).collect();
-    Some(Choice { ways, back: back.clone(), price_ns })
+    Some(Choice { ways, back: back.clone(), price_ns, joint: None })
 }
 
 /// The paths with a part behind each.

@@ -12,12 +12,13 @@ use super::literal::{self, Builder};
 use super::program::Graph;
 use super::reverse::Reverse;
 use super::simd::Level;
-use super::{Compiled, Cost, Exact, Scanner, Walks};
+use super::{Ahead, Compiled, Cost, Exact, Scanner, Walks};
+use crate::checks;
 use crate::context::Context;
 use crate::corpus;
 use crate::error::RuleFault;
 use crate::pattern::{Pattern, Verifier};
-use crate::rule::{Rule, Strength};
+use crate::rule::{Redact, Rule, Strength};
 
 /// How much made-up log text shapes are counted in, in bytes.
 const SAMPLE_BYTES: usize = 12 << 10;
@@ -28,14 +29,15 @@ pub(super) fn scanner(
     clock: Option<fn() -> u64>,
     level: Level,
 ) -> Result<(Scanner, Vec<Cost>), Vec<RuleFault>> {
-    let (mut compiled, mut choices, mut faults) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut compiled, mut choices, mut hirs, mut faults) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let mut graph = Graph::default();
     for (number, rule) in rules.iter().enumerate() {
         let number = u32::try_from(number).unwrap_or(u32::MAX);
         match prepared(rule, number, &mut graph) {
-            Ok((rule, choice)) => {
+            Ok((rule, choice, hir)) => {
                 compiled.push(rule);
                 choices.push(choice);
+                hirs.push(hir);
             }
             Err(fault) => faults.push(fault),
         }
@@ -50,11 +52,12 @@ pub(super) fn scanner(
     let finder = finder(&anchors, &walks, &graph, level).map_err(|fault| vec![fault])?;
     let mut unanchored = Vec::new();
     let mut costs = Vec::new();
-    for (number, (anchor, rule)) in (0..).zip(anchors.into_iter().zip(&mut compiled)) {
+    for (number, ((anchor, rule), hir)) in (0..).zip(anchors.into_iter().zip(&mut compiled).zip(&hirs)) {
         costs.push(Cost { found_by: in_words(&anchor), reads_every_byte: anchor.ways.is_empty() });
         if anchor.ways.is_empty() {
             unanchored.push(number);
         }
+        rule.ahead = anchor.ahead(hir).map(Ahead::new);
         rule.back = anchor.back;
     }
     let reverse = match unanchored.as_slice() {
@@ -102,20 +105,27 @@ impl Walks {
     }
 }
 
-fn prepared(rule: &Rule, number: u32, graph: &mut Graph) -> Result<(Compiled, Choices), RuleFault> {
+fn prepared(rule: &Rule, number: u32, graph: &mut Graph) -> Result<(Compiled, Choices, Hir), RuleFault> {
     let pattern = Pattern::parse(rule)?;
     let choices = Choices::of(rule, &pattern, graph)?;
     let compiled = Compiled {
         verifier: Verifier::new(rule, &pattern),
         check: rule.validator.as_ref().map(|(_, check)| *check),
+        // What weak rules refuse is counted, and a group is not where the match starts.
+        gate: rule
+            .validator
+            .as_ref()
+            .and_then(|(name, _)| checks::gate(name))
+            .filter(|_| rule.strength == Strength::Strong && rule.redact == Redact::Match),
         context: Context::new(&rule.context),
         context_required: rule.context_required,
         weak: rule.strength == Strength::Weak,
         back: super::LookBack::default(),
+        ahead: None,
         first: first_bytes(&pattern.hir),
         exact: Exact::new(rule, number),
     };
-    Ok((compiled, choices))
+    Ok((compiled, choices, pattern.hir))
 }
 
 /// How much of ordinary log text each shape lets pass.

@@ -34,14 +34,17 @@ pub(crate) mod simd;
 use std::ops::Range;
 use std::sync::OnceLock;
 
-use crate::checks::Check;
+use regex_syntax::hir::Hir;
+
+use crate::checks::{Check, Gate};
 use crate::context::Context;
 use crate::error::RuleFault;
 use crate::known::KnownSecrets;
 use crate::limits::{CONTEXT_BYTES, EVIDENCE_REJECTED_PER_LINE_MAX, STEPS_PER_BYTE_MAX, STEPS_PER_LINE_MIN};
 use crate::marker::Names;
 use crate::pattern::{Attempt, GaveUp, Verifier, VerifierCache};
-use crate::rule::Rule;
+use crate::rule::{Redact, Rule};
+use crate::tagged::Tagged;
 use anchor::LookBack;
 use bytes::ByteSet;
 use candidates::{Candidate, Finder, FinderScratch, Packed};
@@ -83,13 +86,36 @@ pub(crate) struct RuleGaveUp(pub(crate) usize);
 struct Compiled {
     verifier: Verifier,
     check: Option<Check>,
+    /// What the check says of a start by itself.
+    gate: Option<Gate>,
     context: Option<Context>,
     context_required: bool,
     weak: bool,
     back: LookBack,
+    /// What is behind the anchor's place in every match, for rules that may start at many places before it.
+    ahead: Option<Ahead>,
     /// The bytes that a match may begin with.
     first: ByteSet,
     exact: Exact,
+}
+
+/// Whether a match could go on behind an anchor's place. Built when it is first asked.
+struct Ahead {
+    pattern: Hir,
+    automaton: OnceLock<Option<Tagged>>,
+}
+
+impl Ahead {
+    fn new(pattern: Hir) -> Ahead {
+        Ahead { pattern, automaton: OnceLock::new() }
+    }
+
+    /// Whether it stands between `at` and `limit` of a line, and how many bytes were read to know.
+    fn stands(&self, line: &[u8], at: usize, limit: usize) -> (bool, usize) {
+        let build = || Tagged::new(&self.pattern, Redact::Match);
+        let automaton = self.automaton.get_or_init(build).as_ref();
+        automaton.map_or((true, 0), |automaton| automaton.matches(line, at, limit))
+    }
 }
 
 /// Names the true starts of a rule in a line, for lines that are made to have many false ones. Built when the first such line comes.
@@ -128,12 +154,25 @@ impl Spending {
         }
     }
 
+    /// Whether the rule has spent what it may on a line of so many bytes.
+    #[inline]
+    fn is_spent(&self, bytes: usize) -> bool {
+        let allowed = STEPS_PER_LINE_MIN + STEPS_PER_BYTE_MAX * bytes;
+        self.steps > u64::try_from(allowed).unwrap_or(u64::MAX)
+    }
+
     /// Whether the rule may match at `at` of `text`, as far as it pays to know.
+    #[inline]
     fn allows(&mut self, exact: &Exact, text: &[u8], at: usize) -> Result<bool, GaveUp> {
-        let allowed = STEPS_PER_LINE_MIN + STEPS_PER_BYTE_MAX * text.len();
-        if self.steps <= u64::try_from(allowed).unwrap_or(u64::MAX) {
+        if !self.is_spent(text.len()) {
             return Ok(true);
         }
+        self.holds(exact, text, at)
+    }
+
+    /// Whether the rule matches at `at` of `text`.
+    #[cold]
+    fn holds(&mut self, exact: &Exact, text: &[u8], at: usize) -> Result<bool, GaveUp> {
         if self.starts.is_none() {
             let mut starts = Vec::new();
             let exact = exact.automaton()?;
@@ -222,7 +261,7 @@ impl Scanner {
     pub(crate) fn verifiers(&self) -> Vec<VerifierCost> {
         let cost = |rule: &Compiled| VerifierCost {
             memory_bytes: rule.verifier.memory_bytes(),
-            precomputed: rule.verifier.is_dense(),
+            precomputed: rule.verifier.is_precomputed(),
         };
         self.rules.iter().map(cost).collect()
     }
@@ -362,17 +401,68 @@ impl Pass<'_> {
         if start > highest {
             return Ok(());
         }
-        while start <= highest {
-            start = if self.text.get(start).is_some_and(|byte| compiled.first.holds(*byte)) {
-                self.attempt(rule, number, compiled, Place { line, bounds: &bounds, start, end: None })?
-            } else {
-                start + 1
-            };
+        let text = self.text;
+        let alone = text.get(bounds.clone()).unwrap_or(&[]);
+        let are_many = lowest < highest;
+        let may_begin = |start: usize| {
+            let at = start - bounds.start;
+            text.get(start).is_some_and(|byte| compiled.first.holds(*byte))
+                && (!are_many || compiled.verifier.may_begin(alone, at))
+                && compiled.gate.is_none_or(|gate| gate(alone, at))
+        };
+        let Some(first) = (start..=highest).find(|start| may_begin(*start)) else {
+            return self.tried(number, highest + 1);
+        };
+        // Where it does not, another place is asked for the same starts: they are counted, so that this is not done for ever.
+        if are_many && !self.goes_on(number, compiled, line, &bounds, place, highest + 1 - start)? {
+            return Ok(());
         }
+        start = first;
+        while start <= highest {
+            start =
+                self.attempt(rule, number, compiled, Place { line, bounds: &bounds, start, end: None })?;
+            start = (start..=highest).find(|start| may_begin(*start)).unwrap_or(start.max(highest + 1));
+        }
+        self.tried(number, start)
+    }
+
+    /// A rule's starts before `end` have been tried.
+    fn tried(&mut self, number: usize, end: usize) -> Result<(), RuleGaveUp> {
         if let Some(slot) = self.scratch.untried.get_mut(number) {
-            *slot = (*slot).max(start);
+            *slot = (*slot).max(end);
         }
         Ok(())
+    }
+
+    /// Whether a match of a rule could go on behind its anchor's place, before which so many starts were looked at.
+    fn goes_on(
+        &mut self,
+        number: usize,
+        compiled: &Compiled,
+        line: usize,
+        bounds: &Range<usize>,
+        place: usize,
+        starts: usize,
+    ) -> Result<bool, RuleGaveUp> {
+        let Some(ahead) = &compiled.ahead else { return Ok(true) };
+        let began = self.scanner.clock.map(|clock| clock());
+        let Scratch { tallies, spending, .. } = &mut *self.scratch;
+        let (Some(tally), Some(spending)) = (tallies.get_mut(number), spending.get_mut(number)) else {
+            return Err(RuleGaveUp(number));
+        };
+        let alone = self.text.get(bounds.clone()).unwrap_or(&[]);
+        spending.at_line(line);
+        if spending.is_spent(alone.len()) {
+            return Ok(true);
+        }
+        let at = place - bounds.start;
+        let (stands, steps) = ahead.stands(alone, at, alone.len().min(at + compiled.verifier.window_bytes()));
+        tally.steps += u64::try_from(steps).unwrap_or(0);
+        spending.steps += u64::try_from(steps + starts).unwrap_or(0);
+        if let (Some(clock), Some(began)) = (self.scanner.clock, began) {
+            tally.nanoseconds += clock().saturating_sub(began);
+        }
+        Ok(stands)
     }
 
     /// Tries the rules that a walk from `start` named.
@@ -555,14 +645,17 @@ fn verify(
     let line = text.get(bounds.clone()).unwrap_or(&[]);
     let at = start - bounds.start;
     let attempt = match end.filter(|end| end - at <= compiled.verifier.window_bytes()) {
-        Some(end) => Attempt { end: Some(end), steps: end - at },
+        Some(end) => Attempt { end: Some(end), value: None, steps: end - at },
         None => compiled.verifier.try_at(cache, line, at)?,
     };
     tally.candidates += 1;
     tally.steps += u64::try_from(attempt.steps).unwrap_or(0);
     let nothing = Outcome { part: None, refused: None, context: None, next: start + 1 };
     let Some(end) = attempt.end else { return Ok(nothing) };
-    let part = compiled.verifier.part(cache, line, at, end)?;
+    let part = match attempt.value {
+        Some(value) => value,
+        None => compiled.verifier.part(cache, line, at, end)?,
+    };
     let in_text = |part: Range<usize>| bounds.start + part.start..bounds.start + part.end;
     let candidate = part.clone();
     let part = match compiled.check {
