@@ -1,8 +1,8 @@
 //! How many bytes a line takes on its way to the collector, by level of zstd, beside the bare messages in blocks of 1 MiB:
 //! `cargo run --release -p beeacon-agent --example wire -- FILE…`
 //!
-//! The lines of the files are written as a json-file log, a thousand a second with an uneven rhythm, read by the agent's reader, and
-//! scrubbed by the default profile.
+//! The lines of the files, or those that `make bench` makes up where none is named, are written as a json-file log, a thousand a second
+//! with an uneven rhythm, read by the agent's reader, and scrubbed by the default profile.
 
 #![expect(
     clippy::unwrap_used,
@@ -18,8 +18,10 @@ use beeacon_agent::docker::file::FileSource;
 use beeacon_agent::docker::files::Chain;
 use beeacon_agent::metrics::Metrics;
 use beeacon_agent::progress::{Sink, Step};
-use beeacon_filters::{Engine, EngineOptions};
+use beeacon_filters::{Engine, EngineOptions, corpus};
 use beeacon_record::{AgentId, Batch, BatchBuilder, Epoch, FrameEncoder, Origin, Scrubbed, Source};
+
+const MADE_UP_BYTES: usize = 48_000_000;
 
 const LEVELS: [i32; 5] = [-1, 1, 2, 3, 6];
 
@@ -28,6 +30,9 @@ fn main() {
     for path in std::env::args().skip(1) {
         let text = std::fs::read(&path).unwrap();
         lines.extend(String::from_utf8_lossy(&text).lines().map(str::to_owned));
+    }
+    if lines.is_empty() {
+        lines = corpus::mixed(20_261_120, MADE_UP_BYTES).lines().map(str::to_owned).collect();
     }
     // Those of one file after another would be what no host writes.
     let count = lines.len();

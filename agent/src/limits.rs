@@ -105,9 +105,9 @@ pub const LATENCY_SLACK: Duration = Duration::from_millis(20);
 /// The same as a factor. Frames that wait for each other make each other's answers late, so this is about how many may.
 pub const LATENCY_RATIO_MAX: u32 = 3;
 
-/// The levels of zstd that are chosen among by load, lowest first. -1 takes two thirds of 1's time for two fifths more bytes; 3 half as
-/// much time again as 1 for a few per cent fewer; 6 three times as much for as many again.
-pub const COMPRESSION_LEVELS: [i32; 4] = [-1, 1, 3, 6];
+/// The levels of zstd that are chosen among by load, lowest first. -1 takes two thirds of 1's time for half as many bytes again; 6 three
+/// to four times as much for up to a tenth fewer. What lies between gives next to nothing over 1 as the frame sets it.
+pub const COMPRESSION_LEVELS: [i32; 3] = [-1, 1, 6];
 
 /// The share of one core that the pump may use, in per cent, for a higher level to be tried: it may double its work.
 pub const COMPRESSION_IDLE_PERCENT: u32 = 20;

@@ -21,8 +21,8 @@ use std::time::{Duration, Instant};
 use beeacon_record::limits::{BATCH_ROWS_MAX, BATCH_SOURCES_MAX};
 use beeacon_record::wire::{IngestAnswer, SessionAnswer, SessionRequest};
 use beeacon_record::{
-    AgentId, Batch, BatchBuilder, Epoch, FrameEncoder, FrameError, IdentityError, Interval, OriginId,
-    Position, Source,
+    AgentId, Batch, BatchBuilder, Epoch, FRAME_VERSION_FIRST, FrameEncoder, FrameError, IdentityError,
+    Interval, OriginId, Position, Source,
 };
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc};
@@ -55,7 +55,7 @@ use crate::progress::{Acked, Sink, Step};
 use crate::reader::{Entry, Surroundings};
 use crate::ship::http::Collector;
 use crate::ship::level::{LevelByLoad, Load};
-use crate::spool::{SharedSpool, SpoolError};
+use crate::spool::{SharedSpool, SpoolError, lock};
 use crate::status::{AgentStatus, Health, StatusBoard};
 
 /// How often the status is written anew.
@@ -735,6 +735,11 @@ impl Pump {
             sources = answer.sources.len(),
             "session with the collector is open"
         );
+        let version = answer.frame_version.unwrap_or(FRAME_VERSION_FIRST);
+        self.encoder.set_version(version);
+        if let Some(spool) = &self.parts.spool {
+            lock(spool).set_frame_version(version);
+        }
         self.states = answer.sources.iter().map(|state| (state.source.clone(), Acked::from(state))).collect();
         self.overlay_states();
         self.has_states = true;

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use beeacon_journal::Payload;
-use beeacon_record::Epoch;
 use beeacon_record::wire::{SessionAnswer, SessionRequest};
+use beeacon_record::{Epoch, FRAME_VERSION};
 use beeacon_store::Commit;
 use http::StatusCode;
 use tokio::sync::OwnedMutexGuard;
@@ -75,5 +75,5 @@ async fn begin(
     inner.metrics.sessions.inc();
     let sources = state.sources.iter().map(|(source, memory)| memory.to_wire(source.clone())).collect();
     let credit_bytes = Some(inner.credit_bytes());
-    Ok(SessionAnswer { epoch, sources, credit_bytes })
+    Ok(SessionAnswer { epoch, sources, frame_version: Some(FRAME_VERSION), credit_bytes })
 }

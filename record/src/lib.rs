@@ -36,7 +36,7 @@ pub mod frame;
 pub mod wire;
 
 pub use batch::{Batch, BatchBuilder, BatchError, Line, Origin, OriginId};
-pub use frame::{Frame, FrameEncoder, FrameError, FrameHeader};
+pub use frame::{FRAME_VERSION, FRAME_VERSION_FIRST, Frame, FrameEncoder, FrameError, FrameHeader};
 pub use identity::{AgentId, Epoch, Gap, GapReason, IdentityError, Interval, Position, RuleSetId, Source};
 pub use level::{Level, Stream};
 pub use scrubbed::{Cut, Scrubbed};

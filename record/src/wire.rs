@@ -7,7 +7,7 @@
 //! ```
 //! A session gives the agent its epoch and tells where each of its sources stood, so an agent with an empty disk loses
 //! and repeats nothing. An ingest answer of 200 means that the frame's rows survive a power cut of the collector. Both say how
-//! much the collector takes beside that; whoever does not know that word leaves it out.
+//! much the collector takes beside that, and the session which frames it reads; whoever does not know such a word leaves it out.
 
 use serde::{Deserialize, Serialize};
 
@@ -55,6 +55,9 @@ pub struct SessionAnswer {
     pub epoch: Epoch,
     /// Where each source stands.
     pub sources: Vec<SourceState>,
+    /// The newest version of frames that the collector reads. Collectors before this was told say nothing, and read version 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub frame_version: Option<u16>,
     /// How many bytes of frames the collector takes from this agent now, beside what it has taken: its share of the room in journal
     /// and memory. Collectors before this was told say nothing, and the agent keeps to its own limits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -190,6 +193,6 @@ mod tests {
         assert_eq!(read, IngestAnswer { credit_bytes: None, ..new });
         assert_eq!(serde_json::to_string(&read).unwrap(), old);
         let old: SessionAnswer = serde_json::from_str(r#"{"epoch":1,"sources":[]}"#).unwrap();
-        assert_eq!(old.credit_bytes, None);
+        assert_eq!((old.credit_bytes, old.frame_version), (None, None));
     }
 }

@@ -12,7 +12,7 @@ pub enum Verdict {
     Committed(IngestAnswer),
     /// Read again from these positions.
     Rewind(Vec<Committed>),
-    /// Open a session first.
+    /// Open a session first: there is none, or the collector is an older one than it was opened with and reads older frames only.
     NoSession,
     /// Another collector has taken the place of the one asked: open a session with it.
     Elsewhere,
@@ -47,7 +47,7 @@ pub fn judge_frame(status: u16, retry_after: Option<Duration>, body: &[u8]) -> V
     let code = refusal.as_ref().map(|refusal| refusal.error.code);
     match (status, code) {
         (_, Some(RefusalCode::Fenced)) => Verdict::Fenced,
-        (_, Some(RefusalCode::NoSession)) => Verdict::NoSession,
+        (_, Some(RefusalCode::NoSession | RefusalCode::Newer)) => Verdict::NoSession,
         (_, Some(RefusalCode::Position)) => {
             Verdict::Rewind(refusal.map(|refusal| refusal.expected).unwrap_or_default())
         }
@@ -105,7 +105,7 @@ mod tests {
             (400, refusal("malformed"), Verdict::Smaller),
             (413, refusal("too_large"), Verdict::Smaller),
             (413, vec![], Verdict::Smaller),
-            (400, refusal("newer"), Verdict::Refused(RefusalCode::Newer)),
+            (400, refusal("newer"), Verdict::NoSession),
             (401, refusal("unauthorized"), Verdict::Refused(RefusalCode::Unauthorized)),
             (403, vec![], Verdict::Refused(RefusalCode::Unauthorized)),
             (404, b"nginx".to_vec(), Verdict::Refused(RefusalCode::NotFound)),

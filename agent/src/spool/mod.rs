@@ -34,7 +34,8 @@ use beeacon_journal::{Cursor, Duty, Journal, JournalError, JournalOptions, Lsn, 
 use beeacon_record::limits::BATCH_SOURCES_MAX;
 use beeacon_record::wire::{Committed, SourceState};
 use beeacon_record::{
-    AgentId, BatchError, Epoch, Frame, FrameEncoder, FrameError, Gap, GapReason, Interval, Position, Source,
+    AgentId, BatchError, Epoch, FRAME_VERSION, Frame, FrameEncoder, FrameError, Gap, GapReason, Interval,
+    Position, Source,
 };
 use beeacon_settings::Section;
 use bytes::Bytes;
@@ -239,6 +240,8 @@ pub struct Spool {
     /// A frame without rows, to carry losses.
     carrier: Option<Frame>,
     encoder: FrameEncoder,
+    /// The newest version of frames that the collector reads.
+    frame_version: u16,
     frames: u64,
     dropped_frames: u64,
     is_full: bool,
@@ -287,6 +290,7 @@ impl Spool {
             losses: BTreeMap::new(),
             carrier: None,
             encoder,
+            frame_version: FRAME_VERSION,
             frames: 0,
             dropped_frames: 0,
             is_full: false,
@@ -589,6 +593,11 @@ impl Spool {
 
     // === Sending ===
 
+    /// From now on [`Spool::next`] gives frames of this version at most. What is kept stays as it is.
+    pub fn set_frame_version(&mut self, version: u16) {
+        self.frame_version = version;
+    }
+
     /// What to send next, for this session; the same again until [`Spool::committed`] is told of it.
     ///
     /// # Errors
@@ -620,7 +629,17 @@ impl Spool {
                 Record::Positions(_) | Record::Losses(_) => self.done = self.done.max(lsn),
             }
         }
-        let Some(head) = self.heads.front() else { return Ok(None) };
+        let Some(head) = self.heads.front_mut() else { return Ok(None) };
+        match head.frame.in_version(self.frame_version, &mut self.encoder) {
+            Ok(frame) => head.frame = frame,
+            // An older version takes more room.
+            Err(FrameError::TooLarge { .. }) => {
+                let id = head.id;
+                self.cut(id)?;
+                return self.next(epoch);
+            }
+            Err(error) => return Err(error.into()),
+        }
         let frame = head.frame.readdress(epoch, head.intervals.clone())?;
         let end = |interval: &Interval| Committed { source: interval.source.clone(), position: interval.to };
         let ends = head.intervals.iter().map(end).collect();

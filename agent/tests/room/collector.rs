@@ -5,7 +5,7 @@ use beeacon_record::wire::{
     Committed, INGEST_PATH, IngestAnswer, Refusal, RefusalBody, RefusalCode, SESSION_PATH, SessionAnswer,
     SourceState,
 };
-use beeacon_record::{Epoch, Frame, Gap, Position};
+use beeacon_record::{Epoch, FRAME_VERSION, Frame, Gap, Position};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
@@ -67,6 +67,10 @@ pub(crate) struct State {
     pub(crate) dropped_rows: u64,
     /// What it says that it takes.
     pub(crate) credit_bytes: Option<u64>,
+    /// The newest version of frames that it reads; one that says nothing reads the first.
+    pub(crate) frame_version: Option<u16>,
+    /// The newest version of frames that it took.
+    pub(crate) newest_taken: u16,
     /// Frames on their way to it, with their bytes, and the most there were at once.
     under_way: (usize, usize),
     pub(crate) most_under_way: (usize, usize),
@@ -102,6 +106,8 @@ impl Collector {
             finals: 0,
             dropped_rows: 0,
             credit_bytes: None,
+            frame_version: Some(FRAME_VERSION),
+            newest_taken: 0,
             under_way: (0, 0),
             most_under_way: (0, 0),
             arrivals: 0,
@@ -197,6 +203,7 @@ async fn answer(
             Ok(serde_json::to_vec(&SessionAnswer {
                 epoch: Epoch(state.epoch),
                 sources,
+                frame_version: state.frame_version,
                 credit_bytes: state.credit_bytes,
             })
             .unwrap())
@@ -252,6 +259,9 @@ impl State {
             return Err((409, RefusalCode::NoSession, Vec::new()));
         }
         let frame = Frame::parse(body).expect("the agent sends frames that can be read");
+        if frame.header().version > self.frame_version.unwrap_or(1) {
+            return Err((400, RefusalCode::Newer, Vec::new()));
+        }
         if frame.header().epoch != Epoch(self.epoch) {
             return Err((409, RefusalCode::Fenced, Vec::new()));
         }
@@ -297,6 +307,7 @@ impl State {
             };
             rows.entry(source).or_default().push((position, row));
         }
+        self.newest_taken = self.newest_taken.max(frame.header().version);
         let mut answer = Vec::new();
         for interval in batch.intervals() {
             let name = interval.source.as_str().to_owned();

@@ -127,6 +127,37 @@ async fn a_backlog_does_not_keep_fresh_lines_of_others_waiting() {
     assert!(state.gaps.is_empty() && state.duplicates_stored == 0);
 }
 
+/// Scenario: the collector goes away, and the one that comes in its place is older and reads the first version of frames only.
+/// Guarantees: what was kept in a newer version is sent in the older one, and so is what comes after it; every line once and in order.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_older_collector_gets_frames_that_it_can_read_also_those_from_the_spool() {
+    let (collector, directory) = (Collector::start().await, directory());
+    let mut log = log(&directory, "c", 0, 1);
+    let running = start(&collector, &directory, SpoolConfig::default());
+    let mut write = |lines: std::ops::Range<u64>| {
+        for line in lines {
+            log.line("stdout", &format!("mail bob@example.org line {line}"));
+        }
+    };
+    write(0..500);
+    collector.until("the first rows", |state| state.rows.len() == 500).await;
+    collector.state.lock().unwrap().mood = Mood::Down;
+    write(500..1000);
+    until(&running, "the outage is spooled", |status| waiting(status) > 0 && lag(status) == 0).await;
+    {
+        let mut state = collector.state.lock().unwrap();
+        assert_eq!(std::mem::take(&mut state.newest_taken), beeacon_record::FRAME_VERSION);
+        (state.mood, state.frame_version) = (Mood::Well, None);
+    }
+    collector.until("what was spooled", |state| state.rows.len() == 1000).await;
+    write(1000..1500);
+    collector.until("the rest", |state| state.rows.len() == 1500).await;
+    running.stop().await;
+    let state = collector.state.lock().unwrap();
+    assert!(in_order(&state) && state.gaps.is_empty() && state.duplicates_stored == 0);
+    assert_eq!(state.newest_taken, 1);
+}
+
 /// Scenario: two collectors over one store, of which now the one and now the other does not answer.
 /// Guarantees: the other one takes its place; every line once and in order.
 #[tokio::test(flavor = "multi_thread")]

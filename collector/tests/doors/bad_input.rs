@@ -40,7 +40,7 @@ async fn frames_that_are_none_get_a_reason_and_leave_everything_as_it_was() {
     let table = [
         ("nothing", Bytes::new(), (400, RefusalCode::Malformed)),
         ("text", Bytes::from_static(b"GET / HTTP/1.1"), (400, RefusalCode::Malformed)),
-        ("newer version", with_field(&good, 8, &2_u16.to_le_bytes()), (400, RefusalCode::Newer)),
+        ("newer version", with_field(&good, 8, &3_u16.to_le_bytes()), (400, RefusalCode::Newer)),
         ("unknown flag", with_field(&good, 10, &1_u16.to_le_bytes()), (400, RefusalCode::Malformed)),
         ("inflates beyond the limit", bomb, (413, RefusalCode::TooLarge)),
         ("inflates to less than it says", small_bomb, (400, RefusalCode::Malformed)),

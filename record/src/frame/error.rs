@@ -24,7 +24,7 @@ pub enum FrameError {
         known: u16,
     },
     /// A reserved field is not zero, or a number names nothing.
-    #[error("frame field {what} has a value that version 1 does not know")]
+    #[error("frame field {what} has a value that its version does not know")]
     Field {
         /// Which field.
         what: &'static str,

@@ -7,8 +7,11 @@ use crate::limits::{BATCH_ROWS_MAX, BATCH_SOURCES_MAX, FRAME_HEADER_BYTES_MAX, F
 /// The first eight bytes of every frame.
 pub const MAGIC: [u8; 8] = *b"BEEACONF";
 
-/// The newest frame version that this code reads, and the one it writes.
-pub const FRAME_VERSION: u16 = 1;
+/// The newest frame version that this code reads and writes.
+pub const FRAME_VERSION: u16 = 2;
+
+/// The oldest one, which every reader knows.
+pub const FRAME_VERSION_FIRST: u16 = 1;
 
 /// Where the intervals start.
 const FIXED_BYTES: usize = 72;
@@ -16,8 +19,13 @@ const FIXED_BYTES: usize = 72;
 /// The two checksums at the end of the header.
 const CHECKSUM_BYTES: usize = 8;
 
-/// The first timestamps and positions before the columns.
+/// The first timestamps and positions before the columns of version 1.
 pub(super) const PRELUDE_BYTES: usize = 32;
+
+/// What stands before the columns.
+const fn prelude_bytes(version: u16) -> usize {
+    if version == 1 { PRELUDE_BYTES } else { 0 }
+}
 
 const FLAG_GAP: u8 = 1;
 const FLAG_FINAL: u8 = 2;
@@ -25,6 +33,8 @@ const FLAG_FINAL: u8 = 2;
 /// What a frame says about itself in the clear.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FrameHeader {
+    /// How its payload is written.
+    pub version: u16,
     /// Who sent it.
     pub agent: AgentId,
     /// In which session.
@@ -37,7 +47,7 @@ pub struct FrameHeader {
     pub row_count: u32,
     /// The payload's size as sent.
     pub payload_bytes: u32,
-    /// The inflated Arrow IPC stream's size.
+    /// The inflated columns' size.
     pub columns_bytes: u32,
     /// The inflated text's size.
     pub text_bytes: u32,
@@ -48,14 +58,14 @@ pub struct FrameHeader {
 impl FrameHeader {
     /// What the payload inflates to, in bytes.
     pub fn inflated_bytes(&self) -> usize {
-        PRELUDE_BYTES + self.columns_bytes as usize + self.text_bytes as usize
+        prelude_bytes(self.version) + self.columns_bytes as usize + self.text_bytes as usize
     }
 
     /// The header's bytes, checksums included.
     pub(super) fn write(&self, payload_crc: u32) -> Result<Vec<u8>, FrameError> {
         let mut out = Vec::with_capacity(256);
         out.extend_from_slice(&MAGIC);
-        out.extend_from_slice(&FRAME_VERSION.to_le_bytes());
+        out.extend_from_slice(&self.version.to_le_bytes());
         out.extend_from_slice(&0u16.to_le_bytes());
         out.extend_from_slice(&0u32.to_le_bytes());
         for number in [self.payload_bytes, self.columns_bytes, self.text_bytes, self.row_count] {
@@ -97,7 +107,7 @@ impl FrameHeader {
         if version > FRAME_VERSION {
             return Err(FrameError::Newer { version, known: FRAME_VERSION });
         }
-        if version == 0 || reader.u16()? != 0 {
+        if version < FRAME_VERSION_FIRST || reader.u16()? != 0 {
             return Err(FrameError::Field { what: "version or flags" });
         }
         let header_bytes = reader.u32()? as usize;
@@ -122,15 +132,15 @@ impl FrameHeader {
         let (body, payload_crc) =
             checked.split_last_chunk::<4>().ok_or(FrameError::Truncated { what: "header" })?;
         let mut reader = Reader { rest: body.get(16..).unwrap_or(&[]), what: "header" };
-        let header = Self::read_fields(&mut reader)?;
+        let header = Self::read_fields(version, &mut reader)?;
         Ok((header, u32::from_le_bytes(*payload_crc), header_bytes))
     }
 
     /// Everything behind `header_bytes`, whose checksum holds.
-    fn read_fields(reader: &mut Reader<'_>) -> Result<Self, FrameError> {
+    fn read_fields(version: u16, reader: &mut Reader<'_>) -> Result<Self, FrameError> {
         let (payload_bytes, columns_bytes, text_bytes) = (reader.u32()?, reader.u32()?, reader.u32()?);
         let row_count = reader.u32()?;
-        let inflated = PRELUDE_BYTES as u64 + u64::from(columns_bytes) + u64::from(text_bytes);
+        let inflated = prelude_bytes(version) as u64 + u64::from(columns_bytes) + u64::from(text_bytes);
         if inflated > FRAME_INFLATED_BYTES_MAX as u64 {
             return Err(FrameError::TooLarge {
                 what: "inflated payload",
@@ -160,6 +170,7 @@ impl FrameHeader {
             return Err(FrameError::Field { what: "header_bytes" });
         }
         Ok(FrameHeader {
+            version,
             agent,
             epoch,
             rule_set,

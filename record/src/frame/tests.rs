@@ -147,9 +147,9 @@ fn resealed(mut bytes: Vec<u8>) -> Bytes {
 #[test]
 fn a_newer_version_is_refused_by_name() {
     let mut bytes = encoder().encode(&rich_batch()).unwrap().to_vec();
-    bytes[8] = 2;
+    bytes[8] = 3;
     let error = Frame::parse(resealed(bytes)).unwrap_err();
-    assert!(matches!(error, FrameError::Newer { version: 2, known: 1 }));
+    assert!(matches!(error, FrameError::Newer { version: 3, known: 2 }));
 }
 
 #[test]
@@ -168,16 +168,88 @@ fn a_payload_that_inflates_to_more_than_announced_is_refused() {
     assert!(matches!(frame.decode(), Err(FrameError::Inflate { .. })));
 }
 
+/// One of every version, for ever. What is written may change with zstd; what the header says may not.
 #[test]
-fn the_golden_frame_still_reads_and_is_still_written() {
-    let golden: &[u8] = include_bytes!("../../golden/v1/rich.frame");
-    let frame = Frame::parse(Bytes::from_static(golden)).unwrap();
-    assert_same(frame.decode().unwrap().get(), rich_batch().get());
-    // What is written may change with zstd; what the header says may not.
-    let written = encoder().encode(&rich_batch()).unwrap();
-    let header_bytes = u32::from_le_bytes(written[12..16].try_into().unwrap()) as usize;
-    assert_eq!(written[..16], golden[..16]);
-    assert_eq!(written[20..header_bytes - 8], golden[20..header_bytes - 8]);
+fn the_golden_frames_still_read_and_are_still_written() {
+    let goldens: [&[u8]; 2] =
+        [include_bytes!("../../golden/v1/rich.frame"), include_bytes!("../../golden/v2/rich.frame")];
+    for (version, golden) in (1..).zip(goldens) {
+        let frame = Frame::parse(Bytes::from_static(golden)).unwrap();
+        assert_eq!(frame.header().version, version);
+        assert_same(frame.decode().unwrap().get(), rich_batch().get());
+        let mut encoder = encoder();
+        encoder.set_version(version);
+        let written = encoder.encode(&rich_batch()).unwrap();
+        let header_bytes = u32::from_le_bytes(written[12..16].try_into().unwrap()) as usize;
+        assert_eq!(written[..16], golden[..16]);
+        assert_eq!(written[20..header_bytes - 8], golden[20..header_bytes - 8]);
+    }
+}
+
+/// Scenario: a frame waited in a spool, and the collector that is there now is older than the agent.
+#[test]
+fn a_frame_is_written_anew_for_a_reader_of_an_older_version_with_all_that_it_says() {
+    let frame = Frame::parse(encoder().encode(&rich_batch()).unwrap()).unwrap();
+    // An encoder of somebody else's, as the spool has: nothing of it gets into the frame.
+    let mut other = FrameEncoder::new(AgentId::from_bytes([1; 16]), Epoch(0), 0, 1).unwrap();
+    let older = frame.in_version(1, &mut other).unwrap();
+    assert_eq!((frame.header().version, older.header().version), (2, 1));
+    let FrameHeader { version, payload_bytes, columns_bytes, text_bytes, .. } = frame.header().clone();
+    let header = FrameHeader { version, payload_bytes, columns_bytes, text_bytes, ..older.header().clone() };
+    assert_eq!(&header, frame.header());
+    assert_same(older.decode().unwrap().get(), rich_batch().get());
+    assert_eq!(older.in_version(2, &mut other).unwrap().bytes(), older.bytes());
+    let newest = other.encode(&rich_batch()).unwrap();
+    assert_eq!(Frame::parse(newest).unwrap().header().version, FRAME_VERSION);
+}
+
+/// Lines as an agent reads them from a file, or through Docker's API: enough for the planes to be compressed apart.
+fn many_lines(rows: u64, is_file: bool) -> Scrubbed<Batch> {
+    let source = Source::new(if is_file { "docker-file:4f2a" } else { "docker-api:4f2a:stdout" }).unwrap();
+    let mut builder = BatchBuilder::new("a");
+    let origin = builder.origin(&Origin { service: "web".into(), ..Origin::default() }, &source);
+    let (mut time, mut at) = (1_700_000_000_000_000_000_u64, 0);
+    for row in 0..rows {
+        time += 1_000_000 + row.wrapping_mul(0x9e37_79b9_7f4a_7c15) % 900_000;
+        let text = format!("request {row} took {}", "i".repeat(time as usize % 97));
+        let position = if is_file { Position::new(1, at) } else { Position::new(time, 0) };
+        at += text.len() as u64 + 70;
+        let line = Line {
+            origin,
+            timestamp_ns: time.cast_signed(),
+            observed_timestamp_ns: 1_700_000_100_000_000_000,
+            stream: Stream::Stdout,
+            level: Level::ALL[row as usize % 3],
+            position,
+        };
+        builder.push(line, text.as_bytes());
+    }
+    let interval = Interval::new(source, Position::START, Position::new(u64::MAX, 0));
+    let batch = builder.finish(vec![interval]).unwrap();
+    let found = (0..rows as usize).step_by(5).flat_map(|row| [(row, "email", 1), (row, "ipv4", 300)]);
+    let redactions = crate::batch::redactions_array(rows as usize, found).unwrap();
+    let batch = batch.with_column(Column::Redactions, std::sync::Arc::new(redactions)).unwrap();
+    Scrubbed::seal(batch, RuleSetId(1))
+}
+
+/// Positions follow from what else is in the frame, so they cost next to nothing: a broken expectation would be right and large.
+#[test]
+fn many_lines_survive_their_frame_and_positions_that_follow_from_the_text_or_the_time_take_no_room() {
+    for is_file in [true, false] {
+        let batch = many_lines(5_000, is_file);
+        let sizes = [1, 2].map(|version| {
+            let mut encoder = encoder();
+            encoder.set_version(version);
+            let bytes = encoder.encode(&batch).unwrap();
+            assert_same(Frame::parse(bytes.clone()).unwrap().decode().unwrap().get(), batch.get());
+            bytes.len()
+        });
+        let half = batch.filter(&(0..5_000).map(|row| Some(row % 2 == 0)).collect()).unwrap();
+        let bytes = encoder().encode(&half).unwrap();
+        assert_same(Frame::parse(bytes).unwrap().decode().unwrap().get(), half.get());
+        // 0.56 and 0.62; without what is expected of positions 0.66 and 0.74.
+        assert!(sizes[1] * 100 < sizes[0] * 64, "{sizes:?}");
+    }
 }
 
 proptest! {
@@ -200,15 +272,23 @@ proptest! {
         }
         let interval = Interval::new(source, Position::START, Position::new(u64::MAX, u64::MAX));
         let batch = Scrubbed::seal(builder.finish(vec![interval]).unwrap(), RuleSetId(1));
-        let bytes = encoder().encode(&batch).unwrap();
-        let decoded = Frame::parse(bytes).unwrap().decode().unwrap();
-        assert_same(decoded.get(), batch.get());
+        for version in [1, 2] {
+            let mut encoder = encoder();
+            encoder.set_version(version);
+            let bytes = encoder.encode(&batch).unwrap();
+            let decoded = Frame::parse(bytes).unwrap().decode().unwrap();
+            assert_same(decoded.get(), batch.get());
+        }
     }
 
     #[test]
-    fn a_frame_with_a_foreign_payload_never_panics(noise in proptest::collection::vec(any::<u8>(), 0..600), at in 0usize..4000) {
+    fn a_frame_with_a_foreign_payload_never_panics(
+        noise in proptest::collection::vec(any::<u8>(), 0..600), at in 0usize..4000, version in 1u16..=2,
+    ) {
         // The columns are changed before they are compressed, and every checksum is right: what a malicious agent can send.
-        let bytes = encoder().encode(&rich_batch()).unwrap();
+        let mut encoder = encoder();
+        encoder.set_version(version);
+        let bytes = encoder.encode(&rich_batch()).unwrap();
         let frame = Frame::parse(bytes.clone()).unwrap();
         let header_bytes = bytes.len() - frame.header().payload_bytes as usize;
         let mut inflated = zstd::bulk::decompress(&bytes[header_bytes..], frame.header().inflated_bytes()).unwrap();

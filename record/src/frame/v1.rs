@@ -1,4 +1,4 @@
-//! The frame's payload before compression: integers as narrow differences, dictionaries with narrow keys, then the text.
+//! Version 1 of the payload: integers as narrow differences, dictionaries with narrow keys, then the text.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -17,15 +17,9 @@ use arrow_ipc::writer::{IpcWriteOptions, StreamWriter};
 use arrow_schema::{DataType, Field, Schema};
 
 use crate::batch::Batch;
-use crate::frame::FrameError;
 use crate::frame::header::{FrameHeader, PRELUDE_BYTES};
+use crate::frame::{FrameError, Parts};
 use crate::schema::{self, Column};
-
-/// How large the two parts became.
-pub(super) struct Sizes {
-    pub(super) columns_bytes: usize,
-    pub(super) text_bytes: usize,
-}
 
 /// Columns that travel as differences, in the order of the prelude.
 const DELTA_COLUMNS: [Column; 4] =
@@ -34,7 +28,7 @@ const DELTA_COLUMNS: [Column; 4] =
 const MESSAGE_BYTES: &str = "message_bytes";
 
 /// Appends the payload of a batch to `out`.
-pub(super) fn write(batch: &Batch, out: &mut Vec<u8>) -> Result<Sizes, FrameError> {
+pub(super) fn write(batch: &Batch, out: &mut Vec<u8>) -> Result<Parts, FrameError> {
     let mut fields = Vec::with_capacity(Column::ALL.len());
     let mut columns: Vec<ArrayRef> = Vec::with_capacity(Column::ALL.len());
     let mut bases = [0i64; DELTA_COLUMNS.len()];
@@ -65,8 +59,20 @@ pub(super) fn write(batch: &Batch, out: &mut Vec<u8>) -> Result<Sizes, FrameErro
     for base in bases {
         out.extend_from_slice(&base.to_le_bytes());
     }
-    let columns_at = out.len();
-    let schema = Arc::new(Schema::new(fields));
+    let columns_bytes = write_stream(Schema::new(fields), columns, out)?;
+    let text = message_text(batch.messages());
+    out.extend_from_slice(text);
+    Ok(Parts { columns_bytes, text_bytes: text.len(), ends: Vec::new() })
+}
+
+/// Appends these columns as an Arrow stream of one record batch; gives its length.
+pub(super) fn write_stream(
+    schema: Schema,
+    columns: Vec<ArrayRef>,
+    out: &mut Vec<u8>,
+) -> Result<usize, FrameError> {
+    let start = out.len();
+    let schema = Arc::new(schema);
     let records = RecordBatch::try_new(schema.clone(), columns)
         .map_err(|_| FrameError::Columns { what: "lengths differ" })?;
     let ipc = |_| FrameError::Columns { what: "arrow could not write them" };
@@ -75,14 +81,11 @@ pub(super) fn write(batch: &Batch, out: &mut Vec<u8>) -> Result<Sizes, FrameErro
     writer.write(&records).map_err(ipc)?;
     writer.finish().map_err(ipc)?;
     drop(writer);
-    let columns_bytes = out.len() - columns_at;
-    let text = message_text(batch.messages());
-    out.extend_from_slice(text);
-    Ok(Sizes { columns_bytes, text_bytes: text.len() })
+    Ok(out.len() - start)
 }
 
 /// The text of all messages: the part of the value buffer that the offsets span.
-fn message_text(messages: &StringArray) -> &[u8] {
+pub(super) fn message_text(messages: &StringArray) -> &[u8] {
     let bound = |offset: Option<&i32>| offset.and_then(|o| usize::try_from(*o).ok()).unwrap_or(0);
     let offsets = messages.value_offsets();
     messages.value_data().get(bound(offsets.first())..bound(offsets.last())).unwrap_or(&[])
@@ -97,15 +100,20 @@ fn message_lengths(messages: &StringArray) -> ArrayRef {
             _ => 0,
         })
         .collect();
-    match lengths.iter().max().copied().unwrap_or(0) {
-        max if u8::try_from(max).is_ok() => cast_all::<u32, UInt8Type>(&lengths),
-        max if u16::try_from(max).is_ok() => cast_all::<u32, UInt16Type>(&lengths),
-        _ => cast_all::<u32, UInt32Type>(&lengths),
+    narrow_unsigned(&lengths)
+}
+
+/// Numbers in the narrowest type that holds all of them.
+pub(super) fn narrow_unsigned(numbers: &[u32]) -> ArrayRef {
+    match numbers.iter().max().copied().unwrap_or(0) {
+        max if u8::try_from(max).is_ok() => cast_all::<u32, UInt8Type>(numbers),
+        max if u16::try_from(max).is_ok() => cast_all::<u32, UInt16Type>(numbers),
+        _ => cast_all::<u32, UInt32Type>(numbers),
     }
 }
 
 /// A timestamp or position column as 64-bit integers; positions keep their bits.
-fn numbers(column: &ArrayRef) -> Result<Vec<i64>, FrameError> {
+pub(super) fn numbers(column: &ArrayRef) -> Result<Vec<i64>, FrameError> {
     if let Some(times) = column.as_any().downcast_ref::<TimestampNanosecondArray>() {
         return Ok(times.values().to_vec());
     }
@@ -148,7 +156,7 @@ where
     Arc::new(PrimitiveArray::<T>::from_iter_values(numbers.iter().map(cast)))
 }
 
-fn narrow_dictionary(keys: &Int32Array, values: &StringArray) -> Result<ArrayRef, FrameError> {
+pub(super) fn narrow_dictionary(keys: &Int32Array, values: &StringArray) -> Result<ArrayRef, FrameError> {
     let values: ArrayRef = Arc::new(values.clone());
     match values.len() {
         0..=127 => keyed::<Int8Type>(keys, values),
@@ -179,11 +187,8 @@ pub(super) fn read(inflated: Vec<u8>, header: &FrameHeader) -> Result<Batch, Fra
     let text =
         inflated.slice_with_length(PRELUDE_BYTES + header.columns_bytes as usize, header.text_bytes as usize);
     // The text outlives this call in the message column; copied, so that it does not keep the columns' bytes alive.
-    let text: Buffer = MutableBuffer::from_iter_bytes(text.as_slice());
-    // Arrow's reader trusts the stream's metadata in places and panics where it lies. The checksums make that an
-    // attack, not an accident; it must end as a refused frame all the same.
-    let decoded = catch_unwind(AssertUnwindSafe(|| decode_columns(columns)));
-    let records = decoded.map_err(|_| FrameError::Columns { what: "arrow's reader gave up" })??;
+    let text = copied(&text);
+    let records = read_stream(columns)?;
     if records.num_rows() != rows {
         return Err(FrameError::Columns { what: "another number of rows than announced" });
     }
@@ -206,17 +211,19 @@ pub(super) fn read(inflated: Vec<u8>, header: &FrameHeader) -> Result<Batch, Fra
     Ok(Batch::try_new(records, header.intervals.clone())?)
 }
 
-/// Copies bytes into an aligned buffer of its own.
-trait FromIterBytes {
-    fn from_iter_bytes(bytes: &[u8]) -> Buffer;
+/// The same bytes in a buffer of their own.
+pub(super) fn copied(bytes: &Buffer) -> Buffer {
+    let mut buffer = MutableBuffer::with_capacity(bytes.len());
+    buffer.extend_from_slice(bytes.as_slice());
+    buffer.into()
 }
 
-impl FromIterBytes for MutableBuffer {
-    fn from_iter_bytes(bytes: &[u8]) -> Buffer {
-        let mut buffer = MutableBuffer::with_capacity(bytes.len());
-        buffer.extend_from_slice(bytes);
-        buffer.into()
-    }
+/// Reads an Arrow stream of one record batch.
+pub(super) fn read_stream(stream: Buffer) -> Result<RecordBatch, FrameError> {
+    // Arrow's reader trusts the stream's metadata in places and panics where it lies. The checksums make that an
+    // attack, not an accident; it must end as a refused frame all the same.
+    let decoded = catch_unwind(AssertUnwindSafe(|| decode_columns(stream)));
+    decoded.map_err(|_| FrameError::Columns { what: "arrow's reader gave up" })?
 }
 
 fn decode_columns(mut columns: Buffer) -> Result<RecordBatch, FrameError> {
@@ -233,15 +240,9 @@ fn decode_columns(mut columns: Buffer) -> Result<RecordBatch, FrameError> {
 
 fn rebuild(column: Column, array: &ArrayRef, base: i64, text: &Buffer) -> Result<ArrayRef, FrameError> {
     match column {
-        Column::Timestamp | Column::ObservedTimestamp => {
-            let times = widen(array, base)?;
-            Ok(Arc::new(TimestampNanosecondArray::from(times).with_timezone("UTC")))
-        }
-        Column::PositionMajor | Column::PositionMinor => {
-            let numbers = widen(array, base)?.into_iter().map(i64::cast_unsigned);
-            Ok(Arc::new(UInt64Array::from_iter_values(numbers)))
-        }
-        Column::Message => messages(array, text),
+        Column::Timestamp | Column::ObservedTimestamp => Ok(times(widen(array, base)?)),
+        Column::PositionMajor | Column::PositionMinor => Ok(positions(&widen(array, base)?)),
+        Column::Message => messages(unsigned(array)?, text),
         Column::Attributes | Column::Redactions => Ok(array.clone()),
         _ => wide_dictionary(array),
     }
@@ -269,36 +270,52 @@ fn widen(array: &ArrayRef, base: i64) -> Result<Vec<i64>, FrameError> {
     }
 }
 
-fn messages(array: &ArrayRef, text: &Buffer) -> Result<ArrayRef, FrameError> {
-    fn lengths<T: ArrowPrimitiveType>(array: &ArrayRef) -> Vec<u64>
+pub(super) fn times(times: Vec<i64>) -> ArrayRef {
+    Arc::new(TimestampNanosecondArray::from(times).with_timezone("UTC"))
+}
+
+pub(super) fn positions(numbers: &[i64]) -> ArrayRef {
+    Arc::new(UInt64Array::from_iter_values(numbers.iter().map(|number| number.cast_unsigned())))
+}
+
+/// What [`narrow_unsigned`] made.
+pub(super) fn unsigned(array: &ArrayRef) -> Result<Vec<u64>, FrameError> {
+    fn numbers<T: ArrowPrimitiveType>(array: &ArrayRef) -> Vec<u64>
     where
         T::Native: Into<u64>,
     {
-        array.as_primitive::<T>().values().iter().map(|length| (*length).into()).collect()
+        array.as_primitive::<T>().values().iter().map(|number| (*number).into()).collect()
     }
-    let lengths = match array.data_type() {
-        DataType::UInt8 => lengths::<UInt8Type>(array),
-        DataType::UInt16 => lengths::<UInt16Type>(array),
-        DataType::UInt32 => lengths::<UInt32Type>(array),
-        _ => return Err(FrameError::Columns { what: "message_bytes has another type" }),
-    };
+    match array.data_type() {
+        DataType::UInt8 => Ok(numbers::<UInt8Type>(array)),
+        DataType::UInt16 => Ok(numbers::<UInt16Type>(array)),
+        DataType::UInt32 => Ok(numbers::<UInt32Type>(array)),
+        _ => Err(FrameError::Columns { what: "lengths of another type" }),
+    }
+}
+
+/// Where parts of these lengths begin and end, which together have to be so long.
+pub(super) fn offsets(lengths: &[u64], total: usize) -> Result<OffsetBuffer<i32>, FrameError> {
     let mut offsets: Vec<i32> = Vec::with_capacity(lengths.len() + 1);
     let mut end = 0u64;
     offsets.push(0);
     for length in lengths {
-        end += length;
-        let offset = i32::try_from(end).map_err(|_| FrameError::Columns { what: "messages too long" })?;
+        end = end.saturating_add(*length);
+        let offset = i32::try_from(end).map_err(|_| FrameError::Columns { what: "parts too long" })?;
         offsets.push(offset);
     }
-    if end != text.len() as u64 {
-        return Err(FrameError::Length { what: "text", announced: end, found: text.len() as u64 });
+    if end != total as u64 {
+        return Err(FrameError::Length { what: "text or list", announced: end, found: total as u64 });
     }
-    let offsets = OffsetBuffer::new(ScalarBuffer::from(offsets));
-    let array = StringArray::try_new(offsets, text.clone(), None);
+    Ok(OffsetBuffer::new(ScalarBuffer::from(offsets)))
+}
+
+pub(super) fn messages(lengths: Vec<u64>, text: &Buffer) -> Result<ArrayRef, FrameError> {
+    let array = StringArray::try_new(offsets(&lengths, text.len())?, text.clone(), None);
     Ok(Arc::new(array.map_err(|_| FrameError::Columns { what: "messages are not UTF-8" })?))
 }
 
-fn wide_dictionary(array: &ArrayRef) -> Result<ArrayRef, FrameError> {
+pub(super) fn wide_dictionary(array: &ArrayRef) -> Result<ArrayRef, FrameError> {
     fn keys<K: ArrowDictionaryKeyType>(array: &ArrayRef) -> Option<(Vec<i32>, ArrayRef)>
     where
         K::Native: Into<i32>,
