@@ -38,9 +38,10 @@ const WALK_NS: f64 = 40.0;
 const CONDITION_NS: f64 = 0.0017;
 const CLASS_NS: f64 = 0.005;
 
-/// How much of ordinary text a way's columns let pass before a shape is tried, and how far such a shape looks, in bytes.
+/// How much of ordinary text a way's columns let pass before shapes are tried, and how far such shapes look, in bytes. The first bytes
+/// often say nearly as much as all.
 const SHARE_SHAPED_MIN: f64 = 0.0005;
-const SHAPED_BYTES_MAX: usize = 40;
+const SHAPED_BYTES: [usize; 6] = [6, 9, 12, 16, 24, 40];
 
 /// How much made-up log text conditions are counted in, in bytes.
 const SAMPLE_BYTES: usize = 16 << 10;
@@ -140,28 +141,33 @@ pub(super) fn condition(
     graph: &mut Graph,
     places: impl Fn(&Graph, &[u32], &[u8]) -> Vec<Vec<usize>>,
 ) -> Condition {
+    let mut common: Vec<Vec<Group>> = Vec::new();
     let mut groups: Vec<Group> = Vec::new();
     for way in hirs.iter().flat_map(|hir| ways(hir)) {
         let group = Group::of_columns(Columns::of(&way));
-        let is_common = group.share() > SHARE_SHAPED_MIN;
-        let group = if is_common { group.shaped(&way, graph) } else { group };
-        if !groups.iter().any(|other| other.node == group.node && other.columns == group.columns) {
+        if group.share() > SHARE_SHAPED_MIN {
+            let shapes = SHAPED_BYTES.iter().filter_map(|bytes| group.shaped(&way, *bytes, graph));
+            common.push(shapes.collect::<Vec<_>>().into_iter().chain([group]).collect());
+        } else {
             groups.push(group);
         }
     }
-    let nodes: Vec<u32> = groups.iter().filter_map(|group| group.node).collect();
-    let found = Sample::with(|sample| places(graph, &nodes, &sample.text));
-    for (group, found) in groups.iter_mut().filter(|group| group.node.is_some()).zip(found) {
-        // A shape may hold where a word ends; no walk begins there.
-        let mut passing = vec![0_u64; group.passing.len()];
-        for place in found {
-            if let Some(word) = passing.get_mut(place / 64) {
-                *word |= 1 << (place % 64);
-            }
+    let nodes: Vec<u32> = common.iter().flatten().filter_map(|group| group.node).collect();
+    let mut found = Sample::with(|sample| places(graph, &nodes, &sample.text)).into_iter();
+    for mut choices in common {
+        for group in choices.iter_mut().filter(|group| group.node.is_some()) {
+            group.passes(&found.next().unwrap_or_default());
         }
-        let starts = Sample::with(|sample| sample.starts.clone());
-        group.passing = passing.into_iter().zip(starts).map(|(word, starts)| word & starts).collect();
+        groups.extend(choices.into_iter().min_by(|one, other| one.price_ns().total_cmp(&other.price_ns())));
     }
+    let mut seen: Vec<(Option<u32>, Columns)> = Vec::new();
+    groups.retain(|group| {
+        let is_new = !seen.iter().any(|(node, columns)| *node == group.node && *columns == group.columns);
+        if is_new {
+            seen.push((group.node, group.columns.clone()));
+        }
+        is_new
+    });
     let all: Vec<Condition> = merged(groups).iter().map(|group| group.condition(graph)).collect();
     graph.any(&all)
 }
@@ -240,13 +246,30 @@ impl Group {
         Group { cost_ns: condition_ns(&columns), columns, node: None, passing }
     }
 
-    /// The same with the shape of its way, if there is one.
-    fn shaped(self, way: &Hir, graph: &mut Graph) -> Group {
+    /// The same with the shape of its way, as far as so many bytes say, if there is one. What passes is not known yet.
+    fn shaped(&self, way: &Hir, bytes: usize, graph: &mut Graph) -> Option<Group> {
         graph.is_exact = false;
-        let node = graph.starts(way, None, SHAPED_BYTES_MAX);
-        let steps = node.map_or(0, |node| graph.size(node).0);
-        let cost_ns = CONDITION_NS * f64::from(u32::try_from(steps).unwrap_or(u32::MAX));
-        if node.is_some() { Group { node, cost_ns, ..self } } else { self }
+        let node = graph.starts(way, None, bytes)?;
+        let cost_ns = CONDITION_NS * f64::from(u32::try_from(graph.size(node).0).unwrap_or(u32::MAX));
+        Some(Group { columns: self.columns.clone(), node: Some(node), cost_ns, passing: Vec::new() })
+    }
+
+    /// Takes note of where in the sample it holds. A shape may hold where a word ends; no walk begins there.
+    fn passes(&mut self, places: &[usize]) {
+        self.passing = Sample::with(|sample| vec![0; sample.starts.len()]);
+        for place in places {
+            if let Some(word) = self.passing.get_mut(place / 64) {
+                *word |= 1 << (place % 64);
+            }
+        }
+        Sample::with(|sample| {
+            self.passing.iter_mut().zip(&sample.starts).for_each(|(word, starts)| *word &= starts);
+        });
+    }
+
+    /// What it costs by itself, in nanoseconds per byte.
+    fn price_ns(&self) -> f64 {
+        self.cost_ns + WALK_NS * self.share()
     }
 
     /// How much of the sample passes, from 0 to 1.
