@@ -75,6 +75,13 @@ struct Part {
     before: Option<u8>,
 }
 
+impl Part {
+    fn extent(&self) -> Extent {
+        let last = u64::MAX >> ((64 - self.here % 64) % 64);
+        Extent { decided: self.here.div_ceil(64), is_behind_word: is_word(self.before), last }
+    }
+}
+
 /// The bytes of text around a chunk.
 enum View<'a> {
     Whole(&'a [u8; VIEW_BYTES]),
@@ -147,25 +154,45 @@ impl Finder {
         Ok(())
     }
 
-    fn chunk(
+    /// Calls with every place of a text, which is one line, where a shape holds, and the number of its list; for each list in order.
+    pub(super) fn shapes(&self, text: &[u8], scratch: &mut FinderScratch, mut call: impl FnMut(u16, usize)) {
+        let mut edges = Edges { offsets: &[0, i32::try_from(text.len()).unwrap_or(i32::MAX)], next: 0 };
+        for base in (0..text.len()).step_by(CHUNK_BYTES) {
+            let view = View::at(text, base);
+            let before = base.checked_sub(1).and_then(|before| text.get(before)).copied();
+            let part = Part { base, here: CHUNK_BYTES.min(text.len() - base), before };
+            self.evaluate(view.bytes(), part, &mut edges, &mut scratch.lanes, &mut scratch.found);
+            for Found { at, list } in scratch.found.drain(..) {
+                call(list, base + usize::from(at));
+            }
+        }
+    }
+
+    /// Finds where the shapes hold in a chunk.
+    fn evaluate(
         &self,
         view: &[u8; VIEW_BYTES],
-        Part { base, here, before }: Part,
+        part: Part,
         edges: &mut Edges<'_>,
-        scratch: &mut FinderScratch,
+        lanes: &mut [Lane],
+        found: &mut Vec<Found>,
     ) {
+        let extent = part.extent();
+        self.level.planes(view, extent.decided + 1, lanes);
+        if let Some(lane) = self.program.edge.and_then(|lane| lanes.get_mut(lane)) {
+            edges.fill(part.base, &mut lane.0);
+        }
+        found.clear();
+        self.level.evaluate(&self.program.ops, lanes, extent, found);
+    }
+
+    fn chunk(&self, view: &[u8; VIEW_BYTES], part: Part, edges: &mut Edges<'_>, scratch: &mut FinderScratch) {
         let FinderScratch { lanes, passing, sieve, found, pending } = scratch;
         let (Some(passing), Some(sieve)) = (passing, sieve) else { return };
-        let decided = here.div_ceil(64);
-        let last = u64::MAX >> ((64 - here % 64) % 64);
-        let extent = Extent { decided, is_behind_word: is_word(before), last };
+        let Part { base, .. } = part;
+        let Extent { decided, last, .. } = part.extent();
         if !self.program.is_empty() {
-            self.level.planes(view, decided + 1, lanes);
-            if let Some(lane) = self.program.edge.and_then(|lane| lanes.get_mut(lane)) {
-                edges.fill(base, &mut lane.0);
-            }
-            found.clear();
-            self.level.evaluate(&self.program.ops, lanes, extent, found);
+            self.evaluate(view, part, edges, lanes, found);
             for Found { at, list } in found.drain(..) {
                 let rules = self.lists.get(usize::from(list)).map_or(&[][..], |list| list.rules.as_slice());
                 for (rule, ahead) in rules {

@@ -140,28 +140,17 @@ fn measured(graph: &Graph, wanted: &[u32], level: Level) -> HashMap<u32, f64> {
     nodes.into_iter().zip(found.into_iter().map(share)).collect()
 }
 
-/// Where in a text each of these conditions holds.
+/// Where in a text, which is one line, each of these conditions holds.
 fn places(graph: &Graph, nodes: &[u32], text: &[u8], level: Level) -> Vec<Vec<usize>> {
-    let offsets = [0, i32::try_from(text.len()).unwrap_or(i32::MAX)];
     let mut all = Vec::with_capacity(nodes.len());
     for part in nodes.chunks(usize::from(u16::MAX)) {
         let lists: Vec<(u32, u16)> = part.iter().copied().zip(0..).collect();
-        let finder = Finder {
-            level,
-            program: graph.program(&lists),
-            lists: (0..).zip(part).map(|(number, _)| List { rules: vec![(number, 0)] }).collect(),
-            literals: Builder::default().build(),
-        };
+        let program = graph.program(&lists);
+        let finder = Finder { level, program, lists: Vec::new(), literals: Builder::default().build() };
         let mut places = vec![Vec::new(); part.len()];
-        let mut scratch = finder.scratch();
-        let counted = finder.find(text, &offsets, &mut scratch, |candidates| {
-            for candidate in candidates.iter().map(|packed| packed.candidate()) {
-                let places = usize::try_from(candidate.rule).ok().and_then(|rule| places.get_mut(rule));
-                places.into_iter().for_each(|places| places.push(candidate.place));
-            }
-            Ok(())
+        finder.shapes(text, &mut finder.scratch(), |list, place| {
+            places.get_mut(usize::from(list)).into_iter().for_each(|places| places.push(place));
         });
-        debug_assert!(counted.is_ok(), "counting does not give up");
         all.extend(places);
     }
     all

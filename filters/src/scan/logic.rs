@@ -64,7 +64,7 @@ impl Gate {
 }
 
 /// Gates, each once.
-#[derive(Clone, Default)]
+#[derive(Default)]
 pub(crate) struct Logic {
     gates: Vec<Gate>,
     known: HashMap<Gate, u32>,
@@ -102,16 +102,15 @@ impl Logic {
     }
 
     fn circuit(&mut self, rows: [u16; ROWS], high: bool) -> u32 {
-        let (mut tree, mut sum) = (self.clone(), self.clone());
-        let by_tree = tree.rows(&rows, PLANES - 2);
-        let by_sum = sum.sum(&rows);
-        let low = if sum.gates.len() < tree.gates.len() {
-            *self = sum;
-            by_sum
-        } else {
-            *self = tree;
-            by_tree
-        };
+        let before = self.gates.len();
+        self.rows(&rows, PLANES - 2);
+        let by_tree = self.gates.len();
+        self.forget(before);
+        let mut low = self.sum(&rows);
+        if self.gates.len() >= by_tree {
+            self.forget(before);
+            low = self.rows(&rows, PLANES - 2);
+        }
         // A byte above 127 looks like zero in the lower planes.
         let looks_alike = rows.first().is_some_and(|row| row & 1 == 1);
         let above = self.gate(Gate::Plane(PLANES - 1));
@@ -128,6 +127,13 @@ impl Logic {
             Value::Node(node) => node,
             Value::Never => self.gate(Gate::AndNot(above, above)),
             Value::Always => self.gate(Gate::OrNot(above, above)),
+        }
+    }
+
+    /// Takes back the gates behind the first so many.
+    fn forget(&mut self, count: usize) {
+        for gate in self.gates.drain(count..) {
+            self.known.remove(&gate);
         }
     }
 
