@@ -43,7 +43,7 @@ impl Board {
     /// Adds what one scan counted, and empties it.
     pub(crate) fn add_tallies(&self, tallies: &mut [Tally]) {
         for (counters, tally) in self.rules.iter().zip(tallies) {
-            if tally.candidates == 0 {
+            if *tally == Tally::default() {
                 continue;
             }
             counters.candidates.fetch_add(tally.candidates, Ordering::Relaxed);

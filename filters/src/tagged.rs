@@ -29,9 +29,12 @@ const SLOTS: usize = 16;
 /// How many bytes tell whether it is worth to go on, where many starts are tried.
 const FIRST_BYTES: usize = 2;
 
-/// A cell of the table is a state, and above it the number of a note, 0 for none.
-const STATE_BITS: u32 = 16;
-const STATES: u32 = (1 << STATE_BITS) - 1;
+/// A cell of the table is where the row of a state begins, and above it the number of a note, 0 for none.
+const ROW_BITS: u32 = 20;
+const ROWS: u32 = (1 << ROW_BITS) - 1;
+const NOTES: u32 = u32::MAX >> ROW_BITS;
+
+const _: () = assert!(VERIFIER_AUTOMATON_BYTES_MAX / size_of::<u32>() < 1 << ROW_BITS);
 
 /// Where a place comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -71,15 +74,15 @@ pub(crate) struct Tagged {
     /// Which column of the table a byte is in, and that of the end of a line.
     columns: Box<[u8; 256]>,
     end_column: u8,
-    /// States a row; a row has `1 << shift` cells. State 0 is dead.
+    /// States a row. State 0 is dead.
     table: Vec<u32>,
-    shift: u32,
     /// The first is none.
     notes: Vec<Note>,
     /// Notes up to this one are of matches only.
     last_plain: u32,
     /// Where to begin, by the byte before; behind them where a line begins.
-    starts: Box<[u16; 257]>,
+    starts: Box<[u32; 257]>,
+    heads: Heads,
     is_telling: bool,
 }
 
@@ -146,7 +149,8 @@ impl Tagged {
             .nfa_size_limit(Some(PATTERN_NFA_BYTES_MAX));
         let ways = thompson::Compiler::new().configure(config).build_from_hir(hir).ok()?;
         let automaton = Builder::new(&ways).build()?;
-        Some(Tagged { is_telling, ..automaton })
+        let heads = Heads::new(&automaton);
+        Some(Tagged { is_telling, heads, ..automaton })
     }
 
     /// Whether it says what the value of a match is.
@@ -155,7 +159,9 @@ impl Tagged {
     }
 
     pub(crate) fn memory_bytes(&self) -> usize {
-        4 * self.table.len() + size_of::<Note>() * self.notes.len()
+        4 * self.table.len()
+            + size_of::<Note>() * self.notes.len()
+            + size_of::<Head>() * self.heads.slots.len()
     }
 
     /// The anchored search from `from`, which looks at `line` up to `limit` and one byte more; and how many bytes it read.
@@ -165,20 +171,21 @@ impl Tagged {
         let mut run = Run { notes: &self.notes, slots: [0; SLOTS], last: None, found: None, start: from };
         let mut state = self.start(line, from);
         let window = line.get(from..limit).unwrap_or(&[]);
-        for (at, byte) in (from..).zip(window) {
+        let head = self.heads.pass(&mut state, window);
+        for (at, byte) in (from + head..).zip(window.get(head..).unwrap_or(&[])) {
             let cell = self.next(state, self.columns[usize::from(*byte)]);
-            state = cell & STATES;
-            if cell.wrapping_sub(1) < STATES {
+            state = cell & ROWS;
+            if cell.wrapping_sub(1) < ROWS {
                 continue;
             }
-            self.note(&mut run, at, cell >> STATE_BITS);
+            self.note(&mut run, at, cell >> ROW_BITS);
             if state == 0 {
                 run.settle();
                 return (run.found, at - from + 1);
             }
         }
         let column = line.get(limit).map_or(self.end_column, |byte| self.columns[usize::from(*byte)]);
-        self.note(&mut run, from + window.len(), self.next(state, column) >> STATE_BITS);
+        self.note(&mut run, from + window.len(), self.next(state, column) >> ROW_BITS);
         run.settle();
         (run.found, window.len() + 1)
     }
@@ -190,7 +197,7 @@ impl Tagged {
         let mut state = self.start(line, from);
         for byte in line.iter().skip(from).take(FIRST_BYTES) {
             let cell = self.next(state, self.columns[usize::from(*byte)]);
-            state = cell & STATES;
+            state = cell & ROWS;
             if state == 0 {
                 return cell != 0;
             }
@@ -205,8 +212,8 @@ impl Tagged {
         let window = line.get(from..limit).unwrap_or(&[]);
         for (read, byte) in (1..).zip(window) {
             let cell = self.next(state, self.columns[usize::from(*byte)]);
-            state = cell & STATES;
-            if cell.wrapping_sub(1) >= STATES {
+            state = cell & ROWS;
+            if cell.wrapping_sub(1) >= ROWS {
                 let matches = self.notes_match(cell);
                 if matches || state == 0 {
                     return (matches, read);
@@ -218,7 +225,7 @@ impl Tagged {
     }
 
     fn notes_match(&self, cell: u32) -> bool {
-        let note = usize::try_from(cell >> STATE_BITS).ok().and_then(|number| self.notes.get(number));
+        let note = usize::try_from(cell >> ROW_BITS).ok().and_then(|number| self.notes.get(number));
         note.is_some_and(|note| note.group.is_some())
     }
 
@@ -227,12 +234,12 @@ impl Tagged {
     fn start(&self, line: &[u8], from: usize) -> u32 {
         let before = from.checked_sub(1).and_then(|at| line.get(at));
         let start = before.map_or(256, |byte| usize::from(*byte));
-        u32::from(self.starts.get(start).copied().unwrap_or(0))
+        self.starts.get(start).copied().unwrap_or(0)
     }
 
     #[inline]
     fn next(&self, state: u32, column: u8) -> u32 {
-        let row = usize::try_from(state).unwrap_or(0) << self.shift;
+        let row = usize::try_from(state).unwrap_or(0);
         self.table.get(row + usize::from(column)).copied().unwrap_or(0)
     }
 
@@ -244,6 +251,111 @@ impl Tagged {
             run.last = Some((at, number));
         }
     }
+}
+
+/// A word that four steps may be made by, from one state to another.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Head {
+    word: u32,
+    from: u32,
+    to: u32,
+}
+
+/// What four letters in either case lead to, where patterns begin with words: each step waits for the one before, and most attempts end
+/// soon after such a word.
+#[derive(Clone, Debug, Default)]
+struct Heads {
+    /// A power of two of them, or none. What is not there holds no word.
+    slots: Vec<Head>,
+    shift: u32,
+    factor: u32,
+}
+
+/// How many words are known at most, and how many letters may follow one another in a state that words are looked for from.
+const HEADS: usize = 48;
+const LETTERS: usize = 8;
+
+/// Sets letters to small ones.
+const SMALL: u32 = 0x2020_2020;
+
+impl Heads {
+    fn new(automaton: &Tagged) -> Heads {
+        let mut open: Vec<u32> = automaton.starts.to_vec();
+        open.sort_unstable();
+        open.dedup();
+        let (mut known, mut next): (Vec<Head>, usize) = (Vec::new(), 0);
+        while let Some(from) = open.get(next).copied() {
+            next += 1;
+            let mut ways = vec![(0, from)];
+            for place in 0..4 {
+                let lengthened = |(word, state): (u32, u32)| {
+                    let letters = letters(automaton, state);
+                    letters.into_iter().map(move |(letter, to)| (word | u32::from(letter) << (8 * place), to))
+                };
+                ways = ways.into_iter().flat_map(lengthened).take(HEADS).collect();
+            }
+            for (word, to) in ways.into_iter().take(HEADS - known.len()) {
+                known.push(Head { word, from, to });
+                if !open.contains(&to) {
+                    open.push(to);
+                }
+            }
+        }
+        Heads::of(&known).unwrap_or_default()
+    }
+
+    /// A table in which each of these has a slot to itself, if one is found.
+    fn of(known: &[Head]) -> Option<Heads> {
+        if known.is_empty() {
+            return None;
+        }
+        let bits = (4 * known.len()).next_power_of_two().trailing_zeros();
+        // Odd numbers, as they come.
+        let mut factors = std::iter::successors(Some(0x9e37_79b1_u32), |last| Some(last.wrapping_mul(5) ^ 2));
+        factors.by_ref().take(256).find_map(|factor| {
+            let mut heads = Heads { slots: vec![Head::default(); 1 << bits], shift: 32 - bits, factor };
+            for head in known {
+                let slot = heads.slot(head.word, head.from);
+                let slot = heads.slots.get_mut(slot).filter(|slot| **slot == Head::default())?;
+                *slot = *head;
+            }
+            Some(heads)
+        })
+    }
+
+    #[inline]
+    fn slot(&self, word: u32, from: u32) -> usize {
+        usize::try_from((word ^ from.rotate_left(7)).wrapping_mul(self.factor) >> self.shift).unwrap_or(0)
+    }
+
+    /// Makes the steps of known words, and says how many.
+    #[inline]
+    fn pass(&self, state: &mut u32, window: &[u8]) -> usize {
+        if self.slots.is_empty() {
+            return 0;
+        }
+        let mut passed = 0;
+        while let Some(bytes) = window.get(passed..).and_then(|rest| rest.first_chunk()) {
+            let word = u32::from_le_bytes(*bytes) | SMALL;
+            match self.slots.get(self.slot(word, *state)) {
+                Some(head) if head.word == word && head.from == *state => *state = head.to,
+                _ => break,
+            }
+            passed += 4;
+        }
+        passed
+    }
+}
+
+/// The letters, small ones, that lead on from a state alike in either case and without a note; nothing if they are many.
+fn letters(automaton: &Tagged, state: u32) -> Vec<(u8, u32)> {
+    let column = |byte: u8| automaton.columns.get(usize::from(byte)).copied().unwrap_or(0);
+    let next = |byte: u8| automaton.next(state, column(byte));
+    let alike = (b'a'..=b'z').map(|letter| (letter, next(letter)));
+    let alike =
+        alike.filter(|(letter, to)| *to != 0 && *to <= ROWS && *to == next(letter.to_ascii_uppercase()));
+    let letters: Vec<(u8, u32)> = alike.collect();
+    if letters.len() <= LETTERS { letters } else { Vec::new() }
 }
 
 /// Whether no group lies in a group or in a repetition: each is gone through at most once.
@@ -315,22 +427,22 @@ impl<'a> Builder<'a> {
 
     fn build(mut self) -> Option<Tagged> {
         let end_column = u8::try_from(self.pattern.byte_classes().eoi().as_usize()).ok()?;
-        let shift = self.examples.len().next_power_of_two().trailing_zeros();
+        let width = self.examples.len();
         let mut first = Vec::new();
         for kind in 0..KINDS.len() {
             let ways = vec![Way { state: self.pattern.start_anchored(), start: Mark::None, end: Mark::None }];
-            first.push(u16::try_from(self.number(ways, kind)).ok()?);
+            first.push(self.row(ways, kind)?);
         }
         let mut starts = Box::new([0; 257]);
         for (slot, byte) in starts.iter_mut().zip((0..=255).map(Some).chain([None])) {
             *slot = first.get(byte.map_or(0, kind)).copied()?;
         }
 
-        let mut table = vec![0; 1 << shift];
+        let mut table = vec![0; width];
         let mut next = 1;
         while let Some((ways, before)) = self.states.get(next).cloned() {
             next += 1;
-            let mut row = vec![0; 1 << shift];
+            let mut row = vec![0; width];
             let mut ahead: [Option<Vec<Way>>; KINDS.len()] = Default::default();
             for column in 0..self.examples.len() {
                 let example = self.examples.get(column).copied().flatten();
@@ -346,17 +458,11 @@ impl<'a> Builder<'a> {
                 return None;
             }
         }
-        self.finish(table, shift, starts, end_column)
+        self.finish(table, starts, end_column)
     }
 
     /// Matches come before the notes that change slots.
-    fn finish(
-        self,
-        mut table: Vec<u32>,
-        shift: u32,
-        starts: Box<[u16; 257]>,
-        end_column: u8,
-    ) -> Option<Tagged> {
+    fn finish(self, mut table: Vec<u32>, starts: Box<[u32; 257]>, end_column: u8) -> Option<Tagged> {
         let mut numbered: Vec<(Note, u32)> = self.notes.into_iter().collect();
         numbered.sort_unstable_by_key(|(note, number)| (note.slots.is_some(), *number));
         let plain = numbered.iter().filter(|(note, _)| note.slots.is_none()).count();
@@ -365,26 +471,32 @@ impl<'a> Builder<'a> {
             *moved.get_mut(usize::try_from(*from).ok()?)? = to;
         }
         for cell in &mut table {
-            let note: u32 = moved.get(usize::try_from(*cell >> STATE_BITS).ok()?).copied()?;
-            *cell = note << STATE_BITS | (*cell & STATES);
+            let note: u32 = moved.get(usize::try_from(*cell >> ROW_BITS).ok()?).copied()?;
+            *cell = note << ROW_BITS | (*cell & ROWS);
         }
         let notes = [Note::default()].into_iter().chain(numbered.into_iter().map(|(note, _)| note)).collect();
         let last_plain = u32::try_from(plain).ok()?;
-        let is_telling = true;
+        let (heads, is_telling) = (Heads::default(), true);
         Some(Tagged {
             columns: self.columns,
             end_column,
             table,
-            shift,
             notes,
             last_plain,
             starts,
+            heads,
             is_telling,
         })
     }
 
     fn matters(&self, ways: &[Way]) -> bool {
         ways.iter().any(|way| self.looks.get(way.state.as_usize()).copied().unwrap_or(true))
+    }
+
+    /// Where the row of a state begins; of a new one if it is new. Nothing if there are too many.
+    fn row(&mut self, ways: Vec<Way>, before: usize) -> Option<u32> {
+        let row = self.number(ways, before).checked_mul(u32::try_from(self.examples.len()).ok()?)?;
+        (row <= ROWS).then_some(row)
     }
 
     /// The number of a state, a new one if it is new.
@@ -475,10 +587,9 @@ impl<'a> Builder<'a> {
             }
         }
         note.slots = in_order(&mut ways)?;
-        let state = self.number(ways, byte.map_or(0, kind));
+        let row = self.row(ways, byte.map_or(0, kind))?;
         let number = if note == Note::default() { 0 } else { self.note(note) };
-        let fits = state <= STATES && number <= STATES;
-        fits.then_some(number << STATE_BITS | state)
+        (number <= NOTES).then_some(number << ROW_BITS | row)
     }
 
     fn note(&mut self, note: Note) -> u32 {

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::{is_part_of_longer_number, two_before};
+use super::{is_digit, is_part_of_longer_number, two_before};
 
 pub(super) fn check(line: &[u8], span: Range<usize>) -> Option<Range<usize>> {
     if is_part_of_longer_number(line, &span, b".") {
@@ -16,6 +16,12 @@ pub(super) fn check(line: &[u8], span: Range<usize>) -> Option<Range<usize>> {
         return None;
     }
     Some(span)
+}
+
+/// Whether no dotted number goes on over `at` from the left.
+pub(super) fn may_begin(line: &[u8], at: usize) -> bool {
+    let (last, earlier) = two_before(line, at);
+    !(last == Some(b'.') && is_digit(earlier))
 }
 
 #[cfg(test)]

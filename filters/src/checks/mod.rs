@@ -121,7 +121,7 @@ pub(crate) fn by_name(name: &str) -> Option<Check> {
 pub(crate) type Gate = fn(line: &[u8], at: usize) -> bool;
 
 /// Checks that are asked before a match is looked for, since they refuse most starts of some texts by what stands before them.
-const GATES: &[(&str, Gate)] = &[("ipv6", ipv6::may_begin)];
+const GATES: &[(&str, Gate)] = &[("ipv4", dotted::may_begin), ("ipv6", ipv6::may_begin)];
 
 /// What may be asked before the check of this name.
 pub(crate) fn gate(name: &str) -> Option<Gate> {
@@ -155,7 +155,7 @@ fn is_digit(byte: Option<u8>) -> bool {
 /// Whether a group of one to `most` hexadecimal digits, and no longer word, ends before `at`. `mac` before a colon is none.
 fn hex_group_before(line: &[u8], at: usize, most: usize) -> bool {
     let head = line.get(..at).unwrap_or(&[]);
-    let digits = head.iter().rev().take_while(|byte| byte.is_ascii_hexdigit()).count();
+    let digits = head.iter().rev().take(most + 1).take_while(|byte| byte.is_ascii_hexdigit()).count();
     (1..=most).contains(&digits) && !is_word(before(line, at - digits))
 }
 

@@ -51,7 +51,7 @@ const CONDITION_NS: f64 = 0.0017;
 const CLASS_NS: f64 = 0.005;
 
 /// From so many places on where a match may start before an anchor, it pays to ask first whether one can go on behind it.
-const STARTS_TO_ASK: usize = 3;
+pub(super) const STARTS_TO_ASK: usize = 3;
 
 /// What finding one rule may cost, in nanoseconds per byte, before reading every byte once for all such rules is better.
 const PRICE_MAX_NS: f64 = 1.5;

@@ -45,7 +45,7 @@ use crate::marker::Names;
 use crate::pattern::{Attempt, GaveUp, Verifier, VerifierCache};
 use crate::rule::{Redact, Rule};
 use crate::tagged::Tagged;
-use anchor::LookBack;
+use anchor::{LookBack, STARTS_TO_ASK};
 use bytes::ByteSet;
 use candidates::{Candidate, Finder, FinderScratch, Packed};
 use dispatch::{Dispatch, Named, Walk, Walked};
@@ -363,6 +363,9 @@ impl Pass<'_> {
             return self.behind(place, number - self.scanner.rules.len() - 1);
         };
         let back = &compiled.back;
+        if back.bytes_max == 0 {
+            return self.start(rule, number, compiled, place);
+        }
         let may_be_behind = back.bytes_min == 0 && back.bytes_max > 0 && place > 0;
         if may_be_behind && self.lines.holding(place).1.start == place {
             // The place may be the end of the line before.
@@ -372,6 +375,31 @@ impl Pass<'_> {
             Some(highest) => self.starts(rule, number, compiled, place, highest),
             None => Ok(()),
         }
+    }
+
+    /// Tries the one start that there is.
+    fn start(
+        &mut self,
+        rule: u32,
+        number: usize,
+        compiled: &Compiled,
+        start: usize,
+    ) -> Result<(), RuleGaveUp> {
+        if self.scratch.untried.get(number).is_none_or(|untried| start < *untried) {
+            return Ok(());
+        }
+        let (line, bounds) = self.lines.holding(start);
+        let text = self.text;
+        let may_begin = text.get(start).is_some_and(|byte| compiled.first.holds(*byte))
+            && compiled
+                .gate
+                .is_none_or(|gate| gate(text.get(bounds.clone()).unwrap_or(&[]), start - bounds.start));
+        let next = if may_begin {
+            self.attempt(rule, number, compiled, Place { line, bounds: &bounds, start, end: None })?
+        } else {
+            start + 1
+        };
+        self.tried(number, next)
     }
 
     /// Tries the starts up to `highest`, in its line, from which a match could reach the anchor's place.
@@ -389,13 +417,20 @@ impl Pass<'_> {
         }
         let (line, bounds) = self.lines.holding(highest);
         let lowest = bounds.start.max(untried).max(place.saturating_sub(compiled.back.bytes_max));
-        let mut start = highest;
+        let (mut start, mut is_asked) = (highest, false);
         if lowest < highest {
             start = place;
             while start > lowest
                 && compiled.back.through.holds(self.text.get(start - 1).copied().unwrap_or(0))
             {
                 start -= 1;
+                // To go on to the left may take longer than to ask.
+                if start + STARTS_TO_ASK == highest {
+                    is_asked = true;
+                    if !self.goes_on(number, compiled, line, &bounds, place, STARTS_TO_ASK)? {
+                        return Ok(());
+                    }
+                }
             }
         }
         if start > highest {
@@ -413,8 +448,10 @@ impl Pass<'_> {
         let Some(first) = (start..=highest).find(|start| may_begin(*start)) else {
             return self.tried(number, highest + 1);
         };
-        // Where it does not, another place is asked for the same starts: they are counted, so that this is not done for ever.
-        if are_many && !self.goes_on(number, compiled, line, &bounds, place, highest + 1 - start)? {
+        if are_many
+            && !is_asked
+            && !self.goes_on(number, compiled, line, &bounds, place, highest + 1 - start)?
+        {
             return Ok(());
         }
         start = first;
@@ -434,7 +471,8 @@ impl Pass<'_> {
         Ok(())
     }
 
-    /// Whether a match of a rule could go on behind its anchor's place, before which so many starts were looked at.
+    /// Whether a match of a rule could go on behind its anchor's place, before which so many starts were looked at. Where it does not,
+    /// another place is asked for the same starts: they are counted, so that this is not done for ever.
     fn goes_on(
         &mut self,
         number: usize,
@@ -479,6 +517,10 @@ impl Pass<'_> {
             let Some(compiled) = self.scanner.rules.get(number).filter(|_| start >= untried) else {
                 continue;
             };
+            let alone = self.text.get(bounds.clone()).unwrap_or(&[]);
+            if compiled.gate.is_some_and(|gate| !gate(alone, start - bounds.start)) {
+                continue;
+            }
             let next = self.attempt(*rule, number, compiled, Place { line, bounds, start, end: *end })?;
             if let Some(slot) = self.scratch.untried.get_mut(number) {
                 *slot = next;

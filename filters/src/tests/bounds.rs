@@ -3,7 +3,7 @@
 use beeacon_record::limits::LINE_OVERLAP_BYTES;
 
 use crate::limits::STEPS_PER_BYTE_MAX;
-use crate::{Engine, EngineOptions};
+use crate::{Engine, EngineOptions, RuleFile};
 
 const BYTES: usize = 1 << 19;
 
@@ -130,4 +130,35 @@ fn a_text_that_is_one_match_is_still_cut() {
     assert_eq!(engine().safe_cut(text.as_bytes(), 1_000).unwrap(), 1_000);
     assert_eq!(engine().safe_cut(b"", 0).unwrap(), 0);
     assert!(engine().safe_cut(b"ab", 1).unwrap() > 0);
+}
+
+// Scenario: an `@` behind which no domain can stand, and a rule of a user whose matches may start at two hundred places before its anchor,
+// in text that has one of these after the other.
+// Guarantees: no start is tried in vain where nothing can follow, and what is asked of so many places stays linear.
+#[test]
+fn where_nothing_can_follow_an_anchor_no_start_before_it_is_tried() {
+    let engine = Engine::new(EngineOptions::default()).unwrap();
+    engine.scan("login root@localhost from anna.smith@backup ".repeat(100).as_bytes()).unwrap();
+    let email = engine.statistics().rules.into_iter().find(|rule| rule.rule == "email").unwrap();
+    assert_eq!(email.candidates, 0);
+    assert!(email.bytes_verified > 0);
+
+    let rules = r#"
+[[rule]]
+id = "place"
+category = "internal"
+description = "Places"
+pattern = '[a-z:]{1,200}:xy[0-9]{3}'
+finds = [["a:xy123", "a:xy123"]]
+spares = ["a:xy12"]
+"#;
+    let rules = vec![RuleFile::parse("rules", rules).unwrap()];
+    let engine = Engine::new(EngineOptions { rules, ..EngineOptions::default() }).unwrap();
+    let text = "ab:xy:xy".repeat(BYTES / 8);
+    engine.scan(text.as_bytes()).unwrap();
+    let place = engine.statistics().rules.into_iter().find(|rule| rule.rule == "place").unwrap();
+    let limit = u64::try_from((STEPS_PER_BYTE_MAX + 2) * BYTES).unwrap();
+    assert!(place.bytes_verified < limit, "{} bytes were read of {BYTES}", place.bytes_verified);
+    let found = engine.scan(format!("{}:xy123", "ab:xy:xy".repeat(20)).as_bytes()).unwrap();
+    assert!(found.iter().any(|finding| finding.rule == "place"), "{found:?}");
 }
