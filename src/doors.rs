@@ -21,10 +21,9 @@ use prometheus_client::registry::Registry;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, Semaphore, watch};
-use tokio_rustls::TlsAcceptor;
 
 use crate::server::locked;
-use crate::tls::Shown;
+use crate::tls::{Acceptor, Shown};
 
 /// The most connections at one time. Agents hold one each; the rest is people and dashboards.
 const CONNECTIONS_MAX: usize = 1024;
@@ -91,7 +90,7 @@ async fn metrics(State(common): State<Common>) -> Response {
 /// Accepts connections until asked to stop, then lets requests in flight end.
 pub(crate) async fn serve(
     listener: TcpListener,
-    tls: Option<TlsAcceptor>,
+    tls: Option<Acceptor>,
     router: Router,
     mut stop: watch::Receiver<bool>,
 ) -> io::Result<()> {
@@ -121,7 +120,7 @@ pub(crate) async fn serve(
         tokio::spawn(async move {
             match tls {
                 None => connection(stream, peer, false, router, stop).await,
-                Some(tls) => match tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)).await {
+                Some(tls) => match tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.get().accept(stream)).await {
                     Ok(Ok(stream)) => {
                         let has_shown = stream.get_ref().1.peer_certificates().is_some();
                         connection(stream, peer, has_shown, router, stop).await;

@@ -1,7 +1,8 @@
-//! TLS of the doors: the server's certificate, which may change while it runs, and the certificates that agents have to show.
+//! TLS of the doors: the server's certificate and the certificates that agents have to show, which both may change while it runs.
 //!
-//! What always holds: a certificate that cannot be used leaves the one before in use, and is told; without a certificate that an
-//! authority of `http.client_ca` has signed, nobody ships where that is set. Who an agent's certificate names plays no part.
+//! What always holds: files that cannot be used leave those before in use, which is told; without a certificate that an authority
+//! of `http.client_ca` has signed, nobody ships where that is set. Who an agent's certificate names plays no part. A connection keeps
+//! what it was accepted with.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -37,13 +38,24 @@ pub(crate) struct TlsFiles {
 /// TLS, ready to accept.
 pub(crate) struct Tls {
     /// For HTTP: asks for a certificate where agents have to show one.
-    pub(crate) http: TlsAcceptor,
+    pub(crate) http: Acceptor,
     /// For clients of PostgreSQL, who are never asked.
     pub(crate) postgres: TlsAcceptor,
     /// Whether agents have to show a certificate.
     pub(crate) is_shown: bool,
     current: Arc<Current>,
     files: TlsFiles,
+}
+
+/// Accepts the next connection as the files say now. Cheap to clone; clones are the same one.
+#[derive(Clone)]
+pub(crate) struct Acceptor(Arc<RwLock<TlsAcceptor>>);
+
+impl Acceptor {
+    /// For one connection.
+    pub(crate) fn get(&self) -> TlsAcceptor {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 /// The certificate in use.
@@ -64,32 +76,25 @@ impl Tls {
         let postgres = TlsAcceptor::from(Arc::new(unasked));
         let http = match &files.client_ca {
             None => postgres.clone(),
-            Some(path) => {
-                let mut roots = RootCertStore::empty();
-                for certificate in certificates(path)? {
-                    let added = roots.add(certificate);
-                    added.with_context(|| format!("use the authorities in {}", path.display()))?;
-                }
-                // Browsers and Grafana come through the same port: who shows none is refused at the agents' doors.
-                let verifier = WebPkiClientVerifier::builder(Arc::new(roots)).allow_unauthenticated().build();
-                let verifier =
-                    verifier.with_context(|| format!("use the authorities in {}", path.display()))?;
-                let asked = ServerConfig::builder().with_client_cert_verifier(verifier);
-                TlsAcceptor::from(Arc::new(asked.with_cert_resolver(current.clone())))
-            }
+            Some(path) => asking(path, current.clone())?,
         };
+        let http = Acceptor(Arc::new(RwLock::new(http)));
         Ok(Tls { http, postgres, is_shown: files.client_ca.is_some(), current, files: files.clone() })
     }
 
     /// Takes changed certificates into use, for ever.
     pub(crate) fn keep(&self) -> impl Future<Output = ()> + Send + use<> {
-        let (current, files) = (self.current.clone(), self.files.clone());
+        let (http, current, files) = (self.http.clone(), self.current.clone(), self.files.clone());
         async move {
-            let mut settling = Settling::new(stamps(&files));
+            let mut own = Settling::new(own(&files));
+            let mut authorities = Settling::new(files.client_ca.as_deref().and_then(stamp));
             loop {
                 tokio::time::sleep(LOOK_EVERY).await;
-                if settling.is_new(stamps(&files)) {
+                if own.is_new(self::own(&files)) {
                     current.renew(&files);
+                }
+                if authorities.is_new(files.client_ca.as_deref().and_then(stamp)) {
+                    http.renew(&files, &current);
                 }
             }
         }
@@ -113,7 +118,40 @@ impl Current {
     }
 }
 
-fn stamps(files: &TlsFiles) -> [Stamp; 2] {
+impl Acceptor {
+    /// Sessions that were begun with the authorities before are not resumed either: they belong to the acceptor.
+    fn renew(&self, files: &TlsFiles, current: &Arc<Current>) {
+        let Some(path) = &files.client_ca else { return };
+        match asking(path, current.clone()) {
+            Ok(acceptor) => {
+                *self.0.write().unwrap_or_else(PoisonError::into_inner) = acceptor;
+                tracing::info!("other authorities of agents' certificates are in use");
+            }
+            Err(error) => {
+                tracing::error!(
+                    error = format!("{error:#}"),
+                    "the changed authorities of agents' certificates are refused, those before stay"
+                );
+            }
+        }
+    }
+}
+
+/// Asks for a certificate of one of these authorities.
+fn asking(path: &Path, current: Arc<Current>) -> anyhow::Result<TlsAcceptor> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(path)? {
+        let added = roots.add(certificate);
+        added.with_context(|| format!("use the authorities in {}", path.display()))?;
+    }
+    // Browsers and Grafana come through the same port: who shows none is refused at the agents' doors.
+    let verifier = WebPkiClientVerifier::builder(Arc::new(roots)).allow_unauthenticated().build();
+    let verifier = verifier.with_context(|| format!("use the authorities in {}", path.display()))?;
+    let asked = ServerConfig::builder().with_client_cert_verifier(verifier);
+    Ok(TlsAcceptor::from(Arc::new(asked.with_cert_resolver(current))))
+}
+
+fn own(files: &TlsFiles) -> [Stamp; 2] {
     [stamp(&files.certificate), stamp(&files.key)]
 }
 
@@ -257,5 +295,25 @@ mod tests {
         served.tls.current.renew(&served.files);
         assert!(ask(&served.url, &ours, None, "/open").await.is_err());
         assert_eq!(ask(&served.url, &directory.join("new.crt"), None, "/open").await, Ok(200));
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn other_authorities_count_for_the_next_connection_and_a_file_without_any_does_not() {
+        let directory = tempfile::tempdir().unwrap();
+        let directory = directory.path();
+        make(directory, "ours", "agent");
+        make(directory, "theirs", "stranger");
+        let served = serve(directory).await;
+        let (url, roots) = (served.url.as_str(), directory.join("roots.crt"));
+        std::fs::copy(directory.join("ours.crt"), &roots).unwrap();
+        let renew = || served.tls.http.renew(&served.files, &served.tls.current);
+        std::fs::write(directory.join("ours.crt"), "nothing").unwrap();
+        renew();
+        assert_eq!(ask(url, &roots, identity(directory, "agent"), INGEST_PATH).await, Ok(200));
+        std::fs::copy(directory.join("theirs.crt"), directory.join("ours.crt")).unwrap();
+        renew();
+        assert_eq!(ask(url, &roots, identity(directory, "stranger"), INGEST_PATH).await, Ok(200));
+        let agent = ask(url, &roots, identity(directory, "agent"), INGEST_PATH).await;
+        assert!(agent.is_err(), "the handshake fails: {agent:?}");
     }
 }

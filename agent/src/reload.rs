@@ -77,7 +77,7 @@ pub async fn follow(
     let mut hang_up = signal(SignalKind::hangup())?;
     // What has changed since the agent was made, and before anybody looked.
     let mut is_first = file.is_some();
-    let mut watched = Watched::new(file, &first);
+    let mut watched = Watched::new(file, &agent.config(), &first);
     let mut look = tokio::time::interval(CONFIG_LOOK_EVERY);
     loop {
         tokio::select! {
@@ -95,7 +95,7 @@ pub async fn follow(
             Ok((config, filter))
                 if std::mem::take(&mut is_first) && config == agent.config() && filter == first => {}
             Ok((config, filter)) => {
-                watched.name(&filter);
+                watched.name(&config, &filter);
                 // What is wrong has been said.
                 agent.change(config, filter).await.ok();
             }
@@ -116,15 +116,18 @@ struct Watched {
 }
 
 impl Watched {
-    fn new(file: Option<PathBuf>, filter: &FilterConfig) -> Self {
+    fn new(file: Option<PathBuf>, config: &AgentConfig, filter: &FilterConfig) -> Self {
         let mut watched = Watched { file, files: Vec::new(), used: Vec::new(), seen: Vec::new() };
-        watched.name(filter);
+        watched.name(config, filter);
         watched
     }
 
     /// Other files are named from now on.
-    fn name(&mut self, filter: &FilterConfig) {
-        self.files = self.file.iter().cloned().chain(filter.files().map(PathBuf::from)).collect();
+    fn name(&mut self, config: &AgentConfig, filter: &FilterConfig) {
+        let identity = config.identity.iter().flat_map(|identity| [&identity.certificate, &identity.key]);
+        let certificates = config.roots.iter().chain(identity).cloned();
+        let rules = filter.files().map(PathBuf::from);
+        self.files = self.file.iter().cloned().chain(certificates).chain(rules).collect();
         self.settle();
     }
 
@@ -154,14 +157,19 @@ impl Watched {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ship::http::ClientFiles;
 
     #[test]
     fn a_change_counts_once_and_only_when_it_has_stood_still() {
         let directory = tempfile::tempdir().unwrap();
-        let (file, rules) = (directory.path().join("b.toml"), directory.path().join("r.toml"));
+        let [file, rules, certificate, key, roots] =
+            ["b.toml", "r.toml", "a.crt", "a.key", "ca.crt"].map(|name| directory.path().join(name));
         std::fs::write(&file, "a").unwrap();
         let filter = FilterConfig { rules: vec![rules.clone()], ..FilterConfig::default() };
-        let mut watched = Watched::new(Some(file.clone()), &filter);
+        let named = [rules.clone(), certificate.clone(), key.clone(), roots.clone()];
+        let identity = Some(ClientFiles { certificate, key });
+        let config = AgentConfig { identity, roots: Some(roots), ..AgentConfig::default() };
+        let mut watched = Watched::new(Some(file.clone()), &config, &filter);
         assert!(!watched.has_changed());
         std::fs::write(&file, "ab").unwrap();
         assert!(!watched.has_changed(), "it may still be being written");
@@ -170,8 +178,10 @@ mod tests {
         assert!(watched.has_changed());
         assert!(!watched.has_changed());
         // A file that was not there counts, too, and one that is gone.
-        std::fs::write(&rules, "x").unwrap();
-        assert!(!watched.has_changed() && watched.has_changed() && !watched.has_changed());
+        for named in named {
+            std::fs::write(&named, "x").unwrap();
+            assert!(!watched.has_changed() && watched.has_changed() && !watched.has_changed());
+        }
         std::fs::remove_file(&file).unwrap();
         assert!(!watched.has_changed() && watched.has_changed());
     }

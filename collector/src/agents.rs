@@ -7,13 +7,16 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use beeacon_record::wire::SourceState;
 use beeacon_record::{AgentId, Epoch, Source};
 use beeacon_store::SourceProgress;
 
 use crate::commit::Progress;
-use crate::limits::{AGENTS_MAX, FINAL_GRACE, SOURCES_MAX, SOURCES_PER_AGENT_MAX};
+use crate::limits::{
+    AGENTS_MAX, CREDIT_SHARED_WITHIN, FINAL_GRACE, HEARD_COUNTED_EVERY, SOURCES_MAX, SOURCES_PER_AGENT_MAX,
+};
 
 /// What is remembered of one source.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -63,9 +66,12 @@ impl Memory {
 
     /// Ended, and long enough ago that no repeat is on its way any more.
     fn is_over(&self, now_ns: i64) -> bool {
-        let grace_ns = i64::try_from(FINAL_GRACE.as_nanos()).unwrap_or(i64::MAX);
-        self.is_final && now_ns.saturating_sub(self.received_ns) > grace_ns
+        self.is_final && now_ns.saturating_sub(self.received_ns) > nanoseconds(FINAL_GRACE)
     }
+}
+
+fn nanoseconds(span: Duration) -> i64 {
+    i64::try_from(span.as_nanos()).unwrap_or(i64::MAX)
 }
 
 /// What is remembered of one agent.
@@ -142,6 +148,9 @@ pub(crate) enum CrowdedError {
 pub(crate) struct Agents {
     known: Mutex<HashMap<AgentId, Arc<Agent>>>,
     sources: AtomicUsize,
+    /// How many were heard lately, and when they were counted.
+    heard: AtomicUsize,
+    heard_at_ns: AtomicI64,
 }
 
 impl Agents {
@@ -177,9 +186,19 @@ impl Agents {
         self.known().len()
     }
 
-    /// How many have sent something since then, in nanoseconds since 1970.
-    pub(crate) fn heard_since(&self, since_ns: i64) -> usize {
-        self.known().values().filter(|agent| agent.received_ns() >= since_ns).count()
+    /// How many have sent something lately. Asked with every answer, and there may be thousands: they are counted once a second, and
+    /// when somebody is heard who was not.
+    pub(crate) fn heard_lately(&self, now_ns: i64) -> usize {
+        let age_ns = now_ns.saturating_sub(self.heard_at_ns.load(Ordering::Relaxed));
+        // A clock that was set back counts anew, too.
+        if (0..nanoseconds(HEARD_COUNTED_EVERY)).contains(&age_ns) {
+            return self.heard.load(Ordering::Relaxed);
+        }
+        let since_ns = now_ns.saturating_sub(nanoseconds(CREDIT_SHARED_WITHIN));
+        let heard = self.known().values().filter(|agent| agent.received_ns() >= since_ns).count();
+        self.heard.store(heard, Ordering::Relaxed);
+        self.heard_at_ns.store(now_ns, Ordering::Relaxed);
+        heard
     }
 
     pub(crate) fn sources(&self) -> usize {
@@ -228,7 +247,10 @@ impl Agents {
         memories: impl IntoIterator<Item = (Source, Memory)>,
     ) {
         for (source, memory) in memories {
-            agent.received_ns.fetch_max(memory.received_ns, Ordering::Relaxed);
+            let before_ns = agent.received_ns.fetch_max(memory.received_ns, Ordering::Relaxed);
+            if memory.received_ns.saturating_sub(before_ns) >= nanoseconds(CREDIT_SHARED_WITHIN) {
+                self.heard_at_ns.store(0, Ordering::Relaxed);
+            }
             if state.sources.insert(source, memory).is_none() {
                 self.sources.fetch_add(1, Ordering::Relaxed);
             }
@@ -256,6 +278,34 @@ mod tests {
 
     fn source(name: &str) -> Source {
         Source::new(name).unwrap()
+    }
+
+    /// Credit is shared among those who were heard lately: too few counted would promise the same room twice.
+    #[test]
+    fn who_is_heard_counts_at_once_and_who_falls_silent_for_a_second_more() {
+        let (agents, second) = (Agents::default(), 1_000_000_000);
+        let hear = |number: u8, now_ns: i64| {
+            let agent = agents.get_or_add(AgentId::from_bytes([number; 16])).unwrap();
+            let mut state = AgentState::default();
+            agents.remember(&agent, &mut state, vec![(source("s"), memory(false, now_ns))]);
+        };
+        let start = 1_000 * second;
+        for number in 1..=3 {
+            hear(number, start);
+            assert_eq!(agents.heard_lately(start), usize::from(number));
+        }
+        for now in (0..15).map(|passed| start + passed * second) {
+            hear(1, now);
+            let expected = if now <= start + 10 * second { 3 } else { 1 };
+            assert_eq!(agents.heard_lately(now), expected, "{} s later", (now - start) / second);
+        }
+        // As long as the second of the last count is not over.
+        hear(2, start + 14 * second);
+        assert_eq!(agents.heard_lately(start + 14 * second), 2);
+        let later = start + 24 * second;
+        hear(1, later + second / 2);
+        assert_eq!((agents.heard_lately(later), agents.heard_lately(later + second / 2)), (2, 2));
+        assert_eq!(agents.heard_lately(later - 100 * second), 3, "the clock was set back");
     }
 
     #[test]

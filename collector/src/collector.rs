@@ -19,8 +19,8 @@ use crate::consumers;
 use crate::error::{CollectorError, chain};
 use crate::followers;
 use crate::limits::{
-    BODY_BYTES_IN_FLIGHT_MAX, CLOSE_WAIT_MAX, COMMITS_IN_FLIGHT_MAX, CREDIT_SHARED_WITHIN,
-    DECODE_BYTES_IN_FLIGHT_MAX, PUBLISH_RETRY_PAUSE, TENANT_BYTES_MAX,
+    BODY_BYTES_IN_FLIGHT_MAX, CLOSE_WAIT_MAX, COMMITS_IN_FLIGHT_MAX, DECODE_BYTES_IN_FLIGHT_MAX,
+    PUBLISH_RETRY_PAUSE, TENANT_BYTES_MAX,
 };
 use crate::loki::{Loki, LokiOptions};
 use crate::metrics::Metrics;
@@ -296,8 +296,7 @@ impl Inner {
         let statistics = self.journal.statistics();
         let journal =
             self.journal_bytes_max.saturating_sub(statistics.allocated_bytes + statistics.queued_bytes);
-        let within_ns = i64::try_from(CREDIT_SHARED_WITHIN.as_nanos()).unwrap_or(i64::MAX);
-        let sharing = self.agents.heard_since(now_ns().saturating_sub(within_ns)).max(1);
+        let sharing = self.agents.heard_lately(now_ns()).max(1);
         journal.min(self.bodies.left() as u64) / sharing as u64
     }
 

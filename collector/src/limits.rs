@@ -20,6 +20,9 @@ pub const DECODE_BYTES_IN_FLIGHT_MAX: usize = 128 << 20;
 /// How lately an agent has sent something to count among those who share the room that there is.
 pub const CREDIT_SHARED_WITHIN: Duration = Duration::from_secs(10);
 
+/// How often those are counted. One who has fallen silent has its share for so much longer.
+pub const HEARD_COUNTED_EVERY: Duration = Duration::from_secs(1);
+
 /// How long a request waits for such memory before it is told to come again: shorter than an agent's own time limit.
 pub const PERMIT_WAIT_MAX: Duration = Duration::from_secs(2);
 
