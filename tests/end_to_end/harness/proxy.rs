@@ -15,6 +15,8 @@ struct Shared {
     /// How many answers are still to be lost.
     answers_to_lose: AtomicUsize,
     answers_lost: AtomicU64,
+    /// Whether the last answer was lost: the next one passes.
+    lost_last: AtomicBool,
     connections: AtomicU64,
 }
 
@@ -37,6 +39,7 @@ impl Proxy {
             stopped: AtomicBool::new(false),
             answers_to_lose: AtomicUsize::new(0),
             answers_lost: AtomicU64::new(0),
+            lost_last: AtomicBool::new(false),
             connections: AtomicU64::new(0),
         });
         let thread = std::thread::spawn({
@@ -59,7 +62,8 @@ impl Proxy {
         self.address
     }
 
-    /// The next `count` answers to a frame are lost: the server has the frame, the agent hears nothing.
+    /// So many more answers to a frame are lost, every other one: the server has the frame, the agent hears nothing. Were all lost that
+    /// come, the agent would wait longer before each, and a thousand would take an hour.
     pub(crate) fn lose_answers(&self, count: usize) {
         self.shared.answers_to_lose.fetch_add(count, Ordering::SeqCst);
     }
@@ -109,9 +113,13 @@ fn forward(agent: TcpStream, shared: &Shared) {
             if !frame_sent.swap(false, Ordering::SeqCst) {
                 return true;
             }
+            if shared.lost_last.swap(false, Ordering::SeqCst) {
+                return true;
+            }
             let lose =
                 shared.answers_to_lose.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1));
             if lose.is_ok() {
+                shared.lost_last.store(true, Ordering::SeqCst);
                 shared.answers_lost.fetch_add(1, Ordering::SeqCst);
             }
             lose.is_err()
