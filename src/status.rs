@@ -13,7 +13,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use beeacon_access::{Gate, refusal};
-use beeacon_collector::{Collector, LOKI_PUSH_PATH, LokiOptions};
+use beeacon_collector::{Collector, CollectorStatus, LOKI_PUSH_PATH, LokiOptions};
 use beeacon_query::Query;
 use beeacon_settings::Setting;
 use beeacon_store::Store;
@@ -208,10 +208,9 @@ fn check(check: &'static str, is_fine: bool, otherwise: Severity, message: Strin
     Check { check, severity: if is_fine { Severity::Fine } else { otherwise }, message }
 }
 
-/// Looks at everything of this process.
-fn examine_here(status: &Status) -> Vec<Check> {
+/// Looks at everything of this process; `collector` is how its collector is.
+fn examine_here(status: &Status, collector: &CollectorStatus) -> Vec<Check> {
     use Severity::{Fault, Warning};
-    let collector = status.collector.status();
     let (store, query) = (status.store.statistics(), status.query.statistics());
     let journal = &collector.journal;
     let used = journal.allocated_bytes.saturating_mul(100) / journal.bytes_max.max(1);
@@ -293,7 +292,7 @@ fn examine_here(status: &Status) -> Vec<Check> {
 /// The checks that say that something does not work now: what is written as events.
 pub(crate) fn failing(status: &Status) -> Vec<(&'static str, String)> {
     let is_failing = |check: &Check| check.severity == Severity::Fault || is_redis_away(check);
-    let checks = examine_here(status).into_iter().filter(is_failing);
+    let checks = examine_here(status, &status.collector.status()).into_iter().filter(is_failing);
     checks.map(|check| (check.check, check.message)).collect()
 }
 
@@ -305,8 +304,8 @@ fn is_redis_away(check: &Check) -> bool {
 /// Looks at everything.
 async fn examine(status: &Status) -> Vec<Check> {
     use Severity::Warning;
-    let mut checks = examine_here(status);
     let collector = status.collector.status();
+    let mut checks = examine_here(status, &collector);
     if let Some(forwarding) = &collector.loki {
         let probe = ask_loki(status).await;
         let message = format!(

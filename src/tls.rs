@@ -185,9 +185,11 @@ pub(crate) async fn certificate_shown(request: Request, next: Next) -> Response 
 }
 
 #[cfg(test)]
-mod tests {
-    use std::process::Command;
+#[path = "../tests/shared/certificates.rs"]
+mod certificates;
 
+#[cfg(test)]
+mod tests {
     use axum::Router;
     use axum::routing::post;
     use beeacon_agent::ship::http::{ClientFiles, Collector, chain};
@@ -197,34 +199,7 @@ mod tests {
 
     use super::*;
 
-    fn openssl(directory: &Path, arguments: &str) {
-        let ran = Command::new("openssl")
-            .args(arguments.split(' '))
-            .current_dir(directory)
-            .output()
-            .expect("openssl is installed");
-        assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
-    }
-
-    /// An authority, and a certificate for 127.0.0.1 that it has signed, which serves both sides.
-    fn make(directory: &Path, authority: &str, name: &str) {
-        let new = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2";
-        if !directory.join(format!("{authority}.crt")).exists() {
-            openssl(
-                directory,
-                &format!(
-                    "req -x509 {new} -keyout {authority}.key -out {authority}.crt -subj /CN={authority}"
-                ),
-            );
-        }
-        openssl(
-            directory,
-            &format!(
-                "req -x509 {new} -CA {authority}.crt -CAkey {authority}.key -keyout {name}.key -out {name}.crt -subj /CN={name} \
-                 -addext subjectAltName=IP:127.0.0.1 -addext basicConstraints=critical,CA:FALSE"
-            ),
-        );
-    }
+    const HOST: &str = "IP:127.0.0.1";
 
     struct Served {
         url: String,
@@ -234,7 +209,7 @@ mod tests {
     }
 
     async fn serve(directory: &Path) -> Served {
-        make(directory, "ours", "server");
+        certificates::make(directory, "server", HOST, Some("ours"));
         let files = TlsFiles {
             certificate: directory.join("server.crt"),
             key: directory.join("server.key"),
@@ -269,8 +244,8 @@ mod tests {
     async fn agents_ship_only_with_a_certificate_of_the_named_authority() {
         let directory = tempfile::tempdir().unwrap();
         let directory = directory.path();
-        make(directory, "ours", "agent");
-        make(directory, "theirs", "stranger");
+        certificates::make(directory, "agent", HOST, Some("ours"));
+        certificates::make(directory, "stranger", HOST, Some("theirs"));
         let served = serve(directory).await;
         let (url, roots) = (served.url.as_str(), directory.join("ours.crt"));
         assert_eq!(ask(url, &roots, identity(directory, "agent"), INGEST_PATH).await, Ok(200));
@@ -291,7 +266,7 @@ mod tests {
         std::fs::write(&served.files.certificate, "nothing").unwrap();
         served.tls.current.renew(&served.files);
         assert_eq!(ask(&served.url, &ours, None, "/open").await, Ok(200));
-        make(directory, "new", "server");
+        certificates::make(directory, "server", HOST, Some("new"));
         served.tls.current.renew(&served.files);
         assert!(ask(&served.url, &ours, None, "/open").await.is_err());
         assert_eq!(ask(&served.url, &directory.join("new.crt"), None, "/open").await, Ok(200));
@@ -301,8 +276,8 @@ mod tests {
     async fn other_authorities_count_for_the_next_connection_and_a_file_without_any_does_not() {
         let directory = tempfile::tempdir().unwrap();
         let directory = directory.path();
-        make(directory, "ours", "agent");
-        make(directory, "theirs", "stranger");
+        certificates::make(directory, "agent", HOST, Some("ours"));
+        certificates::make(directory, "stranger", HOST, Some("theirs"));
         let served = serve(directory).await;
         let (url, roots) = (served.url.as_str(), directory.join("roots.crt"));
         std::fs::copy(directory.join("ours.crt"), &roots).unwrap();

@@ -19,6 +19,9 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+#[path = "../../tests/shared/certificates.rs"]
+mod certificates;
+
 const FROM: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 7));
 
 struct RedisServer {
@@ -252,62 +255,8 @@ struct TlsServer {
 impl TlsServer {
     fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let openssl = |words: &[&str]| {
-            let output = Command::new("openssl").args(words).current_dir(folder.path()).output().unwrap();
-            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        };
-        for name in ["ca", "other"] {
-            let (key, file, subject) = (format!("{name}.key"), format!("{name}.pem"), format!("/CN={name}"));
-            openssl(&[
-                "req",
-                "-x509",
-                "-newkey",
-                "ec",
-                "-pkeyopt",
-                "ec_paramgen_curve:prime256v1",
-                "-nodes",
-                "-days",
-                "2",
-                "-keyout",
-                &key,
-                "-out",
-                &file,
-                "-subj",
-                &subject,
-            ]);
-        }
-        std::fs::write(folder.path().join("names"), "subjectAltName=IP:127.0.0.1\n").unwrap();
-        openssl(&[
-            "req",
-            "-newkey",
-            "ec",
-            "-pkeyopt",
-            "ec_paramgen_curve:prime256v1",
-            "-nodes",
-            "-keyout",
-            "redis.key",
-            "-out",
-            "redis.csr",
-            "-subj",
-            "/CN=redis",
-        ]);
-        openssl(&[
-            "x509",
-            "-req",
-            "-in",
-            "redis.csr",
-            "-CA",
-            "ca.pem",
-            "-CAkey",
-            "ca.key",
-            "-CAcreateserial",
-            "-days",
-            "2",
-            "-extfile",
-            "names",
-            "-out",
-            "redis.pem",
-        ]);
+        certificates::make(folder.path(), "redis", "IP:127.0.0.1", Some("ca"));
+        certificates::make(folder.path(), "stranger", "IP:127.0.0.1", Some("other"));
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let child = Command::new("redis-server")
             .args([
@@ -325,11 +274,11 @@ impl TlsServer {
             .args(["--tls-port", &port.to_string(), "--bind", "127.0.0.1"])
             .args([
                 "--tls-cert-file",
-                "redis.pem",
+                "redis.crt",
                 "--tls-key-file",
                 "redis.key",
                 "--tls-ca-cert-file",
-                "ca.pem",
+                "ca.crt",
             ])
             .current_dir(folder.path())
             .stdout(Stdio::null())
@@ -361,7 +310,7 @@ async fn a_redis_with_tls_is_used_when_it_is_the_one_that_is_meant() {
         let limiter = Arc::new(Limiter::new(100, Some(redis.clone())));
         Server { keeping: tokio::spawn(redis.clone().keep(limiter.clone())), redis, limiter }
     };
-    let good = keep(server.redis("127.0.0.1", "ca.pem"));
+    let good = keep(server.redis("127.0.0.1", "ca.crt"));
     good.wait(true).await;
     assert_eq!(good.redis.take_turn("rule", Duration::from_secs(9)).await, Turn::Mine);
     assert_eq!(good.limiter.count(FROM, "/x").await.count, 1);
@@ -377,7 +326,7 @@ async fn a_redis_with_tls_is_used_when_it_is_the_one_that_is_meant() {
         () = hearing => panic!("it hears on"),
         message = publishing => assert_eq!(message, "1"),
     }
-    for (host, trusts) in [("127.0.0.1", "other.pem"), ("localhost", "ca.pem")] {
+    for (host, trusts) in [("127.0.0.1", "other.crt"), ("localhost", "ca.crt")] {
         let wrong = keep(server.redis(host, trusts));
         // The good one makes a connection within this time, over and over.
         tokio::time::sleep(Duration::from_secs(2)).await;

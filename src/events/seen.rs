@@ -2,6 +2,8 @@
 //!
 //! Both are read from a place that is written together with the events, so that a kill between their writing and ours changes nothing.
 
+use std::future::Future;
+
 use beeacon_access::{Audit, AuditLine, AuditPlace, AuditResult, Routes};
 use beeacon_alerts::ledger::Severity;
 use beeacon_alerts::runner::Handle;
@@ -9,63 +11,119 @@ use beeacon_alerts::state::{Change, Transition};
 use beeacon_events::{Event, EventType, Step};
 use beeacon_record::wire::SESSION_PATH;
 use serde_json::Value;
-use tokio::sync::watch;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::{broadcast, watch};
 
 use super::Events;
 use super::limits::{CHANGES_MAX, LOOK_EVERY, WRITE_AGAIN_AFTER};
 use crate::doors;
 
-/// The names under which the places are kept.
-const ALERTS_PLACE: &str = "alerts";
+/// The name under which the place in the audit trail is kept.
 pub(super) const AUDIT_PLACE: &str = "audit";
 
 /// The label, and its value, that says of a rule that its alerts are about a threat.
 const THREAT: (&str, &str) = ("category", "threat");
 
-/// Follows the ledger of alerts until told to stop.
-pub(super) async fn alerts(events: Events, handle: Handle, mut stop: watch::Receiver<bool>) {
-    let mut changes = handle.changes();
+/// What others write down, from a place on.
+pub(super) trait Source: Send + Sync + 'static {
+    /// Where one is in it.
+    type Place: Clone + ToString + Send + Sync;
+
+    /// The name under which the place is kept.
+    const KEPT: &'static str;
+
+    /// How people call it.
+    const NAME: &'static str;
+
+    /// The place that was kept, or where one begins without one.
+    fn place(&self, kept: Option<&str>) -> anyhow::Result<Self::Place>;
+
+    /// The events of what comes behind a place, and the place behind that; none where there is nothing.
+    fn read(
+        &self,
+        events: &Events,
+        behind: &Self::Place,
+    ) -> impl Future<Output = anyhow::Result<Option<(Vec<Event>, Self::Place)>>> + Send;
+
+    /// Ends when there may be more.
+    fn told(&mut self) -> impl Future<Output = ()> + Send;
+}
+
+/// Follows something until told to stop.
+pub(super) async fn follow<S: Source>(events: Events, mut source: S, mut stop: watch::Receiver<bool>) {
     let mut place = None;
     loop {
-        match read_changes(&events, &handle, &mut place, &mut stop).await {
+        match catch_up(&events, &source, &mut place, &mut stop).await {
             Ok(true) => {}
             Ok(false) => return,
             Err(error) => {
-                tracing::warn!(error = format!("{error:#}"), "changes of alerts are read again later");
+                tracing::warn!(error = format!("{error:#}"), "{} is read again later", S::NAME);
                 tokio::time::sleep(WRITE_AGAIN_AFTER).await;
             }
         }
         tokio::select! {
             () = doors::until_stopped(&mut stop) => return,
-            // Whether one came or some were missed: the ledger has them.
-            _ = changes.recv() => {}
+            () = source.told() => {}
             () = tokio::time::sleep(LOOK_EVERY) => {}
         }
     }
 }
 
-/// Writes the events of all changes behind the place; false when it was told to stop.
-async fn read_changes(
+/// Writes the events of everything behind the place; false when it was told to stop.
+async fn catch_up<S: Source>(
     events: &Events,
-    handle: &Handle,
-    place: &mut Option<u64>,
+    source: &S,
+    place: &mut Option<S::Place>,
     stop: &mut watch::Receiver<bool>,
 ) -> anyhow::Result<bool> {
-    let mut last = match *place {
+    let mut last = match place.take() {
         Some(place) => place,
-        None => events.0.log.kept(ALERTS_PLACE).await?.and_then(|place| place.parse().ok()).unwrap_or(0),
+        None => source.place(events.0.log.kept(S::KEPT).await?.as_deref())?,
     };
     loop {
-        *place = Some(last);
-        let changes = handle.ledger().changes_after(last, CHANGES_MAX).await?;
-        let Some((newest, ..)) = changes.last() else { return Ok(true) };
-        last = *newest;
-        let step = Step {
-            events: changes.iter().flat_map(|(_, rule, change)| of_change(events, rule, change)).collect(),
-            kept: vec![(ALERTS_PLACE.to_owned(), Some(last.to_string()))],
-        };
+        *place = Some(last.clone());
+        let Some((found, behind)) = source.read(events, &last).await? else { return Ok(true) };
+        let step = Step { events: found, kept: vec![(S::KEPT.to_owned(), Some(behind.to_string()))] };
         if !events.write_until(&step, stop).await {
             return Ok(false);
+        }
+        last = behind;
+    }
+}
+
+/// The changes of alerts, in their ledger.
+pub(super) struct Changes {
+    handle: Handle,
+    told: broadcast::Receiver<Transition>,
+}
+
+impl Changes {
+    pub(super) fn new(handle: Handle) -> Self {
+        let told = handle.changes();
+        Changes { handle, told }
+    }
+}
+
+impl Source for Changes {
+    type Place = u64;
+    const KEPT: &'static str = "alerts";
+    const NAME: &'static str = "the ledger of alerts";
+
+    fn place(&self, kept: Option<&str>) -> anyhow::Result<u64> {
+        Ok(kept.and_then(|place| place.parse().ok()).unwrap_or(0))
+    }
+
+    async fn read(&self, events: &Events, behind: &u64) -> anyhow::Result<Option<(Vec<Event>, u64)>> {
+        let changes = self.handle.ledger().changes_after(*behind, CHANGES_MAX).await?;
+        let Some((newest, ..)) = changes.last() else { return Ok(None) };
+        let found = changes.iter().flat_map(|(_, rule, change)| of_change(events, rule, change));
+        Ok(Some((found.collect(), *newest)))
+    }
+
+    async fn told(&mut self) {
+        // Whether one came or some were missed: the ledger has them.
+        if matches!(self.told.recv().await, Err(RecvError::Closed)) {
+            std::future::pending::<()>().await;
         }
     }
 }
@@ -105,57 +163,47 @@ fn of_change(events: &Events, rule: &str, change: &Transition) -> Vec<Event> {
     all
 }
 
-/// Follows the audit trail until told to stop.
-pub(super) async fn audit(events: Events, audit: Audit, routes: Routes, mut stop: watch::Receiver<bool>) {
-    let mut written = audit.written();
-    let mut place = None;
-    loop {
-        match read_audit(&events, &audit, &routes, &mut place, &mut stop).await {
-            Ok(true) => {}
-            Ok(false) => return,
-            Err(error) => {
-                tracing::warn!(error = format!("{error:#}"), "the audit trail is read again later");
-                tokio::time::sleep(WRITE_AGAIN_AFTER).await;
-            }
-        }
-        tokio::select! {
-            () = doors::until_stopped(&mut stop) => return,
-            _ = written.changed() => {}
-            () = tokio::time::sleep(LOOK_EVERY) => {}
-        }
+/// What people changed, in the audit trail.
+pub(super) struct Trail {
+    audit: Audit,
+    routes: Routes,
+    written: watch::Receiver<u64>,
+}
+
+impl Trail {
+    pub(super) fn new(audit: Audit, routes: Routes) -> Self {
+        let written = audit.written();
+        Trail { audit, routes, written }
     }
 }
 
-/// Writes the events of all lines behind the place; false when it was told to stop.
-async fn read_audit(
-    events: &Events,
-    audit: &Audit,
-    routes: &Routes,
-    place: &mut Option<AuditPlace>,
-    stop: &mut watch::Receiver<bool>,
-) -> anyhow::Result<bool> {
-    let mut last = match *place {
-        Some(place) => place,
-        None => match events.0.log.kept(AUDIT_PLACE).await?.as_deref().and_then(AuditPlace::parse) {
+impl Source for Trail {
+    type Place = AuditPlace;
+    const KEPT: &'static str = AUDIT_PLACE;
+    const NAME: &'static str = "the audit trail";
+
+    fn place(&self, kept: Option<&str>) -> anyhow::Result<AuditPlace> {
+        Ok(match kept.and_then(AuditPlace::parse) {
             Some(place) => place,
-            None => audit.end()?,
-        },
-    };
-    loop {
-        *place = Some(last);
-        let reading = audit.clone();
-        let (lines, next) = tokio::task::spawn_blocking(move || reading.after(last)).await??;
-        if next == last {
-            return Ok(true);
+            None => self.audit.end()?,
+        })
+    }
+
+    async fn read(
+        &self,
+        events: &Events,
+        behind: &AuditPlace,
+    ) -> anyhow::Result<Option<(Vec<Event>, AuditPlace)>> {
+        let (audit, behind) = (self.audit.clone(), *behind);
+        let (lines, next) = tokio::task::spawn_blocking(move || audit.after(behind)).await??;
+        let found = lines.iter().filter_map(|line| of_line(events, &self.routes, line));
+        Ok((next != behind).then(|| (found.collect(), next)))
+    }
+
+    async fn told(&mut self) {
+        if self.written.changed().await.is_err() {
+            std::future::pending::<()>().await;
         }
-        let step = Step {
-            events: lines.iter().filter_map(|line| of_line(events, routes, line)).collect(),
-            kept: vec![(AUDIT_PLACE.to_owned(), Some(next.to_string()))],
-        };
-        if !events.write_until(&step, stop).await {
-            return Ok(false);
-        }
-        last = next;
     }
 }
 

@@ -27,6 +27,7 @@ mod churn;
 mod events;
 mod fresh;
 mod harness_proof;
+mod hostile;
 mod injections;
 mod kills;
 mod layering;

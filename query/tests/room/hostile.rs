@@ -7,11 +7,10 @@ use futures_util::StreamExt;
 
 use crate::world::{NOON_NS, World, said};
 
-fn chain(first: &str, more: &str, count: usize) -> String {
-    let mut text = first.to_owned();
-    (0..count).for_each(|_| text.push_str(more));
-    text
-}
+#[path = "../../../tests/shared/hostile.rs"]
+mod queries;
+
+use queries::{HOSTILE, chain, doubling, hostile};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn large_and_deep_queries_are_refused_before_they_are_planned() {
@@ -43,15 +42,6 @@ async fn large_and_deep_queries_are_refused_before_they_are_planned() {
         assert!(error.to_string().chars().any(|c| c.is_ascii_digit()), "{error}");
     }
     assert_eq!(world.one("select 1").await, "1");
-}
-
-/// `with a0 as (select 'x' v), a1 as (select v || v v from a0), …`
-fn doubling(levels: usize) -> String {
-    let mut text = "with a0 as (select 'x' v)".to_owned();
-    for level in 1..=levels {
-        text.push_str(&format!(", a{level} as (select v || v v from a{})", level - 1));
-    }
-    format!("{text} select * from a{levels}")
 }
 
 /// What is just within the limits is planned and run: an overflow of the stack would end this test's process.
@@ -160,48 +150,6 @@ async fn who_finds_no_turn_in_time_is_told_so() {
     assert_eq!(world.query.statistics().abandoned, 1);
 }
 
-/// One of many hostile queries: a family and a size.
-fn hostile(family: usize, size: usize) -> String {
-    let many = 1 << (size % 20);
-    let deep = 3 + size * 7;
-    match family {
-        0 => chain("select 1 from logs where host = 'a'", " or host = 'b'", many),
-        1 => chain("select 1 from logs where host <> 'a'", " and host <> 'b'", many),
-        2 => chain("select 1", "+1", many),
-        3 => chain("select message from logs where message = ''", " || 'x'", many),
-        4 => format!("select {}1{}", "(".repeat(deep), ")".repeat(deep)),
-        5 => format!("select {}true", "not ".repeat(deep)),
-        6 => format!("select {}1{}", "case when true then ".repeat(deep), " end".repeat(deep)),
-        7 => format!("select * from {}logs{}", "(select * from ".repeat(deep), ")".repeat(deep)),
-        8 => chain("select 1", " union all select 1", many),
-        9 => chain("select 1", " except select 2", many),
-        10 => format!("select 1 from logs where position_minor in (1{})", ",2".repeat(many)),
-        11 => doubling(deep),
-        12 => format!("select repeat('x', {many}0000)"),
-        13 => format!("select lpad(message, {many}000, 'y') from logs"),
-        14 => format!("select array_agg(value) from generate_series(1, {many}0000)"),
-        15 => format!(
-            "select count(*) from generate_series(1, {many}0) a, generate_series(1, {many}0) b, generate_series(1, {many}0) c"
-        ),
-        16 => format!(
-            "with recursive r as (select {size} n union all select n + 1 from r) select max(n) from r"
-        ),
-        17 => format!("select regexp_like(message, '{}') from logs", "(a*)*".repeat(size + 1)),
-        18 => format!("select regexp_like(message, '(a{{1,{many}}}){{1,{many}}}') from logs"),
-        19 => format!("select json_get('{}', '0')", "[".repeat(many.min(60_000))),
-        20 => format!(
-            "select sum(value) over (order by value rows {many} preceding) from generate_series(1, {many}00)"
-        ),
-        21 => format!("select string_agg(repeat('x', 4000), '') from generate_series(1, {many}0)"),
-        22 => format!("select value from generate_series(1, {many}000) order by value % 17, value desc"),
-        23 => format!("select count(distinct value * {size}) from generate_series(1, {many}000)"),
-        _ => format!(
-            "select time_bucket('{many} seconds', timestamp), {} from logs",
-            "a.".repeat(size + 1) + "b"
-        ),
-    }
-}
-
 /// What this process holds in memory, in bytes.
 fn resident_bytes() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
@@ -224,7 +172,7 @@ async fn five_hundred_hostile_queries_interrupt_nothing_and_stay_within_memory()
     let world = std::sync::Arc::new(World::with(options).await);
     world.publish_and_flush("default", &[said("web", NOON_NS, "aaaaaaaaaaaaaaaaaaaaaaaaaaaab")]).await;
     let before = resident_bytes();
-    let asked = futures_util::stream::iter((0..500).map(|index| hostile(index % 25, index / 25)));
+    let asked = futures_util::stream::iter((0..HOSTILE).map(hostile));
     let peak = std::sync::Mutex::new((0_u64, 0_usize));
     let ended = tokio::sync::Notify::new();
     let asking = asked.for_each_concurrent(4, |query| {
@@ -245,7 +193,7 @@ async fn five_hundred_hostile_queries_interrupt_nothing_and_stay_within_memory()
             let began = std::time::Instant::now();
             world.publish("default", &[said("web", NOON_NS + index, "a line")]).await;
             longest = longest.max(began.elapsed());
-            if peak.lock().unwrap().1 == 500 {
+            if peak.lock().unwrap().1 == HOSTILE {
                 break;
             }
             // One line for each query that ends: what is taken in stays in memory here.

@@ -28,6 +28,9 @@ use crate::known::board::{KnownBoard, KnownSource};
 use crate::known::{KnownConfig, keep};
 use crate::{Agent, AgentError};
 
+#[path = "../../../../tests/shared/certificates.rs"]
+mod certificates;
+
 /// What the Vault does instead of answering well.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Mood {
@@ -80,27 +83,11 @@ struct Server {
 const ROLE: &str = "synthetic-role";
 const SECRET_ID: &str = "synthetic-secret-id";
 
-/// A certificate for 127.0.0.1 and its key, made anew by `openssl`, and the acceptor that shows it.
+/// A certificate for 127.0.0.1 and its key beside it, and the acceptor that shows it.
 fn certificate(path: &Path) -> TlsAcceptor {
+    let directory = path.parent().unwrap();
+    certificates::make(directory, path.file_stem().unwrap().to_str().unwrap(), "IP:127.0.0.1", None);
     let key = path.with_extension("key");
-    let made = std::process::Command::new("openssl")
-        .args([
-            "req",
-            "-x509",
-            "-newkey",
-            "ec",
-            "-pkeyopt",
-            "ec_paramgen_curve:prime256v1",
-            "-nodes",
-            "-days",
-            "1",
-        ])
-        .args(["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"])
-        .args(["-addext", "basicConstraints=critical,CA:FALSE", "-keyout"])
-        .args([key.as_path(), Path::new("-out"), path])
-        .output()
-        .expect("openssl is installed");
-    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
     let chain = CertificateDer::pem_file_iter(path).unwrap().collect::<Result<Vec<_>, _>>().unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = rustls::ServerConfig::builder_with_provider(provider);
@@ -336,7 +323,7 @@ async fn every_field_below_the_configured_paths_is_taken_once_and_again_when_its
 #[tokio::test]
 async fn a_vault_behind_tls_is_asked_where_its_certificate_is_trusted_and_sees_no_token_where_it_is_not() {
     let directory = tempfile::tempdir().unwrap();
-    let (known, unknown) = (directory.path().join("known.pem"), directory.path().join("unknown.pem"));
+    let (known, unknown) = (directory.path().join("known.crt"), directory.path().join("unknown.crt"));
     let server = Server::start_with(Some(certificate(&known))).await;
     certificate(&unknown);
     server.put("a", json!({ "k": "synthetic-a" }));

@@ -10,6 +10,9 @@ use super::*;
 use crate::deliver::send::{Outcome, Sender};
 use crate::notify::config::Receiver;
 
+#[path = "../../../../tests/shared/certificates.rs"]
+mod certificates;
+
 const SERVER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/deliver/tests/mail_server.py");
 /// Debian's, which has Debian's aiosmtpd.
 const PYTHON: &str = "/usr/bin/python3";
@@ -42,32 +45,11 @@ impl MailServer {
         }
         let directory = tempfile::tempdir().unwrap();
         let file = |name: &str| directory.path().join(name);
-        let made = Command::new("openssl")
-            .args([
-                "req",
-                "-x509",
-                "-newkey",
-                "ec",
-                "-pkeyopt",
-                "ec_paramgen_curve:P-256",
-                "-nodes",
-                "-days",
-                "2",
-            ])
-            .args(["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"])
-            .args(["-addext", "basicConstraints=critical,CA:FALSE"])
-            .arg("-keyout")
-            .arg(file("key.pem"))
-            .arg("-out")
-            .arg(file("certificate.pem"))
-            .stderr(Stdio::null())
-            .status()
-            .unwrap();
-        assert!(made.success());
+        certificates::make(directory.path(), "mail", "DNS:localhost,IP:127.0.0.1", None);
         let mut child = Command::new(PYTHON)
             .args(["-W", "ignore", SERVER, mode])
-            .args((mode != "plain").then(|| file("certificate.pem")))
-            .args((mode != "plain").then(|| file("key.pem")))
+            .args((mode != "plain").then(|| file("mail.crt")))
+            .args((mode != "plain").then(|| file("mail.key")))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             // What it says about handshakes that are meant to fail.
@@ -93,7 +75,7 @@ impl MailServer {
             ports: vec![self.port],
             names: vec!["localhost".into()],
         };
-        let certificate = self.directory.path().join("certificate.pem");
+        let certificate = self.directory.path().join("mail.crt");
         Sender::new(policy, trusts.then_some(Path::new(&certificate)), "http://beeacon").unwrap()
     }
 
