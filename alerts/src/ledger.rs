@@ -13,16 +13,14 @@ mod error;
 mod tests;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use sqlx::sqlite::{
-    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteRow, SqliteSynchronous,
-};
-use sqlx::{ConnectOptions, Connection, Row, SqliteConnection};
+use sqlx::sqlite::{SqlitePool, SqliteRow};
+use sqlx::{Row, SqliteConnection};
 
 pub use self::cases::{Act, Case, CaseFilter, Incident, IncidentEvent, Severity};
 pub use self::error::LedgerError;
@@ -99,23 +97,9 @@ impl Ledger {
     /// Opens the ledger, making or migrating it.
     ///
     /// # Errors
-    /// [`LedgerError::Newer`] when a newer program made it (nothing is changed then), and what SQLite reports.
+    /// [`LedgerError::Open`]; when a newer program made it nothing is changed.
     pub async fn open(path: &Path) -> Result<Ledger, LedgerError> {
-        refuse_newer(path).await?;
-        let options = SqliteConnectOptions::new()
-            .filename(path)
-            .create_if_missing(true)
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Full)
-            .busy_timeout(LEDGER_BUSY_WAIT)
-            .disable_statement_logging();
-        let pool = SqlitePoolOptions::new()
-            .max_connections(1)
-            .test_before_acquire(false)
-            .connect_with(options)
-            .await
-            .map_err(failed("open the ledger"))?;
-        MIGRATIONS.run(&pool).await?;
+        let pool = beeacon_sqlite::writer(path, &MIGRATIONS, LEDGER_BUSY_WAIT).await?;
         Ok(Ledger { pool })
     }
 
@@ -438,32 +422,6 @@ fn waiting(row: &SqliteRow) -> Result<Waiting, LedgerError> {
         attempts: u32::try_from(number(row, "attempts")?).unwrap_or(u32::MAX),
         made_at: time(number(row, "made_ms")?)?,
     })
-}
-
-/// Looks at the version through a read-only connection, before anything could change the file.
-async fn refuse_newer(path: &Path) -> Result<(), LedgerError> {
-    if !path.exists() {
-        return Ok(());
-    }
-    let known = MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or(0);
-    let options = SqliteConnectOptions::new().filename(path).read_only(true);
-    let mut connection = SqliteConnection::connect_with(&options).await.map_err(failed("open the ledger"))?;
-    let made = sqlx::query("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = '_sqlx_migrations'")
-        .fetch_optional(&mut connection)
-        .await
-        .map_err(failed("look for the version"))?;
-    let mut found = None;
-    if made.is_some() {
-        found = sqlx::query_scalar::<_, Option<i64>>("SELECT max(version) FROM _sqlx_migrations")
-            .fetch_one(&mut connection)
-            .await
-            .map_err(failed("read the version"))?;
-    }
-    connection.close().await.map_err(failed("close a connection"))?;
-    match found {
-        Some(found) if found > known => Err(LedgerError::Newer { path: PathBuf::from(path), found, known }),
-        _ => Ok(()),
-    }
 }
 
 /// Whether a message of the same group to the same receiver waits.

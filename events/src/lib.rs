@@ -17,5 +17,5 @@ mod log;
 mod tally;
 
 pub use event::{Event, EventType, Maker, Unreadable};
-pub use log::{EventLog, LogError, Selection, Step, Stored};
+pub use log::{EventLog, Head, LogError, Selection, Step, Stored};
 pub use tally::{RuleKind, Tally};

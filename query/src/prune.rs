@@ -1,4 +1,5 @@
-//! What a filter says about time and service, so that files can be left out before they are opened.
+//! What a filter says about time and service, so that files can be left out before they are opened; the same for the time and one text of
+//! tables that the program brings.
 //!
 //! The answer is always a superset: whatever is not understood narrows nothing. Filters come simplified by DataFusion, with
 //! `now()` already a literal; casts around the column or the literal are looked through where they keep the order.
@@ -11,6 +12,18 @@ use datafusion::arrow::datatypes::{DataType, TimeUnit};
 use datafusion::logical_expr::{Between, BinaryExpr, Expr, Operator};
 use datafusion::scalar::ScalarValue;
 
+/// The columns that are looked for in filters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Narrowing<'a> {
+    /// The time.
+    pub(crate) time: &'a str,
+    /// The text, of which sets are made.
+    pub(crate) text: &'a str,
+}
+
+/// Those of `logs`.
+const LOGS: Narrowing<'_> = Narrowing { time: Column::Timestamp.name(), text: Column::Service.name() };
+
 /// Rows that may match: a time range, both ends included, and a set of services. `None` is everything.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Bounds {
@@ -19,9 +32,25 @@ pub(crate) struct Bounds {
 }
 
 impl Bounds {
-    /// What all these filters together leave.
+    /// What all these filters together leave of `logs`.
     pub(crate) fn of_filters<'a>(filters: impl IntoIterator<Item = &'a Expr>) -> Bounds {
-        filters.into_iter().fold(Bounds::default(), |bounds, filter| bounds.and(of(filter)))
+        LOGS.bounds(filters)
+    }
+
+    /// The same for rows whose time is truncated: each value stands for the rows of so many nanoseconds from it on.
+    pub(crate) fn widened(self, width_ns: i64) -> Bounds {
+        let time_ns = self.time_ns.map(|(from, to)| (from, to.saturating_add(width_ns - 1)));
+        Bounds { time_ns, ..self }
+    }
+
+    /// The time range, both ends included.
+    pub(crate) fn time_ns(&self) -> Option<(i64, i64)> {
+        self.time_ns
+    }
+
+    /// The texts that are left.
+    pub(crate) fn into_texts(self) -> Option<BTreeSet<String>> {
+        self.services
     }
 
     /// Rows that may match either.
@@ -93,71 +122,79 @@ fn is_empty((from, to): (i64, i64)) -> bool {
     from > to
 }
 
-fn of(filter: &Expr) -> Bounds {
-    match filter {
-        Expr::BinaryExpr(BinaryExpr { left, op, right }) => match op {
-            Operator::And => of(left).and(of(right)),
-            Operator::Or => of(left).or(of(right)),
-            _ => compared(left, *op, right)
-                .or_else(|| op.swap().and_then(|op| compared(right, op, left)))
-                .unwrap_or_default(),
-        },
-        Expr::Between(Between { expr, negated: false, low, high }) => {
-            let from = compared(expr, Operator::GtEq, low).unwrap_or_default();
-            from.and(compared(expr, Operator::LtEq, high).unwrap_or_default())
-        }
-        Expr::InList(list) if !list.negated => {
-            let each = list.list.iter().map(|value| compared(&list.expr, Operator::Eq, value));
-            each.collect::<Option<Vec<_>>>()
-                .and_then(|all| all.into_iter().reduce(Bounds::or))
-                .unwrap_or_default()
-        }
-        Expr::Alias(alias) => of(&alias.expr),
-        _ => Bounds::default(),
+impl Narrowing<'_> {
+    /// What all these filters together leave.
+    pub(crate) fn bounds<'a>(self, filters: impl IntoIterator<Item = &'a Expr>) -> Bounds {
+        filters.into_iter().fold(Bounds::default(), |bounds, filter| bounds.and(self.of(filter)))
     }
-}
 
-/// What `column op literal` says, if the left side is about time or service and the right side is a literal.
-fn compared(left: &Expr, op: Operator, right: &Expr) -> Option<Bounds> {
-    let literal = literal(right)?;
-    if is_column(left, Column::Service) {
-        let name = literal.try_as_str()??.to_owned();
-        return (op == Operator::Eq).then(|| Bounds::service([name]));
+    fn of(self, filter: &Expr) -> Bounds {
+        match filter {
+            Expr::BinaryExpr(BinaryExpr { left, op, right }) => match op {
+                Operator::And => self.of(left).and(self.of(right)),
+                Operator::Or => self.of(left).or(self.of(right)),
+                _ => self
+                    .compared(left, *op, right)
+                    .or_else(|| op.swap().and_then(|op| self.compared(right, op, left)))
+                    .unwrap_or_default(),
+            },
+            Expr::Between(Between { expr, negated: false, low, high }) => {
+                let from = self.compared(expr, Operator::GtEq, low).unwrap_or_default();
+                from.and(self.compared(expr, Operator::LtEq, high).unwrap_or_default())
+            }
+            Expr::InList(list) if !list.negated => {
+                let each = list.list.iter().map(|value| self.compared(&list.expr, Operator::Eq, value));
+                each.collect::<Option<Vec<_>>>()
+                    .and_then(|all| all.into_iter().reduce(Bounds::or))
+                    .unwrap_or_default()
+            }
+            Expr::Alias(alias) => self.of(&alias.expr),
+            _ => Bounds::default(),
+        }
     }
-    let width_ns = time_width_ns(left)?;
-    let at = nanoseconds(literal)?;
-    // A truncated time t stands for rows in [t, t + width); a plain column has width 1.
-    // Casts round towards zero, so before 1970 the row can lie below its rounded time.
-    let first = (at > 0 || width_ns == 1).then_some(at);
-    let last = at.checked_add(width_ns - 1);
-    match op {
-        Operator::Eq => Some(Bounds::time(first, last)),
-        Operator::Gt => Some(Bounds::time(first.map(|at| at.saturating_add(1)), None)),
-        Operator::GtEq => Some(Bounds::time(first, None)),
-        Operator::Lt if width_ns == 1 => Some(Bounds::time(None, at.checked_sub(1))),
-        Operator::Lt | Operator::LtEq => Some(Bounds::time(None, last)),
-        _ => None,
-    }
-}
 
-/// How many nanoseconds of rows one value of this expression stands for, if it is the time column, perhaps truncated.
-fn time_width_ns(expression: &Expr) -> Option<i64> {
-    if is_column(expression, Column::Timestamp) {
-        return Some(1);
+    /// What `column op literal` says, if the left side is about the time or the text and the right side is a literal.
+    fn compared(self, left: &Expr, op: Operator, right: &Expr) -> Option<Bounds> {
+        let literal = literal(right)?;
+        if is_column(left, self.text) {
+            let name = literal.try_as_str()??.to_owned();
+            return (op == Operator::Eq).then(|| Bounds::service([name]));
+        }
+        let width_ns = self.time_width_ns(left)?;
+        let at = nanoseconds(literal)?;
+        // A truncated time t stands for rows in [t, t + width); a plain column has width 1.
+        // Casts round towards zero, so before 1970 the row can lie below its rounded time.
+        let first = (at > 0 || width_ns == 1).then_some(at);
+        let last = at.checked_add(width_ns - 1);
+        match op {
+            Operator::Eq => Some(Bounds::time(first, last)),
+            Operator::Gt => Some(Bounds::time(first.map(|at| at.saturating_add(1)), None)),
+            Operator::GtEq => Some(Bounds::time(first, None)),
+            Operator::Lt if width_ns == 1 => Some(Bounds::time(None, at.checked_sub(1))),
+            Operator::Lt | Operator::LtEq => Some(Bounds::time(None, last)),
+            _ => None,
+        }
     }
-    match expression {
-        Expr::Cast(cast) => widened(time_width_ns(&cast.expr)?, cast.field.data_type()),
-        Expr::TryCast(cast) => widened(time_width_ns(&cast.expr)?, cast.field.data_type()),
-        Expr::ScalarFunction(function) if function.name() == "date_trunc" => {
-            let unit = literal(function.args.first()?)?.try_as_str()??.to_ascii_lowercase();
-            let inner = time_width_ns(function.args.get(1)?)?;
-            inner.checked_add(unit_ns(&unit)? - 1)
+
+    /// How many nanoseconds of rows one value of this expression stands for, if it is the time column, perhaps truncated.
+    fn time_width_ns(self, expression: &Expr) -> Option<i64> {
+        if is_column(expression, self.time) {
+            return Some(1);
         }
-        Expr::ScalarFunction(function) if function.name() == "date_bin" => {
-            let inner = time_width_ns(function.args.get(1)?)?;
-            inner.checked_add(interval_ns(literal(function.args.first()?)?)? - 1)
+        match expression {
+            Expr::Cast(cast) => widened(self.time_width_ns(&cast.expr)?, cast.field.data_type()),
+            Expr::TryCast(cast) => widened(self.time_width_ns(&cast.expr)?, cast.field.data_type()),
+            Expr::ScalarFunction(function) if function.name() == "date_trunc" => {
+                let unit = literal(function.args.first()?)?.try_as_str()??.to_ascii_lowercase();
+                let inner = self.time_width_ns(function.args.get(1)?)?;
+                inner.checked_add(unit_ns(&unit)? - 1)
+            }
+            Expr::ScalarFunction(function) if function.name() == "date_bin" => {
+                let inner = self.time_width_ns(function.args.get(1)?)?;
+                inner.checked_add(interval_ns(literal(function.args.first()?)?)? - 1)
+            }
+            _ => None,
         }
-        _ => None,
     }
 }
 
@@ -212,9 +249,9 @@ fn is_utc(zone: Option<&str>) -> bool {
     matches!(zone, None | Some("UTC" | "+00:00"))
 }
 
-fn is_column(expression: &Expr, column: Column) -> bool {
+fn is_column(expression: &Expr, column: &str) -> bool {
     match expression {
-        Expr::Column(found) => found.name == column.name(),
+        Expr::Column(found) => found.name == column,
         // The planner casts the dictionary to plain text to compare it.
         Expr::Cast(cast) if is_text(cast.field.data_type()) => is_column(&cast.expr, column),
         Expr::TryCast(cast) if is_text(cast.field.data_type()) => is_column(&cast.expr, column),

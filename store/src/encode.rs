@@ -42,6 +42,7 @@ use crate::fresh::{FreshCommit, timestamps};
 use crate::limits::{
     FILE_SERVICES_MAX, PAGE_ROWS_MAX, ROW_GROUP_ROWS, TIMESTAMP_AHEAD_MAX_NS, TIMESTAMP_BEHIND_MAX_NS,
 };
+use crate::rollup::Counting;
 
 /// The keys of the metadata in a file's footer.
 pub(crate) mod key {
@@ -247,6 +248,10 @@ fn encode_one(
     }
     let metadata = writer.close()?;
     let bytes = Bytes::from(written);
+    let mut counting = Counting::of(parts)?;
+    for row in &rows {
+        counting.row(row.service, row.timestamp_ns, row.part as usize, row.row as usize);
+    }
     let service_names = columns.values.get(&Column::Service.index()).map(Vec::as_slice).unwrap_or_default();
     let used: BTreeSet<u32> = rows.iter().map(|row| row.service).collect();
     let services = used.iter().filter_map(|place| service_names.get(*place as usize)).cloned().collect();
@@ -261,6 +266,7 @@ fn encode_one(
         sha256: Sha256::digest(&bytes).into(),
         crc32c: crc32c::crc32c(&bytes),
         row_groups: row_group_facts(&metadata, &bytes)?,
+        redactions: counting.finish(service_names),
     };
     Ok(EncodedFile { staged, facts, bytes })
 }

@@ -49,19 +49,9 @@ pub enum StoreError {
         /// The directory.
         path: PathBuf,
     },
-    /// The catalog was made by a newer program. Nothing was changed.
-    #[error("catalog {path} has version {found}, this program knows versions up to {known}")]
-    Newer {
-        /// The catalog's file.
-        path: PathBuf,
-        /// Its version.
-        found: i64,
-        /// The newest known.
-        known: i64,
-    },
-    /// The catalog's tables could not be made or brought up to date.
-    #[error("migrate the catalog")]
-    Migrate(#[from] sqlx::migrate::MigrateError),
+    /// The catalog could not be opened; when a newer program made it, nothing was changed.
+    #[error("open the catalog")]
+    Open(#[from] beeacon_sqlite::OpenError),
     /// The catalog did not do what was asked.
     #[error("{action} in the catalog")]
     Catalog {
@@ -151,8 +141,7 @@ impl StoreError {
             StoreError::Tenant | StoreError::LsnTwice { .. } | StoreError::Batch(_) => Duty::Drop,
             StoreError::Option { .. }
             | StoreError::InUse { .. }
-            | StoreError::Newer { .. }
-            | StoreError::Migrate(_)
+            | StoreError::Open(_)
             | StoreError::CatalogContent { .. }
             | StoreError::Fenced { .. }
             | StoreError::Closed => Duty::Stop,

@@ -35,7 +35,7 @@
 //!      put       write incoming/…, sync it, rename, sync the directories
 //!      check     size and footer read back
 //! T1   commit    UPDATE journal_progress SET upto = b WHERE upto = a - 1      no row: somebody else wrote, stop
-//!                UPDATE file SET state = 'live', … WHERE state = 'staged'     positions, epochs, gaps, catalog_version
+//!                UPDATE file SET state = 'live', … WHERE state = 'staged'     counts, positions, epochs, gaps, catalog_version
 //!      forget     memory lets go of a..b; flushed_lsn is b; the collector may truncate its journal
 //! ```
 //!
@@ -57,8 +57,8 @@
 //! snapshots and counted there, and comes back by itself once it is whole. [`Store::verify`] reads every byte. Nothing live is
 //! ever deleted in this version: compaction and retention are to come, and readers pin nothing yet.
 //!
-//! Modules in reading order: [`limits`]; `commit` and `snapshot`, what goes in and comes out; `fresh`, memory; `encode`, rows
-//! to bytes; `catalog`, the trait and SQLite behind it; `durable`, a directory that syncs; `flush`, the protocol; `footer`,
+//! Modules in reading order: [`limits`]; `commit` and `snapshot`, what goes in and comes out; `fresh`, memory; `rollup`, what is
+//! counted of a file; `encode`, rows to bytes; `catalog`, the trait and SQLite behind it; `durable`, a directory that syncs; `flush`, the protocol; `footer`,
 //! `recover`, `verify`; `store`.
 
 pub mod limits;
@@ -72,6 +72,8 @@ mod commit;
 mod snapshot;
 
 mod fresh;
+
+mod rollup;
 
 mod encode;
 
@@ -95,6 +97,7 @@ pub use commit::{Commit, GapRow, SourceProgress, gap_schema};
 pub use error::{Duty, StoreError};
 pub use metrics::Statistics;
 pub use recover::{DamagedFile, RecoveryReport};
+pub use rollup::{Redactions, redaction_schema};
 pub use snapshot::{LogFile, Prune, Snapshot};
 pub use store::{Store, StoreOptions};
 pub use verify::VerifyReport;

@@ -48,6 +48,10 @@ pub const RETRY_PAUSE_MAX: Duration = Duration::from_secs(8);
 /// The services whose names are kept per file, for pruning. A file with more is read by every query on services.
 pub const FILE_SERVICES_MAX: usize = 256;
 
+/// Bytes of a file's counted redactions: some twenty thousand counts of a minute, a service and a rule. A file with more is read by whoever
+/// asks for them.
+pub const ROLLUP_BYTES_MAX: usize = 128 << 10;
+
 /// The services a query may name and still be pruned by them; SQLite allows 32,766 parameters.
 pub const PRUNE_SERVICES_MAX: usize = 1_000;
 

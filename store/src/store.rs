@@ -1,5 +1,6 @@
 //! The store as its callers see it: open, publish, snapshot, close.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::path::{Path as FilePath, PathBuf};
 use std::pin::pin;
@@ -13,6 +14,7 @@ use object_store::ObjectStore;
 use prometheus_client::registry::Registry;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
+use uuid::Uuid;
 
 use crate::catalog::sqlite::SqliteCatalog;
 use crate::catalog::{Catalog, Totals};
@@ -27,7 +29,8 @@ use crate::limits::{
 };
 use crate::metrics::{Metrics, Statistics};
 use crate::recover::{RecoveryReport, recover};
-use crate::snapshot::{Prune, Snapshot};
+use crate::rollup::{Redactions, Rows};
+use crate::snapshot::{LogFile, Prune, Snapshot};
 use crate::verify::{VerifyReport, verify};
 
 /// How a store is opened. Everything but the directory has a default.
@@ -197,7 +200,7 @@ impl Store {
     /// interrupted flush left, and looks whether every file is there.
     ///
     /// # Errors
-    /// [`StoreError::InUse`], [`StoreError::Newer`] (nothing is changed), [`StoreError::Option`], and what the file system and
+    /// [`StoreError::InUse`], [`StoreError::Open`] (nothing is changed where a newer program made the catalog), [`StoreError::Option`], and what the file system and
     /// SQLite report. Missing and damaged files are not errors: see [`Store::recovery`].
     ///
     /// # Panics
@@ -376,6 +379,29 @@ impl Store {
             flushed_lsn: at.upto,
             catalog_version: at.version,
         })
+    }
+
+    /// What the pollen filter took out of the lines of these files of a snapshot, which was taken with the same bounds, as far as it is
+    /// known without reading them.
+    ///
+    /// # Errors
+    /// When the catalog can't be read.
+    pub async fn redactions(
+        &self,
+        tenant: &str,
+        prune: &Prune,
+        files: &[LogFile],
+    ) -> Result<Redactions, StoreError> {
+        check_tenant(tenant)?;
+        // A file that became live after the snapshot is in its fresh rows.
+        let wanted: HashSet<Uuid> = files.iter().map(|file| file.file_id).collect();
+        let mut rows = Rows::default();
+        for (file_id, counts) in self.shared.catalog.redactions(tenant, prune).await? {
+            if wanted.contains(&file_id) {
+                rows.add(file_id, &counts, prune.time_ns);
+            }
+        }
+        rows.finish()
     }
 
     /// Every gap row of a tenant exactly once, in the order in which they were declared: [`crate::gap_schema`].

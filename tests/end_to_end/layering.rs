@@ -94,23 +94,45 @@ const TABLE: &[Room] = &[
         never: &["parquet", "object_store", "sqlx", "datafusion", "axum", "reqwest", "tonic"],
     },
     Room {
+        package: "beeacon-sqlite",
+        rooms: &[],
+        never: &[
+            "arrow-",
+            "parquet",
+            "object_store",
+            "datafusion",
+            "hyper",
+            "http",
+            "axum",
+            "bollard",
+            "redis",
+        ],
+    },
+    Room {
         package: "beeacon-store",
-        rooms: &["beeacon-record"],
+        rooms: &["beeacon-record", "beeacon-sqlite"],
         never: &["datafusion", "axum", "hyper", "reqwest", "tonic", "bollard", "regex-automata"],
     },
     Room {
         package: "beeacon-collector",
-        rooms: &["beeacon-record", "beeacon-journal", "beeacon-filters", "beeacon-store", "beeacon-settings"],
+        rooms: &[
+            "beeacon-record",
+            "beeacon-journal",
+            "beeacon-filters",
+            "beeacon-store",
+            "beeacon-settings",
+            "beeacon-sqlite",
+        ],
         never: &["datafusion", "bollard", "tonic"],
     },
     Room {
         package: "beeacon-query",
-        rooms: &["beeacon-record", "beeacon-store", "beeacon-settings"],
+        rooms: &["beeacon-record", "beeacon-store", "beeacon-settings", "beeacon-sqlite"],
         never: &["bollard", "inotify"],
     },
     Room {
         package: "beeacon-alerts",
-        rooms: &[],
+        rooms: &["beeacon-sqlite"],
         never: &["arrow-", "parquet", "object_store", "datafusion", "bollard", "axum", "reqwest"],
     },
     Room {
@@ -120,7 +142,7 @@ const TABLE: &[Room] = &[
     },
     Room {
         package: "beeacon-events",
-        rooms: &[],
+        rooms: &["beeacon-sqlite"],
         never: &[
             "arrow-",
             "parquet",
@@ -147,6 +169,7 @@ const TABLE: &[Room] = &[
             "beeacon-alerts",
             "beeacon-access",
             "beeacon-events",
+            "beeacon-sqlite",
         ],
         never: &["openssl", "native-tls", "aws-lc-sys", "fancy-regex"],
     },

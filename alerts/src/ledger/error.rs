@@ -1,7 +1,5 @@
 //! What can go wrong with the ledger.
 
-use std::path::PathBuf;
-
 use thiserror::Error;
 
 use crate::limits::OUTBOX_WAITING_MAX;
@@ -18,19 +16,9 @@ pub enum LedgerError {
         #[source]
         source: sqlx::Error,
     },
-    /// The tables cannot be made or brought up to date.
-    #[error("migrate the ledger of alerts")]
-    Migrate(#[from] sqlx::migrate::MigrateError),
-    /// A newer program made it; nothing was changed.
-    #[error("{} was made by a newer version: it has version {found}, this program knows {known}", path.display())]
-    Newer {
-        /// The file.
-        path: PathBuf,
-        /// Its version.
-        found: i64,
-        /// The newest version that is known.
-        known: i64,
-    },
+    /// It cannot be opened; when a newer program made it, nothing was changed.
+    #[error("open the ledger of alerts")]
+    Open(#[from] beeacon_sqlite::OpenError),
     /// A value cannot be written, or what is there cannot be read.
     #[error("{what} in the ledger of alerts cannot be read or written")]
     Json {

@@ -1,3 +1,7 @@
+use std::path::PathBuf;
+
+use beeacon_sqlite::OpenError;
+
 use super::*;
 use crate::labels::Labels;
 use crate::notify::{ActiveAlert, Reason};
@@ -125,7 +129,10 @@ async fn a_ledger_of_a_newer_version_is_refused_and_left_as_it_is() {
         .unwrap();
     ledger.close().await;
     let before = std::fs::read(&path).unwrap();
-    assert!(matches!(Ledger::open(&path).await, Err(LedgerError::Newer { found: 9_000, .. })));
+    assert!(matches!(
+        Ledger::open(&path).await,
+        Err(LedgerError::Open(OpenError::Newer { found: 9_000, .. }))
+    ));
     assert_eq!(std::fs::read(&path).unwrap(), before);
 }
 

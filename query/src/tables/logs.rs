@@ -31,6 +31,7 @@ use datafusion::scalar::ScalarValue;
 use super::Moment;
 use super::labels::labels_map;
 use super::reader::Readers;
+use super::redactions::{self, Counted};
 use crate::error::QueryError;
 use crate::limits::SCAN_FILES_MAX;
 use crate::prune::Bounds;
@@ -41,39 +42,68 @@ pub(crate) fn view(moment: &Arc<Moment>) -> Result<Arc<dyn TableProvider>> {
         Column::Labels => labels_map().call(vec![col(column.name())]).alias(column.name()),
         other => col(other.name()),
     });
-    let plan = stored(moment)?.project(columns)?.build()?;
+    let plan = stored(moment, Rows::All)?.project(columns)?.build()?;
     Ok(Arc::new(ViewTable::new(plan, None)))
 }
 
 /// A scan of the rows as they are stored, for views to build on.
-pub(crate) fn stored(moment: &Arc<Moment>) -> Result<LogicalPlanBuilder> {
-    let table = Arc::new(StoredLogs { moment: moment.clone() });
+pub(crate) fn stored(moment: &Arc<Moment>, rows: Rows) -> Result<LogicalPlanBuilder> {
+    let table = Arc::new(StoredLogs { moment: moment.clone(), rows });
     LogicalPlanBuilder::scan("logs", provider_as_source(table), None)
 }
 
-/// What all scans of stored logs in an optimised plan may need together; `None` if there is no such scan.
-pub(crate) fn bounds_of_plan(plan: &LogicalPlan) -> Option<Bounds> {
-    let mut bounds: Option<Bounds> = None;
-    let walked = plan.apply_with_subqueries(|node| {
-        if let LogicalPlan::TableScan(scan) = node
-            && source_as_provider(&scan.source).is_ok_and(|table| table.is::<StoredLogs>())
-        {
-            let own = Bounds::of_filters(&scan.filters);
-            bounds = Some(match bounds.take() {
-                Some(others) => others.or(own),
-                None => own,
-            });
-        }
-        Ok(TreeNodeRecursion::Continue)
-    });
-    // The walk's closure never fails; should the walk, everything is taken.
-    if walked.is_ok() { bounds } else { Some(Bounds::default()) }
+/// Which rows a scan is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Rows {
+    /// All of them.
+    All,
+    /// Those whose redactions are not counted.
+    NotCounted,
+}
+
+/// What a plan needs of the store.
+#[derive(Debug, Default)]
+pub(crate) struct Needs {
+    /// What all its scans of stored logs, and of what is counted of them, may need together; none without such a scan.
+    pub(crate) bounds: Option<Bounds>,
+    /// Whether it asks for counted redactions.
+    pub(crate) counts: bool,
+}
+
+impl Needs {
+    /// Those of an optimised plan.
+    pub(crate) fn of(plan: &LogicalPlan) -> Needs {
+        let mut needs = Needs::default();
+        let walked = plan.apply_with_subqueries(|node| {
+            if let LogicalPlan::TableScan(scan) = node
+                && let Ok(table) = source_as_provider(&scan.source)
+            {
+                if table.is::<StoredLogs>() {
+                    needs.also(Bounds::of_filters(&scan.filters));
+                } else if table.is::<Counted>() {
+                    needs.also(redactions::bounds(&scan.filters));
+                    needs.counts = true;
+                }
+            }
+            Ok(TreeNodeRecursion::Continue)
+        });
+        // The walk's closure never fails; should the walk, everything is taken.
+        if walked.is_ok() { needs } else { Needs { bounds: Some(Bounds::default()), counts: true } }
+    }
+
+    fn also(&mut self, own: Bounds) {
+        self.bounds = Some(match self.bounds.take() {
+            Some(others) => others.or(own),
+            None => own,
+        });
+    }
 }
 
 /// The table as it is stored.
 #[derive(Debug)]
 struct StoredLogs {
     moment: Arc<Moment>,
+    rows: Rows,
 }
 
 #[async_trait]
@@ -103,7 +133,12 @@ impl TableProvider for StoredLogs {
         if !snapshot.fresh.is_empty() {
             inputs.push(fresh(snapshot, self.moment.partitions, projection, limit)?);
         }
+        let counted = match self.rows {
+            Rows::All => None,
+            Rows::NotCounted => Some(self.moment.counted(&bounds)?),
+        };
         let files = snapshot.files.iter().filter(|file| bounds.meets(file.time_min_ns, file.time_max_ns));
+        let files = files.filter(|file| counted.is_none_or(|counted| !counted.files.contains(&file.file_id)));
         let files: Vec<&LogFile> = files.collect();
         if !files.is_empty() {
             inputs.push(parquet(&self.moment, &files, projection, limit)?);

@@ -7,7 +7,7 @@
 //! - [`labels`]: the map made of stored labels;
 //! - [`gaps`]: declared losses;
 //! - [`reader`]: reading a file, if it is the tenant's;
-//! - [`redactions`]: what the pollen filter took out, per minute.
+//! - [`redactions`]: what the pollen filter took out, per minute, from the counts of files where they have them.
 
 pub(crate) mod gaps;
 pub(crate) mod labels;
@@ -19,7 +19,7 @@ use std::fmt;
 use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
-use beeacon_store::{Snapshot, Store};
+use beeacon_store::{Redactions, Snapshot, Store};
 use datafusion::arrow::array::RecordBatch;
 use datafusion::catalog::{SchemaProvider, TableProvider};
 use datafusion::error::{DataFusionError, Result};
@@ -34,6 +34,7 @@ use crate::error::QueryError;
 use crate::prune::Bounds;
 use crate::relation;
 use crate::system::{Relation, SystemSchema};
+use crate::tables::logs::Needs;
 
 /// What one query sees.
 pub(crate) struct Moment {
@@ -45,8 +46,15 @@ pub(crate) struct Moment {
     pub(crate) files_prefix: Path,
     pub(crate) files_url: ObjectStoreUrl,
     pub(crate) footers: Arc<FileMetadataCache>,
-    logs: OnceLock<(Bounds, Snapshot)>,
+    arrived: OnceLock<Arrived>,
     gaps: OnceCell<RecordBatch>,
+}
+
+/// What was read of the store for a plan, and the bounds that it was read with.
+struct Arrived {
+    bounds: Bounds,
+    snapshot: Snapshot,
+    redactions: Option<Redactions>,
 }
 
 impl fmt::Debug for Moment {
@@ -73,27 +81,41 @@ impl Moment {
             files_prefix,
             files_url,
             footers,
-            logs: OnceLock::new(),
+            arrived: OnceLock::new(),
             gaps: OnceCell::new(),
         }
     }
 
     /// Takes the snapshot for an optimised plan: one for all its scans of `logs`.
     pub(crate) async fn arrive(&self, plan: &LogicalPlan) -> Result<Option<&Snapshot>, QueryError> {
-        let Some(bounds) = logs::bounds_of_plan(plan) else { return Ok(None) };
-        let snapshot = self.store.snapshot(&self.tenant, &bounds.to_prune()).await;
-        let snapshot = snapshot.map_err(|error| QueryError::Store(Some(error)))?;
-        Ok(Some(&self.logs.get_or_init(|| (bounds, snapshot)).1))
+        let Needs { bounds: Some(bounds), counts } = Needs::of(plan) else { return Ok(None) };
+        let failed = |error| QueryError::Store(Some(error));
+        let prune = bounds.to_prune();
+        let snapshot = self.store.snapshot(&self.tenant, &prune).await.map_err(failed)?;
+        let redactions = match counts {
+            true => Some(self.store.redactions(&self.tenant, &prune, &snapshot.files).await.map_err(failed)?),
+            false => None,
+        };
+        Ok(Some(&self.arrived.get_or_init(|| Arrived { bounds, snapshot, redactions }).snapshot))
+    }
+
+    fn arrived(&self, bounds: &Bounds) -> Result<&Arrived> {
+        let arrived = self.arrived.get().filter(|arrived| arrived.bounds.covers(bounds));
+        arrived.ok_or_else(|| {
+            DataFusionError::Internal("a scan of logs was planned outside the query's snapshot".into())
+        })
     }
 
     /// The snapshot, if it was taken wide enough for these bounds.
     pub(crate) fn snapshot(&self, bounds: &Bounds) -> Result<&Snapshot> {
-        match self.logs.get() {
-            Some((taken, snapshot)) if taken.covers(bounds) => Ok(snapshot),
-            _ => Err(DataFusionError::Internal(
-                "a scan of logs was planned outside the query's snapshot".into(),
-            )),
-        }
+        Ok(&self.arrived(bounds)?.snapshot)
+    }
+
+    /// What is counted of the snapshot's files.
+    pub(crate) fn counted(&self, bounds: &Bounds) -> Result<&Redactions> {
+        self.arrived(bounds)?.redactions.as_ref().ok_or_else(|| {
+            DataFusionError::Internal("counts were planned that the query's snapshot does not have".into())
+        })
     }
 
     pub(crate) async fn gap_rows(&self) -> Result<RecordBatch> {

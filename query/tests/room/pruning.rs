@@ -86,11 +86,32 @@ async fn each_scan_of_a_query_reads_only_its_own_files() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn bounds_on_the_redactions_view_leave_files_out() {
+async fn redactions_are_taken_from_the_counts_of_files_and_from_no_line() {
     let world = six_files().await;
-    let text = "select * from redactions where minute >= '2026-01-05T14:00:00Z' and service = 'web'";
-    assert_eq!(files_read(&world, text).await, 1);
-    assert!(world.cells(text).await.is_empty());
+    let found = |at, count| {
+        let mut line = said("web", at, "a");
+        line.redactions = vec![("email", count)];
+        line
+    };
+    world.publish_and_flush("default", &[found(NOON_NS, 1), found(NOON_NS + 2 * HOUR_NS, 2)]).await;
+    world.publish("default", &[found(NOON_NS + 2 * HOUR_NS + 59_000_000_000, 4)]).await;
+    let filter = "where minute >= '2026-01-05T14:00:00Z' and service = 'web'";
+    for (text, expected) in [
+        (format!("select sum(count) from redactions {filter}"), "6"),
+        ("select sum(count) from redactions".to_owned(), "7"),
+        ("select sum(count) from redactions where minute < '2026-01-05T12:00:30Z'".to_owned(), "1"),
+        ("select count(*) from redactions where service = 'db'".to_owned(), "0"),
+        ("select sum(count) from redactions where date_trunc('hour', minute) = '2026-01-05T14:00:00Z'".to_owned(), "6"),
+        ("select sum(r.count) from redactions r join logs l on l.timestamp = r.minute and l.service = r.service and l.message = 'a'".to_owned(), "14"),
+    ] {
+        assert_eq!(world.one(&text).await, expected, "{text}");
+    }
+    assert_eq!(files_read(&world, &format!("select * from redactions {filter}")).await, 0);
+    // A snapshot is as narrow as the question.
+    let before = world.query.statistics();
+    world.cells(&format!("select * from redactions {filter}")).await;
+    let after = world.query.statistics();
+    assert_eq!((after.files - before.files, after.files_skipped - before.files_skipped), (7, 5));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -45,6 +45,8 @@ pub(crate) struct FileFacts {
     pub(crate) sha256: [u8; 32],
     pub(crate) crc32c: u32,
     pub(crate) row_groups: Vec<RowGroupFacts>,
+    /// What was taken out of its lines, counted; none when there is too much.
+    pub(crate) redactions: Option<Vec<u8>>,
 }
 
 /// Where a row group lies in its file, and its checksum.
@@ -134,6 +136,9 @@ pub(crate) trait Catalog: Send + Sync + 'static {
 
     /// Which of a tenant's files a query has to read, and the LSN they stand for, from one snapshot of the catalog.
     async fn files(&self, tenant: &str, prune: &Prune) -> Result<FilesAt, StoreError>;
+
+    /// The counted redactions of a tenant's live files that a query may want, where they are kept.
+    async fn redactions(&self, tenant: &str, prune: &Prune) -> Result<Vec<(Uuid, Vec<u8>)>, StoreError>;
 
     /// A tenant's committed gap rows and the LSN they stand for, from one snapshot of the catalog, oldest first.
     async fn gaps(&self, tenant: &str) -> Result<(u64, Vec<GapRow>), StoreError>;

@@ -1,16 +1,14 @@
 //! The catalog in one SQLite file inside the data directory: WAL, `synchronous = FULL`, so that a commit that was reported
 //! survives a power cut. One connection writes, a few read; readers never wait for the writer.
 
-use std::path::{Path as FilePath, PathBuf};
+use std::path::Path as FilePath;
 use std::str::FromStr;
 
 use async_trait::async_trait;
 use beeacon_record::{AgentId, Epoch, GapReason, Position, Source};
 use object_store::path::Path;
-use sqlx::sqlite::{
-    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteRow, SqliteSynchronous,
-};
-use sqlx::{ConnectOptions, Connection, QueryBuilder, Row, Sqlite, SqliteConnection};
+use sqlx::sqlite::{SqlitePool, SqliteRow};
+use sqlx::{QueryBuilder, Row, Sqlite, SqliteConnection};
 use uuid::Uuid;
 
 use super::{
@@ -43,50 +41,9 @@ impl SqliteCatalog {
     /// # Errors
     /// [`StoreError::Newer`] when a newer program made it (nothing is changed then), and what SQLite reports.
     pub(crate) async fn open(path: &FilePath) -> Result<Self, StoreError> {
-        let options = SqliteConnectOptions::new()
-            .filename(path)
-            .create_if_missing(true)
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Full)
-            .busy_timeout(CATALOG_BUSY_WAIT)
-            .disable_statement_logging();
-        refuse_newer(path).await?;
-        let pool =
-            |connections| SqlitePoolOptions::new().max_connections(connections).test_before_acquire(false);
-        let writer = pool(1).connect_with(options.clone()).await.map_err(failed("open a connection"))?;
-        MIGRATIONS.run(&writer).await?;
-        let readers = pool(CATALOG_READERS)
-            .connect_with(options.create_if_missing(false).read_only(true))
-            .await
-            .map_err(failed("open a connection"))?;
+        let writer = beeacon_sqlite::writer(path, &MIGRATIONS, CATALOG_BUSY_WAIT).await?;
+        let readers = beeacon_sqlite::readers(path, CATALOG_BUSY_WAIT, CATALOG_READERS).await?;
         Ok(SqliteCatalog { writer, readers })
-    }
-}
-
-/// Looks at the version through a read-only connection, before anything could change the file.
-async fn refuse_newer(path: &FilePath) -> Result<(), StoreError> {
-    if !path.exists() {
-        return Ok(());
-    }
-    let known = MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or(0);
-    let options = SqliteConnectOptions::new().filename(path).read_only(true);
-    let mut connection =
-        SqliteConnection::connect_with(&options).await.map_err(failed("open a connection"))?;
-    let made = sqlx::query("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = '_sqlx_migrations'")
-        .fetch_optional(&mut connection)
-        .await
-        .map_err(failed("look for the version"))?;
-    let mut found = None;
-    if made.is_some() {
-        found = sqlx::query_scalar::<_, Option<i64>>("SELECT max(version) FROM _sqlx_migrations")
-            .fetch_one(&mut connection)
-            .await
-            .map_err(failed("read the version"))?;
-    }
-    connection.close().await.map_err(failed("close a connection"))?;
-    match found {
-        Some(found) if found > known => Err(StoreError::Newer { path: PathBuf::from(path), found, known }),
-        _ => Ok(()),
     }
 }
 
@@ -286,6 +243,18 @@ impl Catalog for SqliteCatalog {
         Ok(FilesAt { upto, version, files, total, damaged })
     }
 
+    async fn redactions(&self, tenant: &str, prune: &Prune) -> Result<Vec<(Uuid, Vec<u8>)>, StoreError> {
+        let mut select = QueryBuilder::new(
+            "SELECT file.file_id AS file_id, counts FROM file JOIN file_redactions ON file_redactions.file_id = file.file_id
+             WHERE state = 'live' AND tenant = ",
+        );
+        narrow(&mut select, tenant, prune);
+        let rows = select.build().fetch_all(&self.readers).await.map_err(failed("read redactions"))?;
+        let decode =
+            |row: &SqliteRow| Ok((uuid(row)?, row.try_get("counts").map_err(failed("read redactions"))?));
+        rows.iter().map(decode).collect()
+    }
+
     async fn gaps(&self, tenant: &str) -> Result<(u64, Vec<GapRow>), StoreError> {
         let mut transaction = self.readers.begin().await.map_err(failed("begin"))?;
         let upto = read_upto(&mut transaction).await?;
@@ -439,6 +408,14 @@ async fn make_live(connection: &mut SqliteConnection, file: &FileFacts) -> Resul
             .await
             .map_err(failed("store a file's service"))?;
     }
+    if let Some(counts) = &file.redactions {
+        sqlx::query("INSERT INTO file_redactions (file_id, counts) VALUES (?, ?)")
+            .bind(&file_id)
+            .bind(counts.as_slice())
+            .execute(&mut *connection)
+            .await
+            .map_err(failed("store a file's redactions"))?;
+    }
     for (ordinal, group) in file.row_groups.iter().enumerate() {
         sqlx::query(
             "INSERT INTO file_row_group (file_id, ordinal, offset_bytes, length_bytes, rows, crc32c) VALUES (?, ?, ?, ?, ?, ?)",
@@ -517,6 +494,13 @@ fn select_files(tenant: &str, prune: &Prune) -> QueryBuilder<Sqlite> {
         "SELECT file_id, path, bytes, rows, time_min_ns, time_max_ns, from_lsn, to_lsn FROM file
          WHERE state = 'live' AND tenant = ",
     );
+    narrow(&mut select, tenant, prune);
+    select.push(" ORDER BY time_max_ns DESC, file_id");
+    select
+}
+
+/// The rest of a condition that ends with `tenant = `.
+fn narrow(select: &mut QueryBuilder<Sqlite>, tenant: &str, prune: &Prune) {
     select.push_bind(tenant.to_owned());
     if let Some((from, to)) = prune.time_ns {
         select.push(" AND time_max_ns >= ").push_bind(from).push(" AND time_min_ns <= ").push_bind(to);
@@ -532,26 +516,11 @@ fn select_files(tenant: &str, prune: &Prune) -> QueryBuilder<Sqlite> {
         }
         select.push(")))");
     }
-    select.push(" ORDER BY time_max_ns DESC, file_id");
-    select
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// What a committed flush relies on: without these two a power cut could take back what was reported.
-    #[tokio::test]
-    async fn the_writer_syncs_every_commit() {
-        let directory = tempfile::tempdir().unwrap();
-        let catalog = SqliteCatalog::open(&directory.path().join("catalog.sqlite")).await.unwrap();
-        let pragma = async |sql| {
-            let row = sqlx::query(sql).fetch_one(&catalog.writer).await.unwrap();
-            row.try_get::<String, _>(0).or_else(|_| row.try_get::<i64, _>(0).map(|n| n.to_string())).unwrap()
-        };
-        assert_eq!(pragma("PRAGMA journal_mode").await, "wal");
-        assert_eq!(pragma("PRAGMA synchronous").await, "2");
-    }
 
     #[test]
     fn open_positions_survive_their_bytes_and_half_a_position_is_refused() {

@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use beeacon_sqlite::OpenError;
+
 use super::{commit, commit_of, counts, files_on_disk, once, open};
 use crate::snapshot::Prune;
 use crate::{Store, StoreError, StoreOptions};
@@ -118,7 +120,7 @@ async fn a_newer_catalog_is_refused_and_left_alone() {
     pool.close().await;
     let before = (fs::read(&path).unwrap(), files_on_disk(directory.path()));
     let error = Store::open(StoreOptions::new(directory.path())).await.err().unwrap();
-    assert!(matches!(error, StoreError::Newer { found: 99, known: 1, .. }), "{error}");
+    assert!(matches!(error, StoreError::Open(OpenError::Newer { found: 99, known: 2, .. })), "{error}");
     assert_eq!((fs::read(&path).unwrap(), files_on_disk(directory.path())), before);
 }
 
