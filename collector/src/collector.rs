@@ -17,7 +17,7 @@ use tokio::sync::{Notify, Semaphore, oneshot, watch};
 use crate::agents::Agents;
 use crate::consumers;
 use crate::error::{CollectorError, chain};
-use crate::followers;
+use crate::followers::{self, Found};
 use crate::limits::{
     BODY_BYTES_IN_FLIGHT_MAX, CLOSE_WAIT_MAX, COMMITS_IN_FLIGHT_MAX, DECODE_BYTES_IN_FLIGHT_MAX,
     PUBLISH_RETRY_PAUSE, TENANT_BYTES_MAX,
@@ -25,6 +25,7 @@ use crate::limits::{
 use crate::loki::{Loki, LokiOptions};
 use crate::metrics::Metrics;
 use crate::permits::ByteBudget;
+use crate::recent::Recent;
 use crate::refusal::Refused;
 use crate::replay::{ReplayReport, replay};
 use crate::status::CollectorStatus;
@@ -97,6 +98,7 @@ pub(crate) struct Inner {
     pub(crate) metrics: Metrics,
     pub(crate) loki: Option<Arc<Loki>>,
     pub(crate) followers: Vec<String>,
+    pub(crate) recent: Recent,
     /// The last durable record, for whoever follows the journal.
     pub(crate) synced: watch::Receiver<u64>,
     /// The journal refused for want of room: look at once.
@@ -159,6 +161,7 @@ impl Collector {
             metrics,
             loki,
             followers: options.followers,
+            recent: Recent::default(),
             synced,
             cramped: Notify::new(),
             failure: OnceLock::new(),
@@ -300,10 +303,20 @@ impl Inner {
         journal.min(self.bodies.left() as u64) / sharing as u64
     }
 
-    /// Makes a record durable and gives its LSN.
-    pub(crate) async fn append(&self, payload: Payload) -> Result<u64, Refused> {
+    /// Makes a record durable and gives its LSN. Who follows the journal is shown what is in it, whose rows take so many bytes.
+    pub(crate) async fn append(
+        &self,
+        payload: Payload,
+        found: Found,
+        row_bytes: usize,
+    ) -> Result<u64, Refused> {
         let (sender, receiver) = oneshot::channel();
+        let recent = self.recent.clone();
         let submitted = self.journal.submit(payload, move |result| {
+            // The journal answers whoever submitted before it tells its listeners, and so those who follow it.
+            if let Ok(lsn) = &result {
+                recent.insert(lsn.0, found, row_bytes);
+            }
             // Whoever waited may be gone with the runtime.
             drop(sender.send(result));
         });

@@ -5,15 +5,19 @@
 //! - it sees every row that was stored, once per life, in the journal's order; what was lost before it was seen is counted;
 //! - its claim on the journal ends where it would keep the doors shut.
 //!
+//! Who keeps up with the journal is shown the rows as they came out of their frames ([`crate::recent`]); who does not, or was away,
+//! reads and inflates what the journal has.
+//!
 //! A new follower starts with what comes from then on. Whoever keeps a place of its own, written together with what was made
 //! of the rows, starts there, and sees no row twice.
 
 use std::sync::Arc;
 
-use arrow_array::{Array, ListArray, StringArray, StructArray, UInt32Array};
+use arrow_array::{Array, Int32Array, ListArray, StringArray, StructArray, UInt32Array};
 use beeacon_journal::{Cursor, Journal, JournalError, Lsn, Reader};
 use beeacon_record::schema::Column;
 use beeacon_record::{Batch, Frame, Scrubbed};
+use beeacon_store::GapRow;
 use bytes::Bytes;
 use tokio::sync::watch;
 
@@ -21,7 +25,8 @@ use crate::collector::{Collector, Inner, blocking};
 use crate::consumers::advance;
 use crate::entry::{self, EntryKind};
 use crate::error::CollectorError;
-use crate::plan::{noted_gaps, noted_verdicts, wanted_rows};
+use crate::plan::{Plan, noted_gaps, noted_verdicts, wanted_rows};
+use crate::recent::RecentReader;
 
 /// A row as a follower sees it.
 #[derive(Clone, Copy, Debug)]
@@ -47,11 +52,13 @@ pub struct FollowedGap {
     pub bytes: u64,
 }
 
-/// The rows of one record.
+/// The rows of one record. Cheap to clone.
+#[derive(Clone)]
 pub struct FollowedRows {
-    batch: Scrubbed<Batch>,
-    wanted: Vec<bool>,
-    gaps: Vec<FollowedGap>,
+    batch: Option<Scrubbed<Batch>>,
+    /// Which of them were stored; all without it.
+    wanted: Option<Arc<[bool]>>,
+    gaps: Arc<[FollowedGap]>,
 }
 
 /// What a follower meets.
@@ -82,6 +89,7 @@ pub enum Followed {
 pub struct Follower {
     inner: Arc<Inner>,
     cursor: Cursor,
+    recent: RecentReader,
     reader: Option<Reader>,
     place: u64,
     synced: watch::Receiver<u64>,
@@ -108,6 +116,7 @@ impl Collector {
         Ok(Follower {
             inner: Arc::clone(&self.inner),
             cursor,
+            recent: self.inner.recent.reader(place),
             reader: None,
             place,
             synced: self.inner.synced.clone(),
@@ -149,24 +158,39 @@ impl Follower {
     fn pass(&mut self, synced: u64) -> Followed {
         self.reader = None;
         self.place = synced;
+        self.recent.is_at(synced);
         Followed::Passed { upto: synced, lost_records: 0 }
     }
 
-    /// Reads one record. None when a reader had to be placed anew.
+    /// One record, from memory or from the journal.
     async fn read(&mut self, synced: u64) -> Result<Option<Followed>, CollectorError> {
+        let lsn = self.place + 1;
+        let met = match self.recent.get(lsn) {
+            Some(found) => {
+                self.inner.metrics.followed("memory");
+                self.reader = None;
+                self.place = lsn;
+                Some(met(lsn, 0, found))
+            }
+            None => self.read_journal(synced).await?,
+        };
+        self.recent.is_at(self.place);
+        Ok(met)
+    }
+
+    /// Reads one record of the journal. None when a reader had to be placed anew.
+    async fn read_journal(&mut self, synced: u64) -> Result<Option<Followed>, CollectorError> {
         let journal = self.inner.journal.clone();
         let reader = self.reader.take().unwrap_or_else(|| journal.reader(Lsn(self.place + 1)));
         let (reader, read) = blocking("read the journal for a follower", move || read(reader)).await?;
         match read {
             Ok(Some((lsn, found))) => {
+                self.inner.metrics.followed("journal");
                 self.reader = Some(reader);
                 let lost_records = lsn.saturating_sub(self.place + 1);
                 self.place = lsn;
                 Ok(Some(match found {
-                    Some(Some((received_ns, rows))) => {
-                        Followed::Rows { lsn, received_ns, lost_records, rows }
-                    }
-                    Some(None) => Followed::Passed { upto: lsn, lost_records },
+                    Some(found) => met(lsn, lost_records, found),
                     None => Followed::Passed { upto: lsn, lost_records: lost_records + 1 },
                 }))
             }
@@ -212,7 +236,14 @@ impl Claim {
 }
 
 /// A record's time of arrival and rows; none of a record without rows.
-type Found = Option<(i64, FollowedRows)>;
+pub(crate) type Found = Option<(i64, FollowedRows)>;
+
+fn met(lsn: u64, lost_records: u64, found: Found) -> Followed {
+    match found {
+        Some((received_ns, rows)) => Followed::Rows { lsn, received_ns, lost_records, rows },
+        None => Followed::Passed { upto: lsn, lost_records },
+    }
+}
 
 /// A record's number and what is in it; the inner none is a record that can't be read.
 type Record = Option<(u64, Option<Found>)>;
@@ -236,14 +267,24 @@ fn decode(payload: Vec<u8>) -> Option<Found> {
         bytes: gap.bytes,
     });
     let gaps = gaps.collect();
-    Some(Some((entry.received_ns, FollowedRows { batch, wanted, gaps })))
+    let rows = FollowedRows { batch: Some(batch), wanted: Some(wanted.into()), gaps };
+    Some(Some((entry.received_ns, rows)))
 }
 
 impl FollowedRows {
     /// All rows of a batch, as a follower would be shown those of a record that holds it.
     pub fn all(batch: Scrubbed<Batch>) -> FollowedRows {
-        let wanted = vec![true; batch.get().rows()];
-        FollowedRows { batch, wanted, gaps: Vec::new() }
+        FollowedRows { batch: Some(batch), wanted: None, gaps: Arc::default() }
+    }
+
+    /// What a frame's plan stores.
+    pub(crate) fn of(plan: &Plan) -> FollowedRows {
+        let gap = |gap: &GapRow| FollowedGap {
+            source: gap.source.to_string(),
+            reason: gap.reason.as_str(),
+            bytes: gap.bytes,
+        };
+        FollowedRows { batch: plan.batch.clone(), wanted: None, gaps: plan.gaps.iter().map(gap).collect() }
     }
 
     /// What is missing right before them.
@@ -253,20 +294,36 @@ impl FollowedRows {
 
     /// Shows the rows, once and all together.
     pub fn visit(&self, see: &mut dyn FnMut(&[FollowedRow<'_>])) {
-        let batch = self.batch.get();
+        self.visit_those(|_| true, see);
+    }
+
+    /// Shows the rows that had something taken out, once and all together.
+    pub fn visit_redacted(&self, see: &mut dyn FnMut(&[FollowedRow<'_>])) {
+        self.visit_those(|redactions| redactions > 0, see);
+    }
+
+    /// Shows the rows whose number of redactions is wanted.
+    fn visit_those(&self, is_wanted: impl Fn(usize) -> bool, see: &mut dyn FnMut(&[FollowedRow<'_>])) {
+        let Some(batch) = self.batch.as_ref().map(Scrubbed::get) else { return see(&[]) };
         let column = |column| batch.dictionary_column(column).ok();
         let (Some(services), Some(levels)) = (column(Column::Service), column(Column::Level)) else { return };
-        let word = |(keys, values): (&arrow_array::Int32Array, &'_ StringArray), row: usize| {
+        let word = |(keys, values): (&Int32Array, &'_ StringArray), row: usize| {
             let key = keys.values().get(row).and_then(|key| usize::try_from(*key).ok());
             key.filter(|key| *key < values.len())
         };
         let messages = batch.messages();
         let (redactions, ends) = redactions(batch.redactions());
-        let mut rows = Vec::with_capacity(batch.rows());
-        for row in (0..batch.rows()).filter(|row| self.wanted.get(*row) == Some(&true)) {
-            let start = row.checked_sub(1).and_then(|before| ends.get(before)).copied().unwrap_or(0);
-            let end = ends.get(row).copied().unwrap_or(start);
-            let text = |words: (&arrow_array::Int32Array, &'_ StringArray)| word(words, row);
+        let mut rows = Vec::new();
+        let mut end = 0;
+        for row in 0..batch.rows() {
+            let start = end;
+            end = ends.get(row).copied().unwrap_or(start);
+            let is_stored =
+                self.wanted.as_ref().is_none_or(|wanted| wanted.get(row).copied().unwrap_or(false));
+            if !is_stored || !is_wanted(end - start) {
+                continue;
+            }
+            let text = |words: (&Int32Array, &'_ StringArray)| word(words, row);
             rows.push(FollowedRow {
                 service: text(services).map_or("", |key| services.1.value(key)),
                 level: text(levels).map_or("", |key| levels.1.value(key)),

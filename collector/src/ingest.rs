@@ -22,6 +22,7 @@ use tokio::sync::OwnedMutexGuard;
 use crate::agents::{Agent, AgentState};
 use crate::collector::{Inner, now_ns, seconds_since};
 use crate::entry;
+use crate::followers::FollowedRows;
 use crate::limits::{
     BODY_BYTES_PER_SECOND_MIN, BODY_TIME_BASE, INGEST_FRAME_BYTES_MAX, PUBLISH_ANSWER_WAIT_MAX,
 };
@@ -111,7 +112,9 @@ async fn commit(
     let prefix = entry::batch_prefix(&inner.tenant, received_ns, &plan.before)
         .map_err(|error| Refused::internal(error.to_string()))?;
     let payload = Payload::new().with(prefix).with(frame.bytes().clone());
-    let lsn = inner.append(payload).await?;
+    let rows = FollowedRows::of(&plan);
+    let row_bytes = frame.header().inflated_bytes();
+    let lsn = inner.append(payload, Some((received_ns, rows)), row_bytes).await?;
     drop(body);
 
     // From here on the frame counts, whatever happens to the store: sent again it is a duplicate.

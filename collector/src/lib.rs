@@ -37,6 +37,8 @@ mod replay;
 
 mod consumers;
 
+mod recent;
+
 pub mod followers;
 
 pub mod loki;

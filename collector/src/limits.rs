@@ -78,6 +78,13 @@ pub const PRESSURE_HIGH_PERCENT: u64 = 75;
 /// The share of the quota, in percent, that skipping for Loki aims at.
 pub const PRESSURE_LOW_PERCENT: u64 = 50;
 
+/// Bytes of rows that are kept for those who follow the journal closely; beyond it they read the journal. Several frames of the largest
+/// size, or some seconds at the rates that one server takes; the store's fresh rows hold most of it anyway.
+pub const RECENT_BYTES_MAX: usize = 32 << 20;
+
+/// What a record counts beside its rows, in bytes: it bounds how many records without rows are kept.
+pub const RECENT_RECORD_BYTES: usize = 1 << 10;
+
 /// The pause before a commit is offered again to a store that could not take it.
 pub const PUBLISH_RETRY_PAUSE: Duration = Duration::from_millis(500);
 

@@ -21,6 +21,12 @@ pub(crate) struct ReasonLabel {
     pub(crate) reason: &'static str,
 }
 
+/// Where followers of the journal got a record.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct FromLabel {
+    pub(crate) from: &'static str,
+}
+
 type Count = Counter<u64, AtomicU64>;
 
 /// The collector's metrics.
@@ -37,6 +43,7 @@ pub(crate) struct Metrics {
     pub(crate) refusals: Family<CodeLabel, Count>,
     pub(crate) commit_seconds: Histogram,
     pub(crate) unstorable_entries: Count,
+    pub(crate) followed_records: Family<FromLabel, Count>,
     pub(crate) loki_pushes: Count,
     pub(crate) loki_entries: Count,
     pub(crate) loki_bytes: Count,
@@ -61,6 +68,7 @@ impl Default for Metrics {
             refusals: Family::default(),
             commit_seconds: Histogram::new(seconds),
             unstorable_entries: Counter::default(),
+            followed_records: Family::default(),
             loki_pushes: Counter::default(),
             loki_entries: Counter::default(),
             loki_bytes: Counter::default(),
@@ -102,6 +110,11 @@ impl Metrics {
             "Journal entries whose rows the store refused for good",
             self.unstorable_entries.clone(),
         );
+        r.register(
+            "followed_records",
+            "Records shown to those who follow the journal, from memory or from the journal",
+            self.followed_records.clone(),
+        );
         r.register("loki_pushes", "Pushes that Loki took", self.loki_pushes.clone());
         r.register("loki_entries", "Entries that Loki took", self.loki_entries.clone());
         r.register("loki_bytes", "Compressed bytes of pushes that Loki took", self.loki_bytes.clone());
@@ -125,6 +138,10 @@ impl Metrics {
 
     pub(crate) fn refused(&self, code: RefusalCode) {
         self.refusals.get_or_create(&CodeLabel { code: code_name(code) }).inc();
+    }
+
+    pub(crate) fn followed(&self, from: &'static str) {
+        self.followed_records.get_or_create(&FromLabel { from }).inc();
     }
 }
 

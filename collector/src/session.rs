@@ -65,7 +65,7 @@ async fn begin(
     let epoch = Epoch(state.epoch.0.saturating_add(1));
     let bytes = entry::session(&inner.tenant, received_ns, agent.id, epoch)
         .map_err(|error| Refused::internal(error.to_string()))?;
-    let lsn = inner.append(Payload::from(bytes)).await?;
+    let lsn = inner.append(Payload::from(bytes), None, 0).await?;
     inner.agents.begin(&agent, &mut state, epoch);
     agent.set_who(who);
     inner.agents.forget_over(&agent, &mut state, received_ns);

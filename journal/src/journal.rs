@@ -219,7 +219,7 @@ impl Journal {
     }
 
     /// Calls `listener` on the writer's thread after each sync, with the last durable LSN, for as
-    /// long as the journal is open. It should only wake somebody, and not register listeners.
+    /// long as the journal is open. Those who submitted the records are told before. It should only wake somebody, and not register listeners.
     ///
     /// # Errors
     /// When there are too many listeners.

@@ -45,8 +45,8 @@ impl Events {
         for gap in rows.gaps() {
             tally.gap(at, &gap.source, gap.reason, gap.bytes);
         }
-        rows.visit(&mut |rows| {
-            for row in rows.iter().filter(|row| !row.redactions.is_empty()) {
+        rows.visit_redacted(&mut |rows| {
+            for row in rows {
                 tally.line(at, row.service, row.redactions);
             }
         });

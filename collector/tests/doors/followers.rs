@@ -1,8 +1,11 @@
 //! Who follows the journal: what they see, where they go on, and what they can't do to anybody else.
 
 use beeacon_collector::{Followed, Follower};
+use beeacon_record::{Gap, GapReason, Position};
+use prometheus_client::encoding::text::encode;
+use prometheus_client::registry::Registry;
 
-use crate::harness::{Agent, House, Settings, tens};
+use crate::harness::{Agent, House, Settings, interval, tens};
 use crate::room::{fill, small_journal};
 
 const NAME: &str = "watch";
@@ -50,6 +53,61 @@ async fn a_follower_sees_every_stored_row_once_and_goes_on_where_it_was_done() {
     let again = house.killed().await;
     let new = seen(&mut again.collector.follow(NAME, None).await.unwrap()).await.0;
     assert_eq!(new, tens(150, 200));
+}
+
+/// How many records followers were shown from `memory` or from the `journal`.
+fn followed(house: &House, from: &str) -> u64 {
+    let mut registry = Registry::default();
+    house.collector.register(&mut registry);
+    let mut text = String::new();
+    encode(&mut text, &registry).unwrap();
+    let name = format!("beeacon_collector_followed_records_total{{from=\"{from}\"}} ");
+    text.lines().find_map(|line| line.strip_prefix(name.as_str())).map_or(0, |count| count.parse().unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_keeps_up_is_shown_from_memory_what_the_journal_has() {
+    let (house, mut agent) = house(Settings::default()).await;
+    let mut close = house.collector.follow(NAME, None).await.unwrap();
+    seen(&mut close).await;
+    let before = followed(&house, "journal");
+    let mut late = house.collector.follow(NAME, Some(close.place())).await.unwrap();
+    house.take(agent.tens(0, 100)).await;
+    house.take(agent.tens(50, 150)).await;
+    house.begin(&mut agent).await;
+    let mut declared = interval("s", 200, 300);
+    declared.gap = Some(Gap {
+        from: Position::new(1, 150),
+        reason: GapReason::Rotated,
+        bytes: 50,
+        timestamp_before_ns: 1,
+        timestamp_after_ns: 2,
+    });
+    house.take(agent.frame(&[200, 250], declared)).await;
+    let told = |met: Followed| match met {
+        Followed::Rows { lsn, lost_records, rows, .. } => {
+            let mut messages = Vec::new();
+            rows.visit(&mut |rows| messages.extend(rows.iter().map(|row| row.message.to_owned())));
+            (lsn, lost_records, Some((messages, rows.gaps().to_vec())))
+        }
+        Followed::Passed { upto, lost_records } => (upto, lost_records, None),
+        Followed::Current => panic!("it was current before"),
+    };
+    let mut shown = Vec::new();
+    for _ in 0..4 {
+        shown.push(told(close.next(true).await.unwrap()));
+    }
+    assert_eq!((followed(&house, "memory"), followed(&house, "journal")), (4, before));
+    assert_eq!(shown.last().unwrap().2.as_ref().unwrap().1.len(), 1, "the gap");
+    drop(late.next(true).await.unwrap());
+    assert_eq!(followed(&house, "memory"), 5, "a slower one finds what is kept for it");
+    drop((close, late));
+    // Nobody followed, so nothing is kept: the same, read anew.
+    let mut again = house.collector.follow(NAME, Some(shown[0].0 - 1)).await.unwrap();
+    for expected in shown {
+        assert_eq!(told(again.next(true).await.unwrap()), expected);
+    }
+    assert_eq!(followed(&house, "journal"), before + 4);
 }
 
 #[tokio::test(flavor = "multi_thread")]
