@@ -109,7 +109,7 @@ impl Events {
         let maker = Maker::new(log.server().to_owned(), env!("CARGO_PKG_VERSION"));
         let rules = beeacon_filters::library::rules().context("read the rules of the filter")?;
         let kind = |rule: &beeacon_filters::Rule| {
-            let kind = Kind { category: rule.category().to_owned(), severity: word(rule.severity()) };
+            let kind = Kind { category: rule.category().to_owned(), severity: severity(rule.severity()) };
             (rule.id().to_owned(), kind)
         };
         let events = Events(Arc::new(Inner {
@@ -229,8 +229,8 @@ impl Events {
     pub(crate) async fn run(self, sources: Sources, stop: watch::Receiver<bool>) {
         let Sources { alerts, audit, routes, health, redis } = sources;
         let mut tasks = JoinSet::new();
-        tasks.spawn(seen::alerts(self.clone(), alerts, stop.clone()));
-        tasks.spawn(seen::audit(self.clone(), audit, routes, stop.clone()));
+        tasks.spawn(seen::follow(self.clone(), seen::Changes::new(alerts), stop.clone()));
+        tasks.spawn(seen::follow(self.clone(), seen::Trail::new(audit, routes), stop.clone()));
         tasks.spawn(watched::run(self.clone(), health, stop.clone()));
         tasks.spawn(dashboards::run(self.clone(), stop.clone()));
         tasks.spawn(counted::run(self.clone(), stop.clone()));
@@ -254,7 +254,7 @@ impl Events {
 }
 
 /// A rule's severity as events spell it.
-fn word(severity: Severity) -> &'static str {
+pub(crate) fn severity(severity: Severity) -> &'static str {
     match severity {
         Severity::Low => "low",
         Severity::Medium => "medium",

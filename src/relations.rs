@@ -1,18 +1,20 @@
-//! Tables of the program itself, for queries and rules: `metrics`, the levels and counts that `/metrics` shows, and `agents`,
-//! those that the collector knows. And the one level that no room knows: how full the disk is.
+//! Tables of the program itself, for queries and rules: `metrics`, the levels and counts that `/metrics` shows, `agents`, those that the
+//! collector knows, and `filter_rules`, what the pollen filter looks for. And the one level that no room knows: how full the disk is.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 
 use beeacon_agent::metrics::exposed;
-use beeacon_query::relation::{ColumnKind, Relation, RelationError, RelationRows, Value};
+use beeacon_filters::Rule;
+use beeacon_query::relation::{ColumnKind, Relation, RelationError, RelationRows, Value, Wanted};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
+use crate::events;
 use crate::server::locked;
 
 /// One sample of `/metrics`.
@@ -101,7 +103,7 @@ impl Relation for Metrics {
         &[("name", ColumnKind::Text), ("labels", ColumnKind::Text), ("value", ColumnKind::Real)]
     }
 
-    fn rows(&self, _tenant: &str) -> RelationRows {
+    fn rows(&self, _tenant: &str, _wanted: &Wanted) -> RelationRows {
         let rows = (self.0)().into_iter().map(|row| {
             let labels =
                 serde_json::to_string(&row.labels).map_err(|error| RelationError(error.to_string()))?;
@@ -127,7 +129,7 @@ impl Relation for Agents {
         ]
     }
 
-    fn rows(&self, _tenant: &str) -> RelationRows {
+    fn rows(&self, _tenant: &str, _wanted: &Wanted) -> RelationRows {
         let rows = (self.0)().into_iter().map(|row| {
             // Zero is never.
             let last_seen = if row.last_seen_ns == 0 { Value::Null } else { Value::Time(row.last_seen_ns) };
@@ -135,6 +137,39 @@ impl Relation for Agents {
             vec![text(row.agent), text(row.host), text(row.version), Value::Number(row.sources), last_seen]
         });
         let rows = Ok(rows.collect());
+        Box::pin(async move { rows })
+    }
+}
+
+/// `filter_rules(rule, category, severity, description)`: the library of the pollen filter, whether a profile uses them or not.
+#[derive(Debug)]
+pub(crate) struct FilterRules;
+
+impl Relation for FilterRules {
+    fn name(&self) -> &'static str {
+        "filter_rules"
+    }
+
+    fn columns(&self) -> &'static [(&'static str, ColumnKind)] {
+        &[
+            ("rule", ColumnKind::Text),
+            ("category", ColumnKind::Text),
+            ("severity", ColumnKind::Text),
+            ("description", ColumnKind::Text),
+        ]
+    }
+
+    fn rows(&self, _tenant: &str, _wanted: &Wanted) -> RelationRows {
+        static ROWS: LazyLock<Result<Vec<Vec<Value>>, String>> = LazyLock::new(|| {
+            let rules = beeacon_filters::library::rules().map_err(|error| error.to_string())?;
+            let row = |rule: &Rule| {
+                let severity = events::severity(rule.severity());
+                let words = [rule.id(), rule.category(), severity, rule.description()];
+                words.map(|word| Value::Text(word.to_owned())).to_vec()
+            };
+            Ok(rules.iter().map(row).collect())
+        });
+        let rows = ROWS.clone().map_err(RelationError);
         Box::pin(async move { rows })
     }
 }

@@ -24,7 +24,7 @@ use crate::config::ServerConfig;
 use crate::doors::{self, Readiness};
 use crate::events::{self, Events, Health, Sources, note_dashboard};
 use crate::openapi;
-use crate::relations::{Agents, Disk, Metrics};
+use crate::relations::{Agents, Disk, FilterRules, Metrics};
 use crate::routes::routes;
 use crate::status::{self, Status};
 use crate::tls::{self, Tls};
@@ -86,6 +86,7 @@ impl Server {
         let registry = Arc::new(Mutex::new(Registry::default()));
         config.query.relations.push(Arc::new(Metrics::of(registry.clone())));
         config.query.relations.push(Arc::new(Agents::of(collector.clone())));
+        config.query.relations.push(Arc::new(FilterRules));
         let query = Query::new(store.clone(), config.query).context("open the query room")?;
         let url = url_of(config.tls.is_some(), listener.local_addr().context("look up the address")?);
         let alerts = Alerts::open(config.alerts, query.clone(), &url, access.redis.clone())

@@ -1,5 +1,7 @@
 //! What the agent counts. Names are `beeacon_agent_…` with the unit last; the encoder appends `_total` to counters.
 
+use std::sync::atomic::AtomicU64;
+
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -21,6 +23,7 @@ pub struct Metrics {
     pub shipped_bytes: Counter,
     pub gaps: Counter,
     pub redactions: Counter,
+    pub filter_seconds: Counter<f64, AtomicU64>,
     pub dropped_rows: Counter,
     pub sampled_rows: Counter,
     pub rate_limited_rows: Counter,
@@ -120,6 +123,12 @@ impl Metrics {
             self.gaps.clone(),
         );
         registry.register("redactions", "What the pollen filter took out.", self.redactions.clone());
+        registry.register_with_unit(
+            "filter",
+            "Time that the pollen filter took, on the clock.",
+            Unit::Seconds,
+            self.filter_seconds.clone(),
+        );
         registry.register("sampled_rows", "Rows left out by sampling.", self.sampled_rows.clone());
         registry.register(
             "rate_limited_rows",

@@ -639,7 +639,10 @@ impl Pump {
             Err(error) => return self.fail("a batch does not fit together", &error),
         };
         let (rows, places) = (batch.rows(), places(&batch, self.rows_max));
-        let scrubbed = match filter::scrub(self.parts.filter.as_ref(), batch) {
+        let began = Instant::now();
+        let scrubbed = filter::scrub(self.parts.filter.as_ref(), batch);
+        self.parts.metrics.filter_seconds.inc_by(began.elapsed().as_secs_f64());
+        let scrubbed = match scrubbed {
             Ok((scrubbed, counts)) => {
                 self.parts.metrics.redactions.inc_by(counts.redactions);
                 self.parts.metrics.dropped_rows.inc_by(counts.dropped_rows);

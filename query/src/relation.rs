@@ -4,6 +4,7 @@
 //! asks for their rows when a query reads them. They are described to clients of PostgreSQL like the tables of the store.
 //! A query that reads one twice asks for its rows twice.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -17,11 +18,12 @@ use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit}
 use datafusion::catalog::memory::MemorySourceConfig;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::error::{DataFusionError, Result};
-use datafusion::logical_expr::{Expr, TableType};
+use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 use thiserror::Error;
 
 use crate::error::{QueryError, Shown};
+use crate::prune::Narrowing;
 
 /// What a column holds. Every column may hold nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +61,17 @@ pub enum Value {
 pub type RelationRows =
     Pin<Box<dyn Future<Output = std::result::Result<Vec<Vec<Value>>, RelationError>> + Send>>;
 
+/// Which of a relation's rows and columns a query needs. Rows beyond them are always right: the query looks itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// Rows whose time, in [`Relation::narrowed_by`]'s column, lies between these, both included, in nanoseconds since 1970.
+    pub time_ns: Option<(i64, i64)>,
+    /// Rows whose text, in [`Relation::narrowed_by`]'s column, is one of these.
+    pub texts: Option<BTreeSet<String>>,
+    /// The places of the columns that are read; what stands in the others does not matter. All, without it.
+    pub columns: Option<BTreeSet<usize>>,
+}
+
 /// Why a relation has no rows to give now. The text is for whoever asked.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("{0}")]
@@ -72,8 +85,13 @@ pub trait Relation: Send + Sync + fmt::Debug {
     /// Its columns.
     fn columns(&self) -> &'static [(&'static str, ColumnKind)];
 
+    /// The columns, one of times and one of texts, by which it can leave out rows that a query does not want. By default none.
+    fn narrowed_by(&self) -> Option<(&'static str, &'static str)> {
+        None
+    }
+
     /// Its rows for a tenant, each with one value per column, of the column's kind. Bounding them is up to whoever brings them.
-    fn rows(&self, tenant: &str) -> RelationRows;
+    fn rows(&self, tenant: &str, wanted: &Wanted) -> RelationRows;
 }
 
 pub(crate) fn schema(relation: &dyn Relation) -> SchemaRef {
@@ -148,14 +166,25 @@ impl TableProvider for Brought {
         TableType::Base
     }
 
+    fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
+        Ok(vec![TableProviderFilterPushDown::Inexact; filters.len()])
+    }
+
     async fn scan(
         &self,
         _state: &dyn Session,
         projection: Option<&Vec<usize>>,
-        _filters: &[Expr],
+        filters: &[Expr],
         _limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let rows = self.relation.rows(&self.tenant).await;
+        let bounds = self.relation.narrowed_by().map(|(time, text)| Narrowing { time, text }.bounds(filters));
+        let bounds = bounds.unwrap_or_default();
+        let wanted = Wanted {
+            time_ns: bounds.time_ns(),
+            texts: bounds.into_texts(),
+            columns: projection.map(|columns| columns.iter().copied().collect()),
+        };
+        let rows = self.relation.rows(&self.tenant, &wanted).await;
         let rows = rows.map_err(|error| QueryError::Relation { shown: Shown::new(error.0) })?;
         let batch = self.batch(&rows)?;
         Ok(MemorySourceConfig::try_new_exec(&[vec![batch]], self.schema.clone(), projection.cloned())?)

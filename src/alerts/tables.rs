@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use beeacon_alerts::ledger::{Case, CaseFilter, Incident, IncidentEvent, LedgerError};
 use beeacon_alerts::runner::Handle;
-use beeacon_query::relation::{ColumnKind, Relation, RelationError, RelationRows, Value};
+use beeacon_query::relation::{ColumnKind, Relation, RelationError, RelationRows, Value, Wanted};
 use jiff::Timestamp;
 
 /// The most rows of one of the tables, the newest ones. More are in the ledger, and the doors page through them.
@@ -97,7 +97,7 @@ impl Relation for Shown {
         }
     }
 
-    fn rows(&self, _tenant: &str) -> RelationRows {
+    fn rows(&self, _tenant: &str, _wanted: &Wanted) -> RelationRows {
         let (table, source) = (self.table, self.source.clone());
         Box::pin(async move {
             let Some(source) = source else { return Ok(Vec::new()) };

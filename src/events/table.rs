@@ -2,8 +2,9 @@
 
 use std::sync::{Arc, OnceLock};
 
-use beeacon_events::{Event, Selection, Stored};
-use beeacon_query::relation::{ColumnKind, Relation, RelationError, RelationRows, Value};
+use beeacon_events::{Event, EventType, Head, LogError, Selection, Stored};
+use beeacon_query::relation::{ColumnKind, Relation, RelationError, RelationRows, Value, Wanted};
+use jiff::Timestamp;
 
 use super::Events;
 use super::limits::ROWS_MAX;
@@ -26,33 +27,75 @@ impl Relation for Table {
     }
 
     fn columns(&self) -> &'static [(&'static str, ColumnKind)] {
-        &[
-            ("sequence", ColumnKind::Number),
-            ("id", ColumnKind::Text),
-            ("type", ColumnKind::Text),
-            ("timestamp", ColumnKind::Time),
-            ("source", ColumnKind::Text),
-            ("service", ColumnKind::Text),
-            ("severity", ColumnKind::Text),
-            ("payload", ColumnKind::Text),
-            ("metadata", ColumnKind::Text),
-            ("correlation_id", ColumnKind::Text),
-            ("server", ColumnKind::Text),
-        ]
+        COLUMNS
     }
 
-    fn rows(&self, _tenant: &str) -> RelationRows {
-        let source = self.0.clone();
+    fn narrowed_by(&self) -> Option<(&'static str, &'static str)> {
+        Some(("timestamp", "type"))
+    }
+
+    fn rows(&self, _tenant: &str, wanted: &Wanted) -> RelationRows {
+        let (source, wanted) = (self.0.clone(), wanted.clone());
         Box::pin(async move {
             let Some(source) = source else { return Ok(Vec::new()) };
             let Some(events) = source.get() else {
                 return Err(RelationError("events are not open yet".to_owned()));
             };
-            let found = events.0.log.newest(&Selection::default(), ROWS_MAX).await;
-            let found = found.map_err(|error| RelationError(error.to_string()))?;
+            let Some(selection) = selection(&wanted) else { return Ok(Vec::new()) };
+            let log = &events.0.log;
+            let failed = |error: LogError| RelationError(error.to_string());
+            if wanted.columns.is_some_and(|columns| columns.iter().all(|column| OF_A_HEAD.contains(column))) {
+                let heads = log.newest_heads(&selection, ROWS_MAX).await.map_err(failed)?;
+                return Ok(heads.into_iter().map(head).collect());
+            }
+            let found = log.newest(&selection, ROWS_MAX).await.map_err(failed)?;
             Ok(found.into_iter().map(row).collect())
         })
     }
+}
+
+const COLUMNS: &[(&str, ColumnKind)] = &[
+    ("sequence", ColumnKind::Number),
+    ("id", ColumnKind::Text),
+    ("type", ColumnKind::Text),
+    ("timestamp", ColumnKind::Time),
+    ("source", ColumnKind::Text),
+    ("service", ColumnKind::Text),
+    ("severity", ColumnKind::Text),
+    ("payload", ColumnKind::Text),
+    ("metadata", ColumnKind::Text),
+    ("correlation_id", ColumnKind::Text),
+    ("server", ColumnKind::Text),
+];
+
+/// The columns that the head of an event has: its number, its type and its time.
+const OF_A_HEAD: [usize; 3] = [0, 2, 3];
+
+/// The events that are wanted; none where there are none of that type.
+fn selection(wanted: &Wanted) -> Option<Selection> {
+    let time = |ns: i64| Timestamp::from_nanosecond(i128::from(ns)).ok();
+    let (since, until) = wanted.time_ns.unzip();
+    let types: Option<Vec<EventType>> =
+        wanted.texts.as_ref().map(|names| names.iter().filter_map(|name| EventType::of(name)).collect());
+    if types.as_ref().is_some_and(Vec::is_empty) {
+        return None;
+    }
+    Some(Selection {
+        types: types.unwrap_or_default(),
+        since: since.and_then(time),
+        until: until.and_then(time),
+    })
+}
+
+fn head(head: Head) -> Vec<Value> {
+    let mut row = vec![
+        Value::Number(i64::try_from(head.number).unwrap_or(i64::MAX)),
+        Value::Null,
+        Value::Text(head.kind.name().to_owned()),
+        Value::Time(head.at_ns),
+    ];
+    row.resize(COLUMNS.len(), Value::Null);
+    row
 }
 
 fn row(stored: Stored) -> Vec<Value> {

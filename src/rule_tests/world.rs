@@ -25,7 +25,7 @@ use jiff::Timestamp;
 use crate::alerts::sql::Sql;
 use crate::alerts::tables;
 use crate::events::table::Table;
-use crate::relations::{AgentRow, Agents, MetricRow, Metrics};
+use crate::relations::{AgentRow, Agents, FilterRules, MetricRow, Metrics};
 use crate::server::TENANT;
 
 /// How long a rule's query may take in a test.
@@ -72,6 +72,7 @@ impl Room {
             Arc::new(Metrics::new(move || locked(&of_metrics).metrics.clone())),
             Arc::new(Agents::new(move || locked(&of_agents).agents.clone())),
             Arc::new(Table(None)),
+            Arc::new(FilterRules),
         ];
         relations.extend(tables::all(None));
         let options = QueryOptions { relations, ..QueryOptions::default() };

@@ -2,21 +2,33 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::process::Command;
 use std::sync::Arc;
 
 use beeacon_query::QueryOptions;
-use beeacon_query::relation::{ColumnKind, Relation, RelationRows, Value as Cell};
+use beeacon_query::relation::{ColumnKind, Relation, RelationRows, Value as Cell, Wanted};
 use prometheus_client::registry::Registry;
 use serde_json::Value;
 
-use crate::interpolate::interpolated;
+use crate::grafana::Choice;
+use crate::postgres::has;
 use crate::world::{NOON_NS, World, said};
 
 const SQL: &str = "grafana-postgresql-datasource";
 
 /// What a user looks at: a year from the morning of the lines on, because what the tables of files and queries say is of today.
-const FROM: &str = "2026-01-05T09:00:00Z";
-const TO: &str = "2027-01-05T15:00:00Z";
+const CHOICE: Choice<'_> = Choice {
+    from: "2026-01-05T09:00:00Z",
+    to: "2027-01-05T15:00:00Z",
+    interval_s: 60,
+    variables: &[
+        ("service", "'web','db'"),
+        ("level", "'info','error'"),
+        ("rule", "'email','iban'"),
+        ("severity", "'high','low'"),
+        ("text", "''"),
+    ],
+};
 
 fn directory() -> PathBuf {
     PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../dashboards"))
@@ -122,6 +134,44 @@ fn dashboards_keep_to_the_linters_rules() {
     assert!(faults.is_empty(), "{}", faults.join("\n"));
 }
 
+/// What Grafana's types and Prometheus' grammar say of dashboards; none where they are not installed.
+fn checked(files: &[PathBuf]) -> Option<std::process::Output> {
+    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+    let cache = cache.unwrap_or_else(|| PathBuf::from(std::env::var_os("HOME").unwrap()).join(".cache"));
+    let modules = cache.join("beeacon/grafana");
+    let is_there =
+        has("node", &["--version"]) && has("test", &["-d", modules.join("node_modules").to_str().unwrap()]);
+    let check = directory().join("check/check.mjs");
+    is_there.then(|| Command::new("node").arg(check).arg(modules).args(files).output().unwrap())
+}
+
+/// Guarantees: every dashboard has the types of Grafana's own schema, and every PromQL query parses by Prometheus' own grammar; one that
+/// does not is seen.
+#[test]
+fn dashboards_have_grafanas_types_and_their_promql_is_prometheus() {
+    let files = std::fs::read_dir(directory()).unwrap().map(|entry| entry.unwrap().path());
+    let files: Vec<_> =
+        files.filter(|path| path.extension().is_some_and(|extension| extension == "json")).collect();
+    let Some(output) = checked(&files) else { return };
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(said.trim(), format!("{} dashboards, 0 faults", files.len()));
+
+    let broken = tempfile::tempdir().unwrap();
+    let path = broken.path().join("broken.json");
+    let text = std::fs::read_to_string(directory().join("query-performance.json")).unwrap();
+    let text = text
+        .replacen("sum(beeacon", "sum((beeacon", 1)
+        .replace("\"graphTooltip\": 1", "\"graphTooltip\": true");
+    std::fs::write(&path, text).unwrap();
+    let output = checked(&[path]).unwrap();
+    let faults = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(
+        !output.status.success() && faults.contains("no PromQL at") && faults.contains("DashboardCursorSync"),
+        "{faults}"
+    );
+}
+
 /// What the program brings of alerts, as far as dashboards ask for it.
 #[derive(Debug)]
 struct Told {
@@ -139,13 +189,13 @@ impl Relation for Told {
         self.columns
     }
 
-    fn rows(&self, _tenant: &str) -> RelationRows {
+    fn rows(&self, _tenant: &str, _wanted: &Wanted) -> RelationRows {
         let rows = self.rows.clone();
         Box::pin(async move { Ok(rows) })
     }
 }
 
-/// An alert that fires and one that ended, and their incident.
+/// An alert that fires and one that ended, their incident, and two events.
 fn told() -> Vec<Arc<dyn Relation>> {
     use ColumnKind::{Number, Text, Time};
     let text = |text: &str| Cell::Text(text.to_owned());
@@ -194,7 +244,34 @@ fn told() -> Vec<Arc<dyn Relation>> {
         ],
         rows: vec![vec![Cell::Time(NOON_NS), Cell::Null, severity, title, status, Cell::Number(2)]],
     };
-    vec![Arc::new(alerts), Arc::new(incidents)]
+    let of_type = |kind: &str| {
+        let [kind, source, payload] = [kind, "health", "{}"].map(text);
+        vec![Cell::Time(NOON_NS), kind, source, Cell::Null, Cell::Null, payload]
+    };
+    let events = Told {
+        name: "events",
+        columns: &[
+            ("timestamp", Time),
+            ("type", Text),
+            ("source", Text),
+            ("service", Text),
+            ("severity", Text),
+            ("payload", Text),
+        ],
+        rows: vec![of_type("observability.health.failed"), of_type("observability.log.sanitized")],
+    };
+    let rules = Told {
+        name: "filter_rules",
+        columns: &[("rule", Text), ("category", Text), ("severity", Text), ("description", Text)],
+        rows: vec![
+            ["email", "pii", "medium", "a rule that hits"],
+            ["swift", "pii", "low", "one that does not"],
+        ]
+        .into_iter()
+        .map(|words| words.map(text).to_vec())
+        .collect(),
+    };
+    vec![Arc::new(alerts), Arc::new(incidents), Arc::new(events), Arc::new(rules)]
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -228,7 +305,7 @@ async fn every_sql_query_of_every_dashboard_has_rows() {
         for (title, query) in panels.chain(variables) {
             let Some(query) = query else { continue };
             run += 1;
-            let query = interpolated(query, FROM, TO);
+            let query = CHOICE.interpolated(query);
             let rows = match world.batches(&query).await {
                 Ok(batches) => batches.iter().map(|batch| batch.num_rows()).sum::<usize>(),
                 Err(error) => {
@@ -261,9 +338,10 @@ async fn every_metric_that_a_dashboard_names_is_there() {
             .flat_map(|panel| list(panel, "targets"))
             .filter_map(|target| target["expr"].as_str())
         {
+            // Those of agents are shown by a real Prometheus, in the tests of the whole way.
             for metric in expr
                 .split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'))
-                .filter(|word| word.starts_with("beeacon_"))
+                .filter(|word| word.starts_with("beeacon_") && !word.starts_with("beeacon_agent_"))
             {
                 count += 1;
                 let is_there = known

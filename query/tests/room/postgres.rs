@@ -10,7 +10,11 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
+use crate::grafana;
 use crate::world::{NOON_NS, World, said};
+
+#[path = "../../../tests/shared/certificates.rs"]
+mod certificates;
 
 /// A served door; it stops with it.
 pub(crate) struct Served {
@@ -213,37 +217,16 @@ async fn psqls_commands_that_describe_are_answered() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn grafanas_own_queries_are_answered() {
     let world = with_lines().await;
-    let visible = "quote_ident(table_schema) IN (SELECT CASE WHEN trim(s[i]) = '\"$user\"' THEN user ELSE trim(s[i]) END \
-         FROM generate_series(array_lower(string_to_array(current_setting('search_path'),','),1), \
-         array_upper(string_to_array(current_setting('search_path'),','),1)) as i, \
-         string_to_array(current_setting('search_path'),',') s)";
-    let columns = |table: &str| {
-        format!(
-            "SELECT quote_ident(column_name) AS \"column\", data_type AS \"type\" FROM information_schema.columns WHERE \
-             CASE WHEN array_length(parse_ident('{table}'),1) = 2 THEN quote_ident(table_schema) = (parse_ident('{table}'))[1] \
-             AND quote_ident(table_name) = (parse_ident('{table}'))[2] ELSE quote_ident(table_name) = '{table}' AND {visible} END"
-        )
-    };
-    assert_eq!(world.one("SELECT current_setting('server_version_num')::int/100 as version").await, "1500");
-    assert_eq!(
-        world.one("SELECT extversion FROM pg_extension WHERE extname = 'timescaledb'").await,
-        "2.14.0"
-    );
-    let schemas = "SELECT schema_name AS \"name\" FROM information_schema.schemata WHERE schema_name NOT IN \
-                   ('information_schema','pg_catalog','pg_toast') ORDER BY schema_name";
-    assert_eq!(world.cells(schemas).await, [["public"]]);
-    let tables = format!(
-        "SELECT CASE WHEN {visible} THEN quote_ident(table_name) ELSE quote_ident(table_schema) || '.' || \
-         quote_ident(table_name) END AS \"table\" FROM information_schema.tables WHERE quote_ident(table_schema) NOT IN \
-         ('information_schema','pg_catalog') ORDER BY CASE WHEN {visible} THEN 0 ELSE 1 END, 1"
-    );
-    assert_eq!(world.cells(&tables).await, [["gaps"], ["logs"], ["redactions"]]);
+    assert_eq!(world.one(grafana::VERSION).await, "1500");
+    assert_eq!(world.one(grafana::TIMESCALE).await, "2.14.0");
+    assert_eq!(world.cells(grafana::SCHEMAS).await, [["public"]]);
+    assert_eq!(world.cells(&grafana::tables()).await, [["gaps"], ["logs"], ["redactions"]]);
     for table in ["logs", "public.logs"] {
-        let found = world.cells(&columns(table)).await;
+        let found = world.cells(&grafana::columns(table)).await;
         assert_eq!(found.len(), 18, "{table}");
         assert_eq!(found[0], ["timestamp", "timestamp with time zone"]);
     }
-    assert_eq!(world.cells(&columns("other.logs")).await.len(), 0);
+    assert_eq!(world.cells(&grafana::columns("other.logs")).await.len(), 0);
 }
 
 /// What Grafana's macros become before they are sent.
@@ -477,26 +460,8 @@ async fn a_broken_message_ends_the_connection_and_nothing_else() {
 fn certificate(directory: &std::path::Path) -> tokio_rustls::TlsAcceptor {
     use tokio_rustls::rustls::pki_types::pem::PemObject;
     use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
-    let (key, certificate) = (directory.join("key.pem"), directory.join("certificate.pem"));
-    let made = Command::new("openssl")
-        .args([
-            "req",
-            "-x509",
-            "-newkey",
-            "ec",
-            "-pkeyopt",
-            "ec_paramgen_curve:prime256v1",
-            "-nodes",
-            "-days",
-            "1",
-        ])
-        .args(["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout"])
-        .arg(&key)
-        .arg("-out")
-        .arg(&certificate)
-        .output()
-        .unwrap();
-    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    certificates::make(directory, "door", "IP:127.0.0.1", None);
+    let (key, certificate) = (directory.join("door.key"), directory.join("door.crt"));
     let chain = CertificateDer::pem_file_iter(&certificate).unwrap().collect::<Result<Vec<_>, _>>().unwrap();
     let key = PrivateKeyDer::from_pem_file(&key).unwrap();
     let provider = std::sync::Arc::new(tokio_rustls::rustls::crypto::ring::default_provider());
@@ -518,7 +483,7 @@ async fn with_a_token_only_those_who_know_it_are_served_and_tls_is_real() {
     let tls = certificate(world.directory.path());
     let token = Some("a-token-of-this-test".to_owned());
     let door = serve(&world, PostgresOptions { token, tls: Some(tls), ..PostgresOptions::default() }).await;
-    let root = world.directory.path().join("certificate.pem").display().to_string();
+    let root = world.directory.path().join("door.crt").display().to_string();
     // (sslmode, password, what is printed or said)
     let table = [
         ("verify-full", "a-token-of-this-test", Ok("4|t")),

@@ -1,16 +1,18 @@
 //! Tables that the program brings, and rows as numbers with labels.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
-use beeacon_query::relation::{ColumnKind, Relation, RelationError, RelationRows, Value};
+use beeacon_query::relation::{ColumnKind, Relation, RelationError, RelationRows, Value, Wanted};
 use beeacon_query::{Ask, QueryOptions};
 
-use crate::world::{NOON_NS, World, said};
+use crate::world::{HOUR_NS, NOON_NS, World, said};
 
 #[derive(Debug)]
 struct Pets {
     /// Whether its rows fit its columns.
     fits: bool,
+    /// What was wanted last.
+    wanted: Arc<Mutex<Wanted>>,
 }
 
 impl Relation for Pets {
@@ -28,8 +30,13 @@ impl Relation for Pets {
         ]
     }
 
-    fn rows(&self, tenant: &str) -> RelationRows {
+    fn narrowed_by(&self) -> Option<(&'static str, &'static str)> {
+        Some(("born", "name"))
+    }
+
+    fn rows(&self, tenant: &str, wanted: &Wanted) -> RelationRows {
         let (tenant, fits) = (tenant.to_owned(), self.fits);
+        self.wanted.lock().unwrap().clone_from(wanted);
         Box::pin(async move {
             if tenant == "nowhere" {
                 return Err(RelationError("the pets are out".to_owned()));
@@ -50,8 +57,37 @@ impl Relation for Pets {
 }
 
 async fn world(fits: bool) -> World {
-    let relations: Vec<Arc<dyn Relation>> = vec![Arc::new(Pets { fits })];
-    World::with(QueryOptions { partitions: 2, relations, ..QueryOptions::default() }).await
+    watched(fits).await.0
+}
+
+/// A world with pets, and what was wanted of them last.
+async fn watched(fits: bool) -> (World, Arc<Mutex<Wanted>>) {
+    let wanted = Arc::<Mutex<Wanted>>::default();
+    let relations: Vec<Arc<dyn Relation>> = vec![Arc::new(Pets { fits, wanted: wanted.clone() })];
+    let world = World::with(QueryOptions { partitions: 2, relations, ..QueryOptions::default() }).await;
+    (world, wanted)
+}
+
+/// Guarantees: who brings a table is told what a query narrows by time and text and which columns it reads; the query looks itself.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_table_that_the_program_brings_is_told_what_is_wanted_of_it() {
+    let (world, wanted) = watched(true).await;
+    let day = "timestamp '2026-01-05T00:00:00Z'";
+    let text = format!(
+        "select legs from pets where born between {day} and {day} + interval '1 day' and name = 'cat'"
+    );
+    assert_eq!(world.one(&text).await, "4");
+    let midnight = NOON_NS - 12 * HOUR_NS;
+    let expected = Wanted {
+        time_ns: Some((midnight, midnight + 24 * HOUR_NS)),
+        texts: Some(["cat".to_owned()].into()),
+        columns: Some([0, 1, 4].into()),
+    };
+    assert_eq!(*wanted.lock().unwrap(), expected);
+    assert_eq!(world.cells("select legs from pets where name = 'dog'").await.len(), 0);
+    assert_eq!(world.one("select count(*) from pets").await, "2");
+    let all = Wanted { columns: Some([].into()), ..Wanted::default() };
+    assert_eq!(*wanted.lock().unwrap(), all);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
