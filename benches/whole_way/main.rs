@@ -166,37 +166,54 @@ fn zstd_alone(lines: &[&str]) -> (f64, usize) {
 
 /// Who is said to have written a json-file's lines, and when.
 struct Written {
-    service: String,
+    /// Services that take turns at writing, each in a container of its own.
+    services: Vec<String>,
     source: usize,
     /// When the first line was written, in seconds since 1970.
     start_s: i64,
     /// How many times as long as in the json-file the time between two lines is.
     stretch: i64,
+    /// How long after a line was written it was read at most, in nanoseconds.
+    lag_ns: i64,
 }
 
 impl Default for Written {
     fn default() -> Self {
-        Written { service: "web".to_owned(), source: 0, start_s: START_S, stretch: 1 }
+        Written { services: vec!["web".to_owned()], source: 0, start_s: START_S, stretch: 1, lag_ns: 0 }
+    }
+}
+
+/// The container of a service.
+fn origin(service: &str) -> Origin {
+    Origin {
+        host: "bench".into(),
+        service: service.to_owned(),
+        container: format!("{service}-1"),
+        container_id: service.to_owned(),
+        image: "bench".into(),
+        ..Origin::default()
     }
 }
 
 /// Parses the json-file and gives a batch to `take` whenever one is full.
 fn parse(json_file: &[u8], written: &Written, mut take: impl FnMut(Batch)) {
     let source = Source::new(format!("docker-file:bench{}", written.source)).expect("a good name");
-    let origin = Origin { host: "bench".into(), service: written.service.clone(), ..Origin::default() };
+    let origins: Vec<Origin> = written.services.iter().map(|service| origin(service)).collect();
     let time = |ns: i64| (ns - START_S * 1_000_000_000) * written.stretch + written.start_s * 1_000_000_000;
     let mut builder = BatchBuilder::new(AGENT.to_string());
     let mut parser = LineParser::default();
     let (mut at, mut from) = (0u64, Position::new(1, 0));
-    let mut id = builder.origin(&origin, &source);
-    for line in json_file.split_inclusive(|byte| *byte == b'\n') {
+    let mut ids: Vec<_> = origins.iter().map(|origin| builder.origin(origin, &source)).collect();
+    for (index, line) in json_file.split_inclusive(|byte| *byte == b'\n').enumerate() {
         let start = builder.text_bytes();
         let record = parser.parse(&line[..line.len() - 1], builder.text_mut()).expect("a record");
         let level = level::detect(&builder.text_mut()[start..]);
         builder.finish_line(Line {
-            origin: id,
+            // In no order, as lines of several containers come.
+            origin: ids[(index * 7919 / 8) % ids.len()],
             timestamp_ns: time(record.timestamp_ns),
-            observed_timestamp_ns: time(record.timestamp_ns),
+            observed_timestamp_ns: time(record.timestamp_ns)
+                + index as i64 * 7_919_000 % (written.lag_ns + 1),
             stream: record.stream,
             level,
             position: Position::new(1, at),
@@ -206,7 +223,7 @@ fn parse(json_file: &[u8], written: &Written, mut take: impl FnMut(Batch)) {
             let to = Position::new(1, at);
             take(builder.finish(vec![Interval::new(source.clone(), from, to)]).expect("a batch"));
             from = to;
-            id = builder.origin(&origin, &source);
+            ids = origins.iter().map(|origin| builder.origin(origin, &source)).collect();
         }
     }
     let to = Position::new(1, at);

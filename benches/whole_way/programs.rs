@@ -70,20 +70,20 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) fn start(data: &Path) -> Self {
+        Server::start_with(data, None)
+    }
+
+    /// One with a configuration.
+    pub(crate) fn start_with(data: &Path, configuration: Option<&Path>) -> Self {
         let (http, postgres) = (free_port(), free_port());
         let address = format!("127.0.0.1:{http}");
-        let program = Program::start(
-            Command::new(env!("CARGO_BIN_EXE_beeacon"))
-                .args([
-                    "server",
-                    "--listen",
-                    &address,
-                    "--postgres",
-                    &format!("127.0.0.1:{postgres}"),
-                    "--data",
-                ])
-                .arg(data),
-        );
+        let mut command = Command::new(env!("CARGO_BIN_EXE_beeacon"));
+        command.args(["server", "--listen", &address, "--postgres", &format!("127.0.0.1:{postgres}")]);
+        command.arg("--data").arg(data);
+        if let Some(configuration) = configuration {
+            command.arg("--config").arg(configuration);
+        }
+        let program = Program::start(&mut command);
         connect(&address);
         Server { program, address, postgres_port: postgres }
     }

@@ -22,7 +22,7 @@ pub(crate) fn measure(table: &mut Table, lines: &[&str], json_file: &[u8]) {
     let directory = tempfile::tempdir().expect("a directory for the agents");
     let containers = directory.path().join("containers");
     for index in 0..CONTAINERS {
-        write_container(&containers, index, json_file);
+        write_container(&containers, index, &format!("bench-{index}"), json_file);
     }
     let count = lines.len() * CONTAINERS;
     table.note(&format!("{count} lines of {CONTAINERS} containers, read and shipped by an agent process"));
@@ -101,15 +101,15 @@ fn agent(
     Program::start(&mut command)
 }
 
-/// A container's directory as Docker makes it.
-fn write_container(containers: &Path, index: usize, json_file: &[u8]) {
+/// A container's directory as Docker makes it; the path of its log.
+pub(crate) fn write_container(containers: &Path, index: usize, name: &str, json_file: &[u8]) -> PathBuf {
     let id = format!("{:064x}", 0xbee + index);
     let directory = containers.join(&id);
     std::fs::create_dir_all(&directory).expect("a directory");
     let log = directory.join(format!("{id}-json.log"));
     let configuration = serde_json::json!({
         "ID": id,
-        "Name": format!("/bench-{index}"),
+        "Name": format!("/{name}"),
         "Created": "2023-11-14T00:00:00Z",
         "State": { "Running": true, "StartedAt": "2023-11-14T00:00:00Z" },
         "Config": { "Image": "bench", "Tty": false, "Labels": {} },
@@ -118,5 +118,6 @@ fn write_container(containers: &Path, index: usize, json_file: &[u8]) {
     std::fs::write(directory.join("config.v2.json"), configuration.to_string()).expect("a file");
     let host = serde_json::json!({ "LogConfig": { "Type": "json-file", "Config": {} } });
     std::fs::write(directory.join("hostconfig.json"), host.to_string()).expect("a file");
-    std::fs::write(log, json_file).expect("a log");
+    std::fs::write(&log, json_file).expect("a log");
+    log
 }
