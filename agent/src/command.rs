@@ -172,11 +172,17 @@ impl Options {
     }
 
     fn validate(&self) -> anyhow::Result<(AgentConfig, FilterConfig)> {
+        let (config, filter) = self.without_faults()?;
+        filter.check().context("make the pollen filter ready")?;
+        Ok((config, filter))
+    }
+
+    /// The same, but for faults that only making the pollen filter ready shows.
+    fn without_faults(&self) -> anyhow::Result<(AgentConfig, FilterConfig)> {
         let (config, filter) = self.resolve()?;
         let faults = config.faults();
         let label_faults = filter.label_faults(&config.labels);
         if faults.is_empty() && label_faults.is_empty() {
-            filter.check().context("make the pollen filter ready")?;
             return Ok((config, filter));
         }
         let lines = faults.iter().map(|fault| format!("agent.{}: {}", fault.key, fault.message));
@@ -285,7 +291,9 @@ async fn run(config: AgentConfig, filter: FilterConfig, options: Options) -> any
         stopping.cancel();
     });
     let file = options.config.clone();
-    let load: Load = Arc::new(move || options.validate().map_err(|error| format!("{error:#}")));
+    // Whoever takes the change makes the filter ready, and says what is wrong with it. Doing so here as well would cost every start with
+    // a configuration ten MiB that are never given back.
+    let load: Load = Arc::new(move || options.without_faults().map_err(|error| format!("{error:#}")));
     let (followed, stopped) = (agent.clone(), stop.clone());
     tokio::spawn(async move {
         if let Err(error) = reload::follow(followed, file, filter, load, stopped).await {
