@@ -601,7 +601,9 @@ fn grafanas_logins_are_looks_at_dashboards() {
             .args(["--no-psqlrc", "-At", "-w", "-d", &place, "-c", query])
             .output()
             .unwrap();
-        assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "0", "{output:?}");
+        let told = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+        // A look is told within a second: Grafana's own query may see it already.
+        assert!(told == "0" || (told == "1" && user == "grafana"), "{output:?}");
     }
     let sql = Sql { address };
     let looks = || events(address, "type=observability.dashboard.accessed");
