@@ -113,7 +113,7 @@ async fn commit(
         .map_err(|error| Refused::internal(error.to_string()))?;
     let payload = Payload::new().with(prefix).with(frame.bytes().clone());
     let rows = FollowedRows::of(&plan);
-    let row_bytes = frame.header().inflated_bytes();
+    let row_bytes = frame.header().rebuilt_bytes();
     let lsn = inner.append(payload, Some((received_ns, rows)), row_bytes).await?;
     drop(body);
 
@@ -165,8 +165,8 @@ fn check_epoch(agent: &Agent, frame: &Frame) -> Result<(), Refused> {
 /// Inflates and checks a frame's rows on a thread that may block: it takes milliseconds, and whatever a hostile frame does
 /// to a decoder stays there. The permit is for the batch and held as long as it.
 async fn decode(inner: &Inner, frame: &Frame) -> Result<(Scrubbed<Batch>, ByteBudgetPermit), Refused> {
-    let inflated_bytes = frame.header().inflated_bytes();
-    let permit = inner.decodes.take(2 * inflated_bytes).await;
+    let rebuilt_bytes = frame.header().rebuilt_bytes();
+    let permit = inner.decodes.take(2 * rebuilt_bytes).await;
     let mut permit = permit.ok_or_else(|| Refused::busy("too many frames are being decoded"))?;
     let frame = frame.clone();
     let decoded = tokio::task::spawn_blocking(move || {
@@ -174,7 +174,7 @@ async fn decode(inner: &Inner, frame: &Frame) -> Result<(Scrubbed<Batch>, ByteBu
         check_rows(frame.header().agent, batch.get())
             .map_err(|error| Refused::malformed(error.to_string()))?;
         // What was inflated is gone; the batch stays.
-        drop(permit.split(inflated_bytes));
+        drop(permit.split(rebuilt_bytes));
         Ok((batch, permit))
     });
     decoded.await.unwrap_or_else(|_| Err(Refused::malformed("frame can't be decoded")))

@@ -3,7 +3,10 @@
 
 use std::time::Duration;
 
-use beeacon_record::limits::{BATCH_SOURCES_MAX, FRAME_BYTES_MAX, FRAME_INFLATED_BYTES_MAX, OPEN_LINES_MAX};
+use beeacon_record::limits::{
+    BATCH_ROWS_MAX, BATCH_SOURCES_MAX, FRAME_BYTES_MAX, FRAME_INFLATED_BYTES_MAX, OPEN_LINES_MAX,
+    ROW_REBUILT_BYTES,
+};
 
 /// The longest session request, in bytes: an id, a host's name and a version.
 pub const SESSION_BYTES_MAX: usize = 4 << 10;
@@ -14,7 +17,7 @@ pub const SESSION_FIELD_BYTES_MAX: usize = 256;
 /// Request bodies in memory at once, in bytes: four of the largest. A permit is taken before a body is read.
 pub const BODY_BYTES_IN_FLIGHT_MAX: usize = 32 << 20;
 
-/// Memory for inflating and rebuilding batches at once, in bytes. One frame takes at most twice what it inflates to.
+/// Memory for inflating and rebuilding batches at once, in bytes. One frame takes at most twice what its rows take when rebuilt.
 pub const DECODE_BYTES_IN_FLIGHT_MAX: usize = 128 << 20;
 
 /// How lately an agent has sent something to count among those who share the room that there is.
@@ -139,7 +142,9 @@ pub const LOKI_METADATA_BYTES_MAX: usize = 32 << 10;
 pub const LOKI_CA_BYTES_MAX: u64 = 4 << 20;
 
 const _: () = assert!(INGEST_FRAME_BYTES_MAX < beeacon_journal::limits::RECORD_BYTES_MAX as usize);
-const _: () = assert!(2 * FRAME_INFLATED_BYTES_MAX <= DECODE_BYTES_IN_FLIGHT_MAX);
+const _: () = assert!(
+    2 * (FRAME_INFLATED_BYTES_MAX + BATCH_ROWS_MAX * ROW_REBUILT_BYTES) <= DECODE_BYTES_IN_FLIGHT_MAX
+);
 const _: () = assert!(FRAME_BYTES_MAX <= BODY_BYTES_IN_FLIGHT_MAX);
 const _: () = assert!(DECODE_BYTES_IN_FLIGHT_MAX < u32::MAX as usize);
 const _: () = assert!(PRESSURE_LOW_PERCENT < PRESSURE_HIGH_PERCENT);

@@ -36,6 +36,10 @@ pub const FRAME_HEADER_BYTES_MAX: usize = 1 << 20;
 /// What a frame's payload may inflate to, in bytes. It bounds the memory that a hostile frame can ask for.
 pub const FRAME_INFLATED_BYTES_MAX: usize = 32 << 20;
 
+/// What a row takes beside its texts once a frame is rebuilt, in bytes: four numbers of eight, ten keys and three offsets of four. As
+/// many are needed meanwhile, however little the frame has of them.
+pub const ROW_REBUILT_BYTES: usize = 96;
+
 /// The longest source name, in bytes. A container id is 64 characters; a path can be longer.
 pub const SOURCE_BYTES_MAX: usize = 512;
 

@@ -2,7 +2,9 @@
 
 use crate::frame::FrameError;
 use crate::identity::{AgentId, Epoch, Gap, GapReason, Interval, Position, RuleSetId, Source};
-use crate::limits::{BATCH_ROWS_MAX, BATCH_SOURCES_MAX, FRAME_HEADER_BYTES_MAX, FRAME_INFLATED_BYTES_MAX};
+use crate::limits::{
+    BATCH_ROWS_MAX, BATCH_SOURCES_MAX, FRAME_HEADER_BYTES_MAX, FRAME_INFLATED_BYTES_MAX, ROW_REBUILT_BYTES,
+};
 
 /// The first eight bytes of every frame.
 pub const MAGIC: [u8; 8] = *b"BEEACONF";
@@ -59,6 +61,11 @@ impl FrameHeader {
     /// What the payload inflates to, in bytes.
     pub fn inflated_bytes(&self) -> usize {
         prelude_bytes(self.version) + self.columns_bytes as usize + self.text_bytes as usize
+    }
+
+    /// What the rows take at most once they are rebuilt, in bytes: what is the same in every row of the payload takes room there again.
+    pub fn rebuilt_bytes(&self) -> usize {
+        self.inflated_bytes() + self.row_count as usize * ROW_REBUILT_BYTES
     }
 
     /// The header's bytes, checksums included.

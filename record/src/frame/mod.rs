@@ -341,8 +341,8 @@ impl Frame {
     /// Inflates and rebuilds the batch.
     ///
     /// # Errors
-    /// When the payload is not what the header announces. Memory stays below twice the announced inflated size, which
-    /// [`Frame::parse`] held against [`FRAME_INFLATED_BYTES_MAX`].
+    /// When the payload is not what the header announces. Memory stays below twice [`FrameHeader::rebuilt_bytes`], whose parts
+    /// [`Frame::parse`] held against [`FRAME_INFLATED_BYTES_MAX`] and [`crate::limits::BATCH_ROWS_MAX`].
     pub fn decode(&self) -> Result<Scrubbed<Batch>, FrameError> {
         let payload = self.bytes.get(self.payload_at..).unwrap_or(&[]);
         let inflated = zstd::bulk::decompress(payload, self.header.inflated_bytes())
