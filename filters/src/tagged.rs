@@ -23,8 +23,8 @@ use regex_syntax::hir::{Hir, HirKind};
 use crate::limits::{PATTERN_NFA_BYTES_MAX, VERIFIER_AUTOMATON_BYTES_MAX};
 use crate::rule::Redact;
 
-/// How many places are remembered at once. The rules that come with the program need no more than four.
-const SLOTS: usize = 16;
+/// How many places are remembered at once. The rules that come with the program need no more than five.
+const SLOTS: usize = 8;
 
 /// How many bytes tell whether it is worth to go on, where many starts are tried.
 const FIRST_BYTES: usize = 2;
@@ -168,11 +168,33 @@ impl Tagged {
     #[inline]
     #[expect(clippy::indexing_slicing, reason = "there is a column for every byte")]
     pub(crate) fn run(&self, line: &[u8], from: usize, limit: usize) -> (Option<Found>, usize) {
-        let mut run = Run { notes: &self.notes, slots: [0; SLOTS], last: None, found: None, start: from };
         let mut state = self.start(line, from);
         let window = line.get(from..limit).unwrap_or(&[]);
         let head = self.heads.pass(&mut state, window);
-        for (at, byte) in (from + head..).zip(window.get(head..).unwrap_or(&[])) {
+        // Most searches end before there is anything to remember.
+        let mut read = head;
+        for byte in window.get(head..).unwrap_or(&[]) {
+            let cell = self.next(state, self.columns[usize::from(*byte)]);
+            if cell == 0 {
+                return (None, read + 1);
+            }
+            if cell > ROWS {
+                break;
+            }
+            state = cell;
+            read += 1;
+        }
+        self.go_on(line, from..limit, read, state)
+    }
+
+    /// The rest of a search whose first bytes had no note.
+    #[inline(never)]
+    #[expect(clippy::indexing_slicing, reason = "there is a column for every byte")]
+    fn go_on(&self, line: &[u8], range: Range<usize>, read: usize, mut state: u32) -> (Option<Found>, usize) {
+        let (from, limit) = (range.start, range.end);
+        let mut run = Run { notes: &self.notes, slots: [0; SLOTS], last: None, found: None, start: from };
+        let window = line.get(range).unwrap_or(&[]);
+        for (at, byte) in (from + read..).zip(window.get(read..).unwrap_or(&[])) {
             let cell = self.next(state, self.columns[usize::from(*byte)]);
             state = cell & ROWS;
             if cell.wrapping_sub(1) < ROWS {
