@@ -170,6 +170,10 @@ pub const PORTIONS_MAX: usize = 16;
 /// How many bytes of pieces an API reader hands over at once.
 pub const PORTION_BYTES: usize = 64 << 10;
 
+/// How many of its last pieces are known of each output that is read through the API: Docker may give those of a file that it has just
+/// begun a second time. 64 KiB of memory at most.
+pub const API_PIECES_KNOWN_MAX: usize = 4096;
+
 /// The largest piece the Docker API may announce, in bytes. Pieces have 16 KiB, those of the dual-logging cache up to 1 MiB.
 pub const PIECE_BYTES_MAX: usize = 2 << 20;
 

@@ -2,7 +2,7 @@
 
 use std::io::{BufReader, Write};
 
-use beeacon_record::{AgentId, Gap, GapReason, Position};
+use beeacon_record::{AgentId, FRAME_VERSION, Gap, GapReason, Position};
 
 use crate::harness::disk::SmallDisk;
 use crate::harness::docker::{Docker, Driver, Spec};
@@ -34,7 +34,7 @@ fn bad_frames_are_refused_with_a_reason_and_harm_nothing() {
 
     let newer = {
         let mut frame = good.clone();
-        frame[at::VERSION] = 2;
+        frame[at::VERSION] = u8::try_from(FRAME_VERSION + 1).unwrap();
         frame
     };
     let text_bytes = number_at(&good, at::TEXT_BYTES);

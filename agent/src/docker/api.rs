@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use beeacon_record::{GapReason, IdentityError, Interval, Position, Source, Stream};
 
-use super::api_stream::Ordinals;
+use super::api_stream::{Ordinals, Recent};
 use super::cursor::{read_since, write_since};
 use super::merge::{Merger, Piece};
 use crate::clock::ClockMark;
@@ -40,6 +40,7 @@ pub struct OwnedPiece {
 struct Side {
     progress: Progress,
     ordinals: Ordinals,
+    recent: Recent,
     merger: Merger,
     grouper: Option<Grouper>,
     /// Whether the entry right below the committed position has been seen, or need not be.
@@ -57,6 +58,7 @@ impl Side {
         Ok(Side {
             progress: Progress::new(source),
             ordinals: Ordinals::default(),
+            recent: Recent::default(),
             merger: Merger::default(),
             grouper: None,
             is_linked: false,
@@ -89,6 +91,7 @@ impl Side {
 
     fn restart(&mut self) {
         self.ordinals = Ordinals::default();
+        self.recent.clear();
         self.merger.clear();
         if let Some(grouper) = &mut self.grouper {
             grouper.clear();
@@ -110,6 +113,9 @@ impl Side {
         if self.is_restarting {
             self.restart();
         }
+        if self.recent.repeats(piece.timestamp_ns, piece.ends_line, &piece.text) {
+            return true;
+        }
         let mut ordinals = self.ordinals;
         let position = ordinals.next(piece.timestamp_ns);
         let floor = self.progress.floor();
@@ -120,6 +126,7 @@ impl Side {
             self.is_linked = true;
         }
         self.ordinals = ordinals;
+        self.recent.note(piece.timestamp_ns, piece.ends_line, &piece.text);
         self.progress.saw(piece.timestamp_ns);
         let given = Piece {
             stream: piece.stream,

@@ -9,11 +9,14 @@
 //!   piece length after the one before. There, and only there, a timestamp within a line is taken out. The unfinished last
 //!   line of an earlier run cannot be told from the first line after it: they come as one line.
 
+use std::collections::VecDeque;
+
 use beeacon_record::{Position, Stream};
 use memchr::memchr;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::time::TimeParser;
-use crate::limits::{COPIER_PIECE_BYTES, PIECE_BYTES_MAX};
+use crate::limits::{API_PIECES_KNOWN_MAX, COPIER_PIECE_BYTES, PIECE_BYTES_MAX};
 
 /// The longest timestamp before a piece: nine digits and an offset.
 const TIMESTAMP_BYTES_MAX: usize = 40;
@@ -278,6 +281,53 @@ impl Ordinals {
     }
 }
 
+/// The last pieces of one output in one attach, to know again those that Docker gives twice.
+///
+/// A daemon that follows a log while the `local` driver rotates it may read the new file a second time from its start: seen of Docker
+/// 20.10. What comes again has the timestamp, to the nanosecond, and the text that it had; what is written after a clock was set back
+/// has not. A piece above every timestamp seen costs a hash, and no look.
+#[derive(Debug, Default)]
+pub struct Recent {
+    pieces: VecDeque<(i64, u64)>,
+    highest_ns: Option<i64>,
+    is_repeating: bool,
+}
+
+impl Recent {
+    /// Whether this piece has come before. A line's pieces have one timestamp and may be alike: while nothing is out of order, only a
+    /// line that ended with such a piece, and ends with it once more, has come twice.
+    pub fn repeats(&mut self, timestamp_ns: i64, ends_line: bool, text: &[u8]) -> bool {
+        let mark = mark(timestamp_ns, ends_line, text);
+        let in_order = match self.highest_ns {
+            None => true,
+            Some(highest_ns) if timestamp_ns > highest_ns => true,
+            Some(highest_ns) => timestamp_ns == highest_ns && !ends_line && !self.is_repeating,
+        };
+        self.is_repeating = !in_order && self.pieces.contains(&mark);
+        self.is_repeating
+    }
+
+    /// Takes note of a piece that was taken.
+    pub fn note(&mut self, timestamp_ns: i64, ends_line: bool, text: &[u8]) {
+        if self.pieces.len() == API_PIECES_KNOWN_MAX {
+            self.pieces.pop_front();
+        }
+        self.pieces.push_back(mark(timestamp_ns, ends_line, text));
+        self.highest_ns = self.highest_ns.max(Some(timestamp_ns));
+    }
+
+    /// Another attach begins: it gives again what it is asked for.
+    pub fn clear(&mut self) {
+        self.pieces.clear();
+        self.highest_ns = None;
+        self.is_repeating = false;
+    }
+}
+
+fn mark(timestamp_ns: i64, ends_line: bool, text: &[u8]) -> (i64, u64) {
+    (timestamp_ns, xxh3_64_with_seed(text, u64::from(ends_line)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -470,5 +520,58 @@ mod tests {
         assert!(positions.last().unwrap() < &ordinals.end());
         // Docker's `since=101` as a start point begins with the first 101.
         assert_eq!(run(5).0, positions[5..]);
+    }
+
+    /// Which of these pieces are new: (timestamp, whether a line ends, text).
+    fn new_ones(pieces: &[(i64, bool, &str)]) -> Vec<usize> {
+        let mut recent = Recent::default();
+        let is_new = |(_, (timestamp_ns, ends_line, text)): &(usize, &(i64, bool, &str))| {
+            let repeats = recent.repeats(*timestamp_ns, *ends_line, text.as_bytes());
+            if !repeats {
+                recent.note(*timestamp_ns, *ends_line, text.as_bytes());
+            }
+            !repeats
+        };
+        pieces.iter().enumerate().filter(is_new).map(|(number, _)| number).collect()
+    }
+
+    #[test]
+    fn what_docker_gives_twice_is_known_again_whether_one_line_or_many() {
+        assert_eq!(new_ones(&[(1, true, "a"), (2, true, "b"), (2, true, "b"), (3, true, "c")]), [0, 1, 3]);
+        let many =
+            [(1, true, "a"), (2, true, "b"), (3, true, "c"), (2, true, "b"), (3, true, "c"), (4, true, "d")];
+        assert_eq!(new_ones(&many), [0, 1, 2, 5]);
+        let pieces = [
+            (1, true, "a"),
+            (2, false, "x"),
+            (2, false, "x"),
+            (1, true, "a"),
+            (2, false, "x"),
+            (2, false, "x"),
+            (2, true, "e"),
+        ];
+        assert_eq!(new_ones(&pieces), [0, 1, 2, 6]);
+    }
+
+    #[test]
+    fn lines_of_one_instant_alike_pieces_of_a_line_and_lines_after_a_step_of_the_clock_are_no_repeats() {
+        assert_eq!(new_ones(&[(1, true, "a"), (1, true, "b"), (1, false, "c"), (1, true, "c")]).len(), 4);
+        assert_eq!(new_ones(&[(1, false, "x"), (1, false, "x"), (1, false, "x"), (1, true, "")]).len(), 4);
+        assert_eq!(
+            new_ones(&[(5, true, "a"), (3, true, "a"), (4, true, "a"), (5, true, "b"), (6, true, "a")]).len(),
+            5
+        );
+    }
+
+    #[test]
+    fn no_more_pieces_are_known_than_the_limit() {
+        let mut recent = Recent::default();
+        for timestamp_ns in 0..2 * i64::try_from(API_PIECES_KNOWN_MAX).unwrap() {
+            assert!(!recent.repeats(timestamp_ns, true, b"a"));
+            recent.note(timestamp_ns, true, b"a");
+        }
+        assert_eq!(recent.pieces.len(), API_PIECES_KNOWN_MAX);
+        recent.clear();
+        assert!(!recent.repeats(1, true, b"a"));
     }
 }

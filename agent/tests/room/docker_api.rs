@@ -170,6 +170,39 @@ async fn lines_of_one_instant_and_of_a_clock_that_steps_are_kept_in_order_over_s
     }
 }
 
+/// Scenario: Docker gives again what it has given, many lines and the last one alone, as 20.10 does where it follows a log of the
+/// `local` driver that is rotated; the agent is started anew among them.
+/// Guarantees: every line once, in order.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_docker_gives_a_second_time_is_stored_once() {
+    let (collector, directory) = (Collector::start().await, directory());
+    let docker = Docker::start("1.41", Since::StartPoint);
+    docker.add("again", Container::new("again"));
+    let base = some_time_ago();
+    let write = |lines: std::ops::Range<i64>| {
+        for line in lines {
+            docker.line("again", 1, base + line * SECOND_NS, &format!("out {line}"));
+            docker.line("again", 2, base + line * SECOND_NS + 5, &format!("err {line}"));
+        }
+    };
+    let (mut written, mut running) = (0, start(&docker, &collector, &directory));
+    for again in [20, 1, 0, 35] {
+        write(written..written + 40);
+        written += 40;
+        let rows = usize::try_from(2 * written).unwrap();
+        collector.until("the lines before", |state| state.rows.len() >= rows).await;
+        write(written - again..written);
+        write(written..written + 3);
+        written += 3;
+        let rows = usize::try_from(2 * written).unwrap();
+        collector.until("the lines behind", |state| state.rows.len() >= rows).await;
+        running.stop().await;
+        running = start(&docker, &collector, &directory);
+    }
+    running.stop().await;
+    assert_whole(&collector, "again", written.unsigned_abs());
+}
+
 /// Scenario: the clock is set back by an hour while the agent is down, and Docker leaves out each entry below `since`.
 /// Guarantees: what was written after it is asked for all the same.
 #[tokio::test(flavor = "multi_thread")]
