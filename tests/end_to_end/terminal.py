@@ -52,6 +52,9 @@ for expected, typed in steps:
 until = time.monotonic() + SEEN_WITHIN_SECONDS
 while read(until):
     pass
+if time.monotonic() >= until:
+    print("the program did not end", file=sys.stderr)
+    os.kill(child, 9)
 _, status = os.waitpid(child, 0)
 sys.stdout.buffer.write(shown)
 sys.exit(os.waitstatus_to_exitcode(status))
