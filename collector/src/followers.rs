@@ -137,7 +137,9 @@ impl Follower {
     /// When the journal can't be read; also when it is closed.
     pub async fn next(&mut self, wants_rows: bool) -> Result<Followed, CollectorError> {
         loop {
-            let synced = *self.synced.borrow_and_update();
+            // Who watches is told a moment later than the journal knows it, and an answer may be out by then.
+            let told = *self.synced.borrow_and_update();
+            let synced = told.max(self.inner.journal.synced_lsn().0);
             if synced > self.place {
                 let met = if wants_rows { self.read(synced).await? } else { Some(self.pass(synced)) };
                 if let Some(met) = met {
