@@ -108,11 +108,17 @@ fn piece(text: &[u8], span: Range<usize>, prefix_bytes: usize) -> Part {
     if token.is_empty() || span.start > BODY_PREFIX_BYTES_MAX || !stands_apart {
         return Part::Other;
     }
-    if token.len() >= BODY_SURE_BYTES_MIN {
-        return if is_mixed(token) { Part::Full(span) } else { Part::Other };
+    let is_long = token.len() >= BODY_SURE_BYTES_MIN;
+    if is_long && is_mixed(token) {
+        return Part::Full(span);
     }
-    // A body is a whole number of groups of four; a checksum of PGP is one group behind an equals sign.
-    let whole = token.len().is_multiple_of(4) || (token.len() == 5 && token.first() == Some(&b'='));
+    // One in three thousand lines of 48 random characters has no digit: inside of a key it is its body all the same.
+    if is_long && !has_both_cases(token) {
+        return Part::Other;
+    }
+    // A body is a whole number of groups of four, though its lines need not be; a checksum of PGP is one group behind an equals sign.
+    let whole =
+        is_long || token.len().is_multiple_of(4) || (token.len() == 5 && token.first() == Some(&b'='));
     // The few last lines that are a word by chance have next to nothing in them.
     let is_word =
         token.iter().skip(1).all(u8::is_ascii_lowercase) || token.iter().all(u8::is_ascii_uppercase);
@@ -155,9 +161,11 @@ pub(crate) fn bare_body(line: &[u8]) -> Option<Range<usize>> {
 
 /// Letters of both cases and digits, as random base64 of some length has. Hashes in hexadecimal and words have not.
 fn is_mixed(token: &[u8]) -> bool {
-    token.iter().any(u8::is_ascii_uppercase)
-        && token.iter().any(u8::is_ascii_lowercase)
-        && token.iter().any(u8::is_ascii_digit)
+    has_both_cases(token) && token.iter().any(u8::is_ascii_digit)
+}
+
+fn has_both_cases(token: &[u8]) -> bool {
+    token.iter().any(u8::is_ascii_uppercase) && token.iter().any(u8::is_ascii_lowercase)
 }
 
 /// As varied as random base64, and unlike a path or a long name: in 48 random characters of base64 fewer than 18 different ones, or
@@ -227,6 +235,9 @@ mod tests {
         assert_eq!(of(&format!("    \"{full}\\n\",")), format!("full {full}"));
         assert_eq!(of("12:00:01 AbCd12=="), "short AbCd12==");
         assert_eq!(of("=njUN"), "short =njUN");
+        let letters = "UYYsMpOHYsGyUTNGWPPBpWsevcOGvmauMJVkaFrPRbKswuUa";
+        assert_eq!(of(&format!("12:00:01 {letters}")), format!("short {letters}"));
+        assert_eq!(of(&"0123456789abcdef".repeat(4)), "other", "a hash");
         assert_eq!(of("12:00:01 Proc-Type: 4,ENCRYPTED"), "header Proc-Type: 4,ENCRYPTED");
         assert_eq!(of("x -----END RSA PRIVATE KEY----- y"), "end -----END RSA PRIVATE KEY-----");
         assert_eq!(of("12:00 AbCd==-----END PRIVATE KEY-----"), "end AbCd==-----END PRIVATE KEY-----");

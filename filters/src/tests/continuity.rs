@@ -107,6 +107,21 @@ fn no_line_of_a_key_comes_out_wherever_batches_are_cut_and_however_streams_mix()
     });
 }
 
+#[test]
+fn a_line_of_a_key_that_has_no_digit_by_chance_is_a_line_of_the_key() {
+    let engine = engine();
+    let mut memory = Continuity::default();
+    let mut scrub = |line: &str| engine.scrub_text_with(line, &mut memory).unwrap().0;
+    let letters = "UYYsMpOHYsGyUTNGWPPBpWsevcOGvmauMJVkaFrPRbKswuUaUYYsMpOHYsGyUTNGWPPBpW";
+    assert_eq!(scrub(letters), letters, "by itself it could be a name");
+    assert_eq!(scrub("-----BEGIN OPENSSH PRIVATE KEY-----"), "<PRIVATE_KEY>");
+    for width in [48, 64, 70] {
+        assert_eq!(scrub(&letters[..width]), "<PRIVATE_KEY>", "{width}");
+    }
+    assert_eq!(scrub("-----END OPENSSH PRIVATE KEY-----"), "<PRIVATE_KEY>");
+    assert_eq!(scrub(letters), letters);
+}
+
 /// A memory for which both sources start where the rows of a test start.
 fn known() -> Continuity {
     let mut memory = Continuity::default();
