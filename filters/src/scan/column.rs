@@ -143,13 +143,20 @@ pub(super) fn condition(
 ) -> Condition {
     let mut common: Vec<Vec<Group>> = Vec::new();
     let mut groups: Vec<Group> = Vec::new();
+    let mut add = |group: Group| {
+        if !groups.iter().any(|other| other.node == group.node && other.columns == group.columns) {
+            groups.push(group);
+        }
+    };
     for way in hirs.iter().flat_map(|hir| ways(hir)) {
         let group = Group::of_columns(Columns::of(&way));
         if group.share() > SHARE_SHAPED_MIN {
-            let shapes = SHAPED_BYTES.iter().filter_map(|bytes| group.shaped(&way, *bytes, graph));
-            common.push(shapes.collect::<Vec<_>>().into_iter().chain([group]).collect());
+            let mut choices: Vec<Group> =
+                SHAPED_BYTES.iter().filter_map(|bytes| group.shaped(&way, *bytes, graph)).collect();
+            choices.push(group);
+            common.push(choices);
         } else {
-            groups.push(group);
+            add(group);
         }
     }
     let nodes: Vec<u32> = common.iter().flatten().filter_map(|group| group.node).collect();
@@ -158,16 +165,9 @@ pub(super) fn condition(
         for group in choices.iter_mut().filter(|group| group.node.is_some()) {
             group.passes(&found.next().unwrap_or_default());
         }
-        groups.extend(choices.into_iter().min_by(|one, other| one.price_ns().total_cmp(&other.price_ns())));
+        let cheapest = choices.into_iter().min_by(|one, other| one.price_ns().total_cmp(&other.price_ns()));
+        cheapest.into_iter().for_each(&mut add);
     }
-    let mut seen: Vec<(Option<u32>, Columns)> = Vec::new();
-    groups.retain(|group| {
-        let is_new = !seen.iter().any(|(node, columns)| *node == group.node && *columns == group.columns);
-        if is_new {
-            seen.push((group.node, group.columns.clone()));
-        }
-        is_new
-    });
     let all: Vec<Condition> = merged(groups).iter().map(|group| group.condition(graph)).collect();
     graph.any(&all)
 }
