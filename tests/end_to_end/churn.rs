@@ -122,8 +122,7 @@ fn lines_of_containers_that_come_and_go_stand_at_their_ids_and_nothing_is_held_o
         }
     }
     println!("removed in the moment of their end: {caught} of {at_once} whole");
-    // Docker takes the log away with the container: a busy machine comes too late for some.
-    assert!(caught * 4 >= at_once * 3, "only {caught} of {at_once} were caught");
+    assert!(caught * 10 >= at_once * 9, "only {caught} of {at_once} were caught");
     assert_eq!(world.duplicates(), 0);
 
     let early = early.into_inner().unwrap().unwrap();

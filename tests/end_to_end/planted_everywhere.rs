@@ -104,7 +104,7 @@ fn no_secret_is_on_the_raw_disk_in_freed_blocks_or_in_a_core_file() {
 
 /// Pieces of lines that were stored and are no secrets.
 fn stored_payloads(world: &World) -> Vec<Secret> {
-    let rows = world.sql.rows("select message from logs where container = 'file' limit 1000");
+    let rows = world.sql.rows("select message from logs where container = 'file'");
     let payload = |row: &serde_json::Value| {
         let message = row["message"].as_str()?;
         let value = message.split("payload=").nth(1)?.split(' ').next()?.to_owned();
