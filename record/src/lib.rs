@@ -15,7 +15,8 @@
 //! - [`batch`]: rows being built, and rows built;
 //! - [`scrubbed`]: the type that carries the first promise;
 //! - [`frame`]: the bytes on the wire, in the spool and in the journal;
-//! - [`wire`]: the JSON around the frame, spoken between agent and collector.
+//! - [`wire`]: the JSON around the frame, spoken between agent and collector;
+//! - [`varint`]: whole numbers in few bytes, for formats of the rooms.
 
 pub mod limits;
 
@@ -32,6 +33,8 @@ pub mod batch;
 pub mod scrubbed;
 
 pub mod frame;
+
+pub mod varint;
 
 pub mod wire;
 

@@ -25,6 +25,7 @@ use arrow_array::{
 };
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use beeacon_record::schema::{self, Column};
+use beeacon_record::varint;
 use uuid::Uuid;
 
 use crate::error::StoreError;
@@ -171,36 +172,28 @@ impl<'a> Counting<'a> {
             places.iter().map(|place| services.get(*place as usize).map(String::as_str)).collect();
         let mut bytes = vec![VERSION];
         for list in [&self.rules, &names?] {
-            put(&mut bytes, list.len() as u64);
+            varint::write(list.len() as u64, &mut bytes);
             for text in list {
-                put(&mut bytes, text.len() as u64);
+                varint::write(text.len() as u64, &mut bytes);
                 bytes.extend_from_slice(text.as_bytes());
             }
         }
-        put(&mut bytes, self.entries.len() as u64);
+        varint::write(self.entries.len() as u64, &mut bytes);
         let (mut before, mut place) = (0_i64, 0_usize);
         for entry in &self.entries {
             // Services come in the order of their list.
             while places.get(place).is_some_and(|service| *service != entry.service) {
                 place += 1;
             }
-            put(&mut bytes, place as u64);
+            varint::write(place as u64, &mut bytes);
             let step = entry.minute.wrapping_sub(before);
-            put(&mut bytes, (step.wrapping_shl(1) ^ (step >> 63)).cast_unsigned());
-            put(&mut bytes, u64::from(entry.rule));
-            put(&mut bytes, entry.count);
+            varint::write((step.wrapping_shl(1) ^ (step >> 63)).cast_unsigned(), &mut bytes);
+            varint::write(u64::from(entry.rule), &mut bytes);
+            varint::write(entry.count, &mut bytes);
             before = entry.minute;
         }
         (bytes.len() <= ROLLUP_BYTES_MAX).then_some(bytes)
     }
-}
-
-fn put(bytes: &mut Vec<u8>, mut number: u64) {
-    while number >= 0x80 {
-        bytes.push((number & 0x7f) as u8 | 0x80);
-        number >>= 7;
-    }
-    bytes.push(number as u8);
 }
 
 /// Reads what [`Counting::finish`] wrote.
@@ -208,16 +201,7 @@ struct Reading<'a>(&'a [u8]);
 
 impl<'a> Reading<'a> {
     fn number(&mut self) -> Option<u64> {
-        let mut number = 0_u64;
-        for shift in (0..64).step_by(7) {
-            let (first, rest) = self.0.split_first()?;
-            self.0 = rest;
-            number |= u64::from(first & 0x7f).checked_shl(shift)?;
-            if first & 0x80 == 0 {
-                return Some(number);
-            }
-        }
-        None
+        varint::read(&mut self.0)
     }
 
     fn count(&mut self) -> Option<usize> {

@@ -12,6 +12,8 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
+use beeacon_record::varint;
+
 /// The labels that the collector sets. Few, and the same for every line of a container: more labels are more streams.
 pub const FIXED_LABELS: [&str; 3] = ["container", "host", "service_name"];
 
@@ -164,26 +166,18 @@ pub fn metadata_name(name: &str) -> String {
     text
 }
 
-fn varint(mut number: u64, out: &mut Vec<u8>) {
-    while number >= 0x80 {
-        out.push((number & 0x7f) as u8 | 0x80);
-        number >>= 7;
-    }
-    out.push(number as u8);
-}
-
 /// A number; zero is the default and left out.
 fn number_field(field: u32, number: u64, out: &mut Vec<u8>) {
     if number != 0 {
-        varint(u64::from(field << 3), out);
-        varint(number, out);
+        varint::write(u64::from(field << 3), out);
+        varint::write(number, out);
     }
 }
 
 /// Text, bytes or a message. Written also when empty: a repeated field has no default.
 fn bytes_field(field: u32, bytes: &[u8], out: &mut Vec<u8>) {
-    varint(u64::from(field << 3 | 2), out);
-    varint(bytes.len() as u64, out);
+    varint::write(u64::from(field << 3 | 2), out);
+    varint::write(bytes.len() as u64, out);
     out.extend_from_slice(bytes);
 }
 
