@@ -128,7 +128,7 @@ pub(crate) fn connect(address: &str) -> BufReader<TcpStream> {
 /// One request on a connection that stays; the answer has to be 200. Its body.
 pub(crate) fn post(connection: &mut BufReader<TcpStream>, path: &str, body: &[u8]) -> Vec<u8> {
     let mut head = String::new();
-    write!(head, "POST {path} HTTP/1.1\r\nhost: bench\r\ncontent-type: application/json\r\n")
+    write!(head, "POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n")
         .expect("memory");
     write!(head, "accept: application/json\r\ncontent-length: {}\r\n\r\n", body.len()).expect("memory");
     let stream = connection.get_mut();
