@@ -11,7 +11,7 @@ use crate::exit::Exit;
 use crate::up::say;
 
 /// Every file of the tree, by its path within it.
-const TREE: [(&str, &str); 10] = [
+const TREE: [(&str, &str); 11] = [
     ("datasources/beeacon.yaml", include_str!("../dashboards/provisioning/datasources.yaml")),
     ("dashboards/beeacon.yaml", include_str!("../dashboards/provisioning/dashboards.yaml")),
     ("dashboards/beeacon/fleet-overview.json", include_str!("../dashboards/fleet-overview.json")),
@@ -25,6 +25,7 @@ const TREE: [(&str, &str); 10] = [
     ("dashboards/beeacon/query-performance.json", include_str!("../dashboards/query-performance.json")),
     ("dashboards/beeacon/agents.json", include_str!("../dashboards/agents.json")),
     ("dashboards/beeacon/alerts.json", include_str!("../dashboards/alerts.json")),
+    ("dashboards/beeacon/logs-in-loki.json", include_str!("../dashboards/logs-in-loki.json")),
 ];
 
 pub(crate) fn run(arguments: DashboardsArguments) -> anyhow::Result<Exit> {

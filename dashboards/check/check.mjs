@@ -1,4 +1,5 @@
-// Holds dashboards against Grafana's own types and their PromQL against Prometheus' own grammar: node check.mjs MODULES DASHBOARD…
+// Holds dashboards against Grafana's own types, their PromQL against Prometheus' own grammar and their LogQL against that of Grafana's Loki:
+// node check.mjs MODULES DASHBOARD…
 // MODULES is where package.json's packages are installed. Says every fault, and ends with 1 where there is one.
 import fs from "node:fs";
 import path from "node:path";
@@ -8,7 +9,11 @@ import { pathToFileURL } from "node:url";
 const [modules, ...files] = process.argv.slice(2);
 const require = createRequire(path.join(path.resolve(modules), "package.json"));
 const ts = require("typescript");
-const { parser } = await import(pathToFileURL(require.resolve("@prometheus-io/lezer-promql")));
+const grammar = async (name) => (await import(pathToFileURL(require.resolve(name)))).parser;
+const grammars = {
+  prometheus: ["PromQL", await grammar("@prometheus-io/lezer-promql")],
+  loki: ["LogQL", await grammar("@grafana/lezer-logql")],
+};
 
 // Words stand for members of enums; what Grafana leaves out when it reads a dashboard may be missing.
 const prelude = `import type { Dashboard } from "@grafana/schema";
@@ -21,12 +26,13 @@ for (const file of files) {
   const text = fs.readFileSync(file, "utf8").trim();
   named.set(path.join(modules, `${path.basename(file, ".json")}.ts`), `${prelude}(${text} satisfies Partial<Written<Dashboard>>);`);
   for (const panel of JSON.parse(text).panels) {
-    for (const { expr } of panel.targets.filter((target) => target.expr)) {
+    for (const { expr, datasource } of panel.targets.filter((target) => target.expr)) {
+      const [language, parser] = grammars[datasource.type];
       // As Grafana makes of its variables.
-      const query = expr.replaceAll("$__rate_interval", "1m").replaceAll(/\$\w+/g, ".+");
+      const query = expr.replaceAll(/\$__(rate_interval|auto)/g, "1m").replaceAll(/\$\w+/g, ".+");
       parser.parse(query).iterate({
         enter: (node) => {
-          if (node.type.isError) faults.push(`${file}, ${panel.title}: no PromQL at ${node.from}: ${query}`);
+          if (node.type.isError) faults.push(`${file}, ${panel.title}: no ${language} at ${node.from}: ${query}`);
         },
       });
     }

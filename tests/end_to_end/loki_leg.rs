@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use crate::harness::dashboards::{panels, percent};
 use crate::harness::frames::Hand;
 use crate::harness::http::request;
 use crate::harness::loki::{Loki, Mood};
@@ -101,7 +102,7 @@ fn a_killed_server_goes_on_forwarding_where_it_was() {
     assert_eq!(loki.faults(), Vec::<String>::new());
 }
 
-/// The same against a real Loki, where `BEEACON_TEST_LOKI_URL` names one.
+/// The same against a real Loki, where `BEEACON_TEST_LOKI_URL` names one; and no panel that asks Loki is empty there.
 #[test]
 fn a_real_loki_takes_and_gives_back_what_is_forwarded() {
     let test = "a_real_loki_takes_and_gives_back_what_is_forwarded";
@@ -119,6 +120,7 @@ fn a_real_loki_takes_and_gives_back_what_is_forwarded() {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as i64;
     let mut hand = Hand { time_ns: now, ..Hand::open(alone.sql.address, 1, &service) };
     assert_eq!(hand.send(&lines(0)).status, 200);
+    assert_eq!(hand.send(&["a mail to <EMAIL>".to_owned()]).status, 200);
     let query = format!("/loki/api/v1/query_range?query=%7Bservice_name%3D%22{service}%22%7D&limit=100");
     let values = wait_for("Loki to give the lines back", seconds(60), || {
         let answer = request(address, "GET", &query, &[], b"").ok()?.json();
@@ -128,7 +130,18 @@ fn a_real_loki_takes_and_gives_back_what_is_forwarded() {
             .flat_map(|stream| stream["values"].as_array().cloned().unwrap_or_default())
             .filter_map(|value| value[1].as_str().map(str::to_owned))
             .collect();
-        (values.len() == 10).then_some(values)
+        (values.len() == 11).then_some(values)
     });
     assert!(lines(0).iter().all(|line| values.contains(line)));
+    let panels = panels("loki");
+    assert!(panels.len() >= 5, "{} queries", panels.len());
+    for (dashboard, title, expr) in panels {
+        wait_for(&format!("something to show in {dashboard}, {title}: {expr}"), seconds(60), || {
+            let path = format!("/loki/api/v1/query_range?step=60&limit=500&query={}", percent(&expr));
+            let answer = request(address, "GET", &path, &[], b"").ok()?;
+            assert_eq!(answer.status, 200, "{expr}: {}", answer.text());
+            let answer = answer.json();
+            (!answer["data"]["result"].as_array()?.is_empty()).then_some(())
+        });
+    }
 }

@@ -1,49 +1,13 @@
 //! A real Prometheus scrapes Beeacon, and every PromQL query of every dashboard has something to show.
 
-use std::path::Path;
-
 use serde_json::Value;
 
+use crate::harness::dashboards::{panels, percent};
 use crate::harness::http;
 use crate::harness::poll::{seconds, wait_for};
 use crate::harness::probe::{program, skip};
 use crate::harness::processes::{Program, beeacon, free_address};
 use crate::harness::sql::Sql;
-
-/// What Grafana puts in place of its variables for a user who looks at everything.
-const INTERPOLATED: [(&str, &str); 3] = [("$__rate_interval", "15s"), ("$job", ".+"), ("$instance", ".+")];
-
-/// Dashboard, title and query of every panel that asks Prometheus.
-fn panels() -> Vec<(String, String, String)> {
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("dashboards");
-    let mut panels = Vec::new();
-    for file in std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()) {
-        if file.extension().is_none_or(|extension| extension != "json") {
-            continue;
-        }
-        let dashboard: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
-        let name = file.file_stem().unwrap().to_str().unwrap().to_owned();
-        for panel in dashboard["panels"].as_array().into_iter().flatten() {
-            for expr in
-                panel["targets"].as_array().into_iter().flatten().filter_map(|target| target["expr"].as_str())
-            {
-                let expr =
-                    INTERPOLATED.iter().fold(expr.to_owned(), |text, (from, to)| text.replace(from, to));
-                assert!(!expr.contains('$'), "{expr} still has something of Grafana's in it");
-                panels.push((name.clone(), panel["title"].as_str().unwrap().to_owned(), expr));
-            }
-        }
-    }
-    panels
-}
-
-/// Everything but letters and digits, as `%XX`.
-fn percent(text: &str) -> String {
-    let shown = |byte: u8| {
-        if byte.is_ascii_alphanumeric() { char::from(byte).to_string() } else { format!("%{byte:02X}") }
-    };
-    text.bytes().map(shown).collect()
-}
 
 /// Guarantees: Prometheus scrapes Beeacon as `dashboards/prometheus.yaml` says, and no panel that asks Prometheus is empty.
 #[test]
@@ -75,7 +39,7 @@ fn every_promql_query_of_every_dashboard_has_something_to_show() {
     scraper.spawn();
 
     let sql = Sql { address: beeacon_address };
-    let panels = panels();
+    let panels = panels("prometheus");
     assert!(panels.len() >= 15, "{} queries", panels.len());
     for (dashboard, title, expr) in panels {
         wait_for(&format!("something to show in {dashboard}, {title}: {expr}"), seconds(60), || {
@@ -88,5 +52,6 @@ fn every_promql_query_of_every_dashboard_has_something_to_show() {
             let result = answer["data"]["result"].as_array()?;
             (!result.is_empty()).then_some(())
         });
+        println!("{dashboard}, {title}: has something to show");
     }
 }

@@ -110,7 +110,14 @@ fn dashboards_keep_to_the_linters_rules() {
             if list(panel, "targets").is_empty() {
                 fault("panel-no-targets-rule", title);
             }
-            for expr in list(panel, "targets").iter().filter_map(|target| target["expr"].as_str()) {
+            let asked = || list(panel, "targets").iter().filter_map(|target| target["expr"].as_str());
+            for expr in asked().filter(|_| kind == "loki") {
+                let outside_of_text: String = expr.split('`').step_by(2).collect();
+                if outside_of_text.matches('[').count() != outside_of_text.matches("[$__auto]").count() {
+                    fault("target-logql-auto-rule", title);
+                }
+            }
+            for expr in asked().filter(|_| kind == "prometheus") {
                 let selectors = expr.matches("beeacon_").count();
                 for (rule, wanted) in [
                     ("target-job-rule", "job=~\"$job\""),
@@ -134,7 +141,7 @@ fn dashboards_keep_to_the_linters_rules() {
     assert!(faults.is_empty(), "{}", faults.join("\n"));
 }
 
-/// What Grafana's types and Prometheus' grammar say of dashboards; none where they are not installed.
+/// What Grafana's types and the grammars of PromQL and LogQL say of dashboards; none where they are not installed.
 fn checked(files: &[PathBuf]) -> Option<std::process::Output> {
     let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
     let cache = cache.unwrap_or_else(|| PathBuf::from(std::env::var_os("HOME").unwrap()).join(".cache"));
@@ -145,10 +152,10 @@ fn checked(files: &[PathBuf]) -> Option<std::process::Output> {
     is_there.then(|| Command::new("node").arg(check).arg(modules).args(files).output().unwrap())
 }
 
-/// Guarantees: every dashboard has the types of Grafana's own schema, and every PromQL query parses by Prometheus' own grammar; one that
-/// does not is seen.
+/// Guarantees: every dashboard has the types of Grafana's own schema, every PromQL query parses by Prometheus' own grammar and every LogQL
+/// query by that of Grafana's own editor; one that does not is seen.
 #[test]
-fn dashboards_have_grafanas_types_and_their_promql_is_prometheus() {
+fn dashboards_have_grafanas_types_and_their_queries_parse_by_the_editors_own_grammars() {
     let files = std::fs::read_dir(directory()).unwrap().map(|entry| entry.unwrap().path());
     let files: Vec<_> =
         files.filter(|path| path.extension().is_some_and(|extension| extension == "json")).collect();
@@ -164,12 +171,15 @@ fn dashboards_have_grafanas_types_and_their_promql_is_prometheus() {
         .replacen("sum(beeacon", "sum((beeacon", 1)
         .replace("\"graphTooltip\": 1", "\"graphTooltip\": true");
     std::fs::write(&path, text).unwrap();
-    let output = checked(&[path]).unwrap();
+    let other = broken.path().join("other.json");
+    let text = std::fs::read_to_string(directory().join("logs-in-loki.json")).unwrap();
+    std::fs::write(&other, text.replacen("sum by", "sum by by", 1)).unwrap();
+    let output = checked(&[path, other]).unwrap();
     let faults = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(
-        !output.status.success() && faults.contains("no PromQL at") && faults.contains("DashboardCursorSync"),
-        "{faults}"
-    );
+    assert!(!output.status.success(), "{faults}");
+    for fault in ["no PromQL at", "no LogQL at", "DashboardCursorSync"] {
+        assert!(faults.contains(fault), "{fault} is not in {faults}");
+    }
 }
 
 /// What the program brings of alerts, as far as dashboards ask for it.
@@ -313,6 +323,8 @@ async fn every_sql_query_of_every_dashboard_has_rows() {
                     continue;
                 }
             };
+            // The report: with --show-output it is seen on success, too.
+            println!("{name}, {title}: {rows} rows");
             if rows == 0 {
                 faults.push(format!("{name}, {title}: no rows\n  {query}"));
             }

@@ -2,6 +2,7 @@
 //!
 //! Everything here is real but Loki. Whatever a story starts, it ends: by pid, on success, failure and panic.
 
+pub(crate) mod dashboards;
 pub(crate) mod disk;
 pub(crate) mod docker;
 pub(crate) mod frames;
