@@ -95,6 +95,18 @@ impl Bounds {
         time && services
     }
 
+    /// Whether all rows of a file match, if `services_within` says whether its services are all among those of `asked`, the bounds
+    /// that the file was found by.
+    pub(crate) fn hold_all(&self, min: i64, max: i64, services_within: bool, asked: &Bounds) -> bool {
+        let time = self.time_ns.is_none_or(|(from, to)| from <= min && max <= to);
+        let services = match (&self.services, &asked.services) {
+            (None, _) => true,
+            (Some(own), Some(asked)) => services_within && asked.is_subset(own),
+            (Some(_), None) => false,
+        };
+        time && services
+    }
+
     /// Whether a file with rows from `min` to `max` may hold a match.
     pub(crate) fn meets(&self, min: i64, max: i64) -> bool {
         self.time_ns.is_none_or(|(from, to)| from <= to && from <= max && min <= to)
@@ -105,6 +117,11 @@ impl Bounds {
             time_ns: self.time_ns,
             services: self.services.as_ref().map(|set| set.iter().cloned().collect()),
         }
+    }
+
+    /// Whether rows match this filter of `logs` exactly if they lie within its bounds.
+    pub(crate) fn are_exact(filter: &Expr) -> bool {
+        LOGS.is_exact(filter)
     }
 
     fn time(from: Option<i64>, to: Option<i64>) -> Bounds {
@@ -151,6 +168,44 @@ impl Narrowing<'_> {
             Expr::Alias(alias) => self.of(&alias.expr),
             _ => Bounds::default(),
         }
+    }
+
+    /// Whether the bounds of a filter say all that it says: comparisons of the plain columns with literals.
+    fn is_exact(self, filter: &Expr) -> bool {
+        match filter {
+            Expr::BinaryExpr(BinaryExpr { left, op, right }) => match op {
+                Operator::And => self.is_exact(left) && self.is_exact(right),
+                // The services of either are those of both; times of both would be more.
+                Operator::Or => {
+                    let of_services = |side: &Expr| self.is_exact(side) && self.of(side).time_ns.is_none();
+                    of_services(left) && of_services(right)
+                }
+                _ => {
+                    self.is_exactly_compared(left, *op, right)
+                        || op.swap().is_some_and(|op| self.is_exactly_compared(right, op, left))
+                }
+            },
+            Expr::Between(Between { expr, negated: false, low, high }) => {
+                self.is_exactly_compared(expr, Operator::GtEq, low)
+                    && self.is_exactly_compared(expr, Operator::LtEq, high)
+            }
+            Expr::InList(list) if !list.negated => {
+                is_column(&list.expr, self.text)
+                    && list.list.iter().all(|value| self.is_exactly_compared(&list.expr, Operator::Eq, value))
+            }
+            _ => false,
+        }
+    }
+
+    fn is_exactly_compared(self, left: &Expr, op: Operator, right: &Expr) -> bool {
+        if self.compared(left, op, right).is_none() {
+            return false;
+        }
+        // At the ends of what a time can be there is no next one.
+        let has_next = |right: &Expr| {
+            literal(right).and_then(nanoseconds).is_some_and(|at| at > i64::MIN && at < i64::MAX)
+        };
+        is_column(left, self.text) || is_column(left, self.time) && has_next(right)
     }
 
     /// What `column op literal` says, if the left side is about the time or the text and the right side is a literal.
@@ -291,7 +346,7 @@ fn nanoseconds(value: &ScalarValue) -> Option<i64> {
 
 #[cfg(test)]
 mod tests {
-    use datafusion::prelude::{col, lit};
+    use datafusion::prelude::{cast, col, lit};
 
     use super::*;
 
@@ -337,6 +392,50 @@ mod tests {
         assert_eq!(bounds(&col("service").eq(col("host"))), Bounds::default());
         assert_eq!(bounds(&col("service").in_list(vec![lit("a"), col("host")], false)), Bounds::default());
         assert_eq!(bounds(&col("service").in_list(vec![lit("a"), lit("b")], true)), Bounds::default());
+    }
+
+    #[test]
+    fn only_filters_that_their_bounds_say_whole_are_exact() {
+        let coarse = ScalarValue::TimestampSecond(Some(1), Some("UTC".into()));
+        let seconds = cast(col("timestamp"), coarse.data_type());
+        let services = || col("service").in_list(vec![lit("a"), lit("b")], false);
+        let exact = [
+            col("timestamp").gt_eq(at(10)),
+            at(10).lt(col("timestamp")),
+            col("timestamp").between(at(10), at(20)).and(col("service").eq(lit("web"))),
+            services(),
+            services().or(col("service").eq(lit("c"))),
+        ];
+        for filter in &exact {
+            assert!(Bounds::are_exact(filter), "{filter}");
+        }
+        let not_exact = [
+            seconds.gt_eq(lit(coarse)),
+            col("timestamp").gt(at(i64::MAX)),
+            col("timestamp").not_eq(at(10)),
+            col("timestamp").eq(at(1)).or(col("timestamp").eq(at(9))),
+            col("timestamp").gt(at(1)).or(col("service").eq(lit("web"))),
+            col("timestamp").in_list(vec![at(1), at(9)], false),
+            col("service").in_list(vec![lit("a")], true),
+            col("service").in_list(vec![lit("a"), col("host")], false),
+            col("service").gt(lit("a")),
+            col("host").eq(lit("a")),
+        ];
+        for filter in &not_exact {
+            assert!(!Bounds::are_exact(filter), "{filter}");
+        }
+    }
+
+    #[test]
+    fn a_file_is_held_whole_only_by_bounds_around_it() {
+        let times = |from, to| Bounds { time_ns: Some((from, to)), services: None };
+        assert!(times(0, 10).hold_all(0, 10, false, &Bounds::default()));
+        assert!(!times(1, 10).hold_all(0, 10, true, &Bounds::default()));
+        assert!(!times(0, 9).hold_all(0, 10, true, &Bounds::default()));
+        let (one, two) = (Bounds::service(["a".into()]), Bounds::service(["a".into(), "b".into()]));
+        assert!(one.hold_all(0, 1, true, &one) && two.hold_all(0, 1, true, &one));
+        assert!(!one.hold_all(0, 1, true, &two), "the file may have lines of b");
+        assert!(!one.hold_all(0, 1, false, &one) && !one.hold_all(0, 1, true, &Bounds::default()));
     }
 
     #[test]

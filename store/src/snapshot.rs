@@ -51,4 +51,7 @@ pub struct LogFile {
     pub from_lsn: u64,
     /// The last.
     pub to_lsn: u64,
+    /// Whether all its rows are of services that were asked for: [`Prune::services`] names them all. False where none were named, and
+    /// where it is not known which services a file has.
+    pub services_within: bool,
 }

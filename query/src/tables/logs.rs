@@ -1,9 +1,12 @@
 //! `logs`: fresh rows in memory and rows in Parquet files, as one table.
 //!
 //! What SQL sees is a view that shows `labels` as a map; below it lies the table as it is stored. Each scan reads the query's
-//! snapshot, less the files whose times the scan's own filters exclude. Filters are applied again above the scan, so pruning
-//! never has to be exact. The exact counts and time bounds in the catalog answer `count(*)`, `min` and `max` over files
-//! without opening one.
+//! snapshot, less the files whose times the scan's own filters exclude.
+//!
+//! A filter that its [`Bounds`] say whole is applied here, and only to files of which the catalog does not tell that all their rows
+//! match: of a day that somebody looks at, these are those at its ends, and no row of the others is compared with anything. All
+//! other filters are applied above the scan, so pruning by them never has to be exact. The exact counts and time bounds in the catalog
+//! answer `count(*)`, `min` and `max` over files without opening one.
 
 use std::sync::Arc;
 
@@ -15,16 +18,19 @@ use datafusion::catalog::memory::{DataSourceExec, MemorySourceConfig};
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::stats::Precision;
 use datafusion::common::tree_node::TreeNodeRecursion;
-use datafusion::common::{ColumnStatistics, Statistics};
+use datafusion::common::{ColumnStatistics, DFSchema, Statistics};
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource};
 use datafusion::datasource::{ViewTable, provider_as_source, source_as_provider};
 use datafusion::error::{DataFusionError, Result};
+use datafusion::logical_expr::utils::conjunction;
 use datafusion::logical_expr::{
     Expr, LogicalPlan, LogicalPlanBuilder, TableProviderFilterPushDown, TableType,
 };
-use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_expr::utils::{collect_columns, reassign_expr_columns};
+use datafusion::physical_plan::filter::{FilterExec, FilterExecBuilder};
 use datafusion::physical_plan::union::UnionExec;
+use datafusion::physical_plan::{ExecutionPlan, PhysicalExpr};
 use datafusion::prelude::col;
 use datafusion::scalar::ScalarValue;
 
@@ -117,21 +123,32 @@ impl TableProvider for StoredLogs {
     }
 
     fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
-        Ok(vec![TableProviderFilterPushDown::Inexact; filters.len()])
+        let how = |filter: &&Expr| match Bounds::are_exact(filter) {
+            true => TableProviderFilterPushDown::Exact,
+            false => TableProviderFilterPushDown::Inexact,
+        };
+        Ok(filters.iter().map(how).collect())
     }
 
     async fn scan(
         &self,
-        _state: &dyn Session,
+        state: &dyn Session,
         projection: Option<&Vec<usize>>,
         filters: &[Expr],
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let bounds = Bounds::of_filters(filters);
-        let snapshot = self.moment.snapshot(&bounds)?;
-        let mut inputs: Vec<Arc<dyn ExecutionPlan>> = Vec::with_capacity(2);
+        let (snapshot, asked) = self.moment.snapshot(&bounds)?;
+        let exact = Exact::of(state, filters)?;
+        let mut inputs: Vec<Arc<dyn ExecutionPlan>> = Vec::with_capacity(3);
         if !snapshot.fresh.is_empty() {
-            inputs.push(fresh(snapshot, self.moment.partitions, projection, limit)?);
+            let scan = |projection: Option<&Vec<usize>>, limit| {
+                fresh(snapshot, self.moment.partitions, projection, limit)
+            };
+            inputs.push(match &exact {
+                Some(exact) => exact.applied(projection, scan)?,
+                None => scan(projection, limit)?,
+            });
         }
         let counted = match self.rows {
             Rows::All => None,
@@ -140,14 +157,66 @@ impl TableProvider for StoredLogs {
         let files = snapshot.files.iter().filter(|file| bounds.meets(file.time_min_ns, file.time_max_ns));
         let files = files.filter(|file| counted.is_none_or(|counted| !counted.files.contains(&file.file_id)));
         let files: Vec<&LogFile> = files.collect();
-        if !files.is_empty() {
-            inputs.push(parquet(&self.moment, &files, projection, limit)?);
+        if files.len() > SCAN_FILES_MAX {
+            return Err(QueryError::Files { files: files.len(), max: SCAN_FILES_MAX }.into());
+        }
+        // Of what the bounds of all filters hold, every exact filter holds all.
+        let is_whole = |file: &&LogFile| {
+            bounds.hold_all(file.time_min_ns, file.time_max_ns, file.services_within, asked)
+        };
+        let (whole, others): (Vec<_>, Vec<_>) =
+            files.into_iter().partition(|file| exact.is_none() || is_whole(file));
+        if !whole.is_empty() {
+            inputs.push(parquet(&self.moment, &whole, projection, limit)?);
+        }
+        if let Some(exact) = exact.filter(|_| !others.is_empty()) {
+            let scan =
+                |projection: Option<&Vec<usize>>, limit| parquet(&self.moment, &others, projection, limit);
+            inputs.push(exact.applied(projection, scan)?);
         }
         match inputs.len() {
             0 => Ok(MemorySourceConfig::try_new_exec(&[vec![]], schema::log_schema(), projection.cloned())?),
             1 => inputs.pop().ok_or_else(|| DataFusionError::Internal("one input went missing".into())),
             _ => UnionExec::try_new(inputs),
         }
+    }
+}
+
+/// The filters that nobody applies above the scan.
+struct Exact {
+    physical: Arc<dyn PhysicalExpr>,
+    /// The columns that they name.
+    columns: Vec<usize>,
+}
+
+impl Exact {
+    fn of(state: &dyn Session, filters: &[Expr]) -> Result<Option<Exact>> {
+        let exact = filters.iter().filter(|filter| Bounds::are_exact(filter)).cloned();
+        let Some(condition) = conjunction(exact) else { return Ok(None) };
+        let schema = DFSchema::try_from(schema::log_schema())?;
+        let physical = state.create_physical_expr(condition, &schema)?;
+        let mut columns: Vec<usize> =
+            collect_columns(&physical).into_iter().map(|column| column.index()).collect();
+        columns.sort_unstable();
+        Ok(Some(Exact { physical, columns }))
+    }
+
+    /// What these filters leave of a scan, which reads the columns that it is told to.
+    fn applied(
+        &self,
+        projection: Option<&Vec<usize>>,
+        scan: impl FnOnce(Option<&Vec<usize>>, Option<usize>) -> Result<Arc<dyn ExecutionPlan>>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let Some(wanted) = projection else {
+            return Ok(Arc::new(FilterExec::try_new(self.physical.clone(), scan(None, None)?)?));
+        };
+        let added = self.columns.iter().filter(|column| !wanted.contains(column));
+        let read: Vec<usize> = wanted.iter().chain(added).copied().collect();
+        let input = scan(Some(&read), None)?;
+        let condition = reassign_expr_columns(self.physical.clone(), &input.schema())?;
+        let kept = (0..wanted.len()).collect();
+        let filter = FilterExecBuilder::new(condition, input).apply_projection(Some(kept))?.build()?;
+        Ok(Arc::new(filter))
     }
 }
 
@@ -171,9 +240,6 @@ fn parquet(
     projection: Option<&Vec<usize>>,
     limit: Option<usize>,
 ) -> Result<Arc<dyn ExecutionPlan>> {
-    if files.len() > SCAN_FILES_MAX {
-        return Err(QueryError::Files { files: files.len(), max: SCAN_FILES_MAX }.into());
-    }
     let mut newest_first = files.to_vec();
     newest_first.sort_by_key(|file| std::cmp::Reverse(file.time_max_ns));
     let mut groups = vec![Vec::new(); moment.partitions.clamp(1, files.len())];

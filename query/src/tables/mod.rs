@@ -106,9 +106,10 @@ impl Moment {
         })
     }
 
-    /// The snapshot, if it was taken wide enough for these bounds.
-    pub(crate) fn snapshot(&self, bounds: &Bounds) -> Result<&Snapshot> {
-        Ok(&self.arrived(bounds)?.snapshot)
+    /// The snapshot, if it was taken wide enough for these bounds, and the bounds that it was taken with.
+    pub(crate) fn snapshot(&self, bounds: &Bounds) -> Result<(&Snapshot, &Bounds)> {
+        let arrived = self.arrived(bounds)?;
+        Ok((&arrived.snapshot, &arrived.bounds))
     }
 
     /// What is counted of the snapshot's files.

@@ -125,3 +125,45 @@ async fn filters_reach_the_parquet_reader_through_the_union_with_fresh_rows() {
     assert!(parquet.contains("predicate="), "{parquet}");
     assert!(parquet.contains("pushdown_rows_pruned=6"), "{parquet}");
 }
+
+/// Each group of files that the plan reads: how many, and whether something is compared in them.
+async fn comparisons(world: &World, filter: &str) -> Vec<(usize, bool)> {
+    let plan = world.cells(&format!("explain select message from logs where {filter}")).await;
+    let physical = plan.iter().find(|row| row[0] == "physical_plan").expect("no physical plan");
+    let scans = physical[1].lines().filter(|line| line.contains(".parquet"));
+    let mut scans: Vec<_> =
+        scans.map(|line| (line.matches(".parquet").count(), line.contains("predicate="))).collect();
+    scans.sort_unstable();
+    scans
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_compared_in_files_that_lie_within_what_is_asked_for() {
+    let world = six_files().await;
+    let both = [said("web", NOON_NS + 3 * HOUR_NS, "a"), said("db", NOON_NS + 3 * HOUR_NS, "b")];
+    world.publish_and_flush("default", &both).await;
+    let fresh = [said("web", NOON_NS + HOUR_NS + 1, "fresh"), said("web", NOON_NS - HOUR_NS, "early")];
+    world.publish("default", &fresh).await;
+    // (filter, files read and whether with a comparison, rows that match)
+    let table = [
+        ("timestamp >= '2026-01-05T12:00:00Z'", vec![(7, false)], 15),
+        (
+            "timestamp between '2026-01-05T12:30:00Z' and '2026-01-05T14:00:30Z'",
+            vec![(2, false), (2, true)],
+            7,
+        ),
+        ("timestamp > '2026-01-05T12:00:00Z' and timestamp < '2026-01-05T12:01:00Z'", vec![(2, true)], 0),
+        ("service in ('web', 'db')", vec![(7, false)], 16),
+        ("service = 'web'", vec![(1, true), (3, false)], 9),
+        ("service = 'web' and timestamp >= '2026-01-05T14:00:30Z'", vec![(2, true)], 2),
+        ("service = 'web' and message = 'a'", vec![(1, true), (3, true)], 4),
+        ("service = 'web' or service = 'db' and timestamp >= '2026-01-05T14:00:30Z'", vec![(7, true)], 11),
+    ];
+    for (filter, files, rows) in table {
+        assert_eq!(comparisons(&world, filter).await, files, "{filter}");
+        let text = format!("select message from logs where {filter}");
+        assert_eq!(world.cells(&text).await.len(), rows, "{filter}");
+        let count = format!("select count(*) from logs where {filter}");
+        assert_eq!(world.one(&count).await, rows.to_string(), "{filter}");
+    }
+}

@@ -94,6 +94,7 @@ fn log_file(row: &SqliteRow) -> Result<LogFile, StoreError> {
         time_max_ns: number(row, "time_max_ns")?,
         from_lsn: unsigned(row, "from_lsn")?,
         to_lsn: unsigned(row, "to_lsn")?,
+        services_within: number(row, "services_within")? != 0,
     })
 }
 
@@ -294,7 +295,7 @@ impl Catalog for SqliteCatalog {
 
     async fn known_files(&self, limit: usize) -> Result<Vec<KnownFile>, StoreError> {
         let rows = sqlx::query(
-            "SELECT file_id, path, bytes, rows, time_min_ns, time_max_ns, from_lsn, to_lsn, tenant, state = 'damaged' AS is_damaged
+            "SELECT file_id, path, bytes, rows, time_min_ns, time_max_ns, from_lsn, to_lsn, 0 AS services_within, tenant, state = 'damaged' AS is_damaged
              FROM file WHERE state IN ('live', 'damaged') ORDER BY to_lsn DESC LIMIT ?",
         )
         .bind(i64::try_from(limit).unwrap_or(i64::MAX))
@@ -490,10 +491,22 @@ async fn insert_gap(
 
 /// The live files of a tenant that may hold what a query wants, newest last row first.
 fn select_files(tenant: &str, prune: &Prune) -> QueryBuilder<Sqlite> {
-    let mut select = QueryBuilder::new(
-        "SELECT file_id, path, bytes, rows, time_min_ns, time_max_ns, from_lsn, to_lsn FROM file
-         WHERE state = 'live' AND tenant = ",
-    );
+    let mut select =
+        QueryBuilder::new("SELECT file_id, path, bytes, rows, time_min_ns, time_max_ns, from_lsn, to_lsn, ");
+    match named(prune) {
+        Some(services) => {
+            select.push(
+                "(services_known <> 0 AND NOT EXISTS (SELECT 1 FROM file_service
+                  WHERE file_service.file_id = file.file_id AND service NOT IN (",
+            );
+            list(&mut select, services);
+            select.push(")))");
+        }
+        None => {
+            select.push("0");
+        }
+    }
+    select.push(" AS services_within FROM file WHERE state = 'live' AND tenant = ");
     narrow(&mut select, tenant, prune);
     select.push(" ORDER BY time_max_ns DESC, file_id");
     select
@@ -505,16 +518,25 @@ fn narrow(select: &mut QueryBuilder<Sqlite>, tenant: &str, prune: &Prune) {
     if let Some((from, to)) = prune.time_ns {
         select.push(" AND time_max_ns >= ").push_bind(from).push(" AND time_min_ns <= ").push_bind(to);
     }
-    if let Some(services) = prune.services.as_ref().filter(|services| services.len() <= PRUNE_SERVICES_MAX) {
+    if let Some(services) = named(prune) {
         select.push(
             " AND (services_known = 0 OR EXISTS (SELECT 1 FROM file_service
                WHERE file_service.file_id = file.file_id AND service IN (",
         );
-        let mut list = select.separated(", ");
-        for service in services {
-            list.push_bind(service.clone());
-        }
+        list(select, services);
         select.push(")))");
+    }
+}
+
+/// The services that are asked for, unless they are too many for the catalog.
+fn named(prune: &Prune) -> Option<&Vec<String>> {
+    prune.services.as_ref().filter(|services| services.len() <= PRUNE_SERVICES_MAX)
+}
+
+fn list(select: &mut QueryBuilder<Sqlite>, services: &[String]) {
+    let mut list = select.separated(", ");
+    for service in services {
+        list.push_bind(service.clone());
     }
 }
 
