@@ -18,6 +18,7 @@
 //! - `sql_type`, `system` and `functions`: types, catalog and functions as users and clients of PostgreSQL know them;
 //! - `prune`: what a filter says about time and service;
 //! - `tables`: the tables;
+//! - `grouping`: groups of words and times;
 //! - `session`: one DataFusion session per query and tenant;
 //! - [`engine`]: admission, threads, deadline, rows;
 //! - [`encode`]: answers as bytes;
@@ -47,6 +48,8 @@ mod functions;
 mod prune;
 
 mod tables;
+
+mod grouping;
 
 mod session;
 

@@ -35,6 +35,13 @@ pub const PIECE_ROWS: usize = 1_024;
 /// How many rows DataFusion handles at once.
 pub const BATCH_ROWS: usize = 8_192;
 
+/// How many groups the first step of an aggregation holds before it hands them on: a day's minutes of forty services. More of them hold
+/// more memory for groups that hardly come again.
+pub const GROUPS_MAX: usize = 65_536;
+
+/// How many columns rows are grouped by as numbers: their numbers, 32 bits each, are one of 128 bits together.
+pub const GROUP_COLUMNS_MAX: usize = 4;
+
 /// How many bytes of rows are held for one row group of a Parquet answer.
 pub const PARQUET_GROUP_BYTES: usize = 16 << 20;
 

@@ -30,6 +30,7 @@ use object_store::path::Path;
 use object_store::prefix::PrefixStore;
 
 use crate::engine::QueryOptions;
+use crate::grouping::GroupByNumbers;
 use crate::limits::{BATCH_ROWS, PARSER_RECURSION_MAX, SORT_RESERVE_BYTES};
 use crate::system::Catalogs;
 use crate::tables::{self, Moment, Tables};
@@ -93,6 +94,7 @@ pub(crate) fn open(
         .with_aggregate_functions(SessionStateDefaults::default_aggregate_functions())
         .with_window_functions(SessionStateDefaults::default_window_functions())
         .with_table_functions(table_functions)
+        .with_physical_optimizer_rule(Arc::new(GroupByNumbers))
         .build();
     state.mark_start_execution();
     Ok(Session { state, moment })
